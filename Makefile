@@ -1,0 +1,48 @@
+.PHONY: demo test check format lock clean
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:
+	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
+	@echo "make test   run all tests"
+	@echo "make check  lint, types and architecture"
+	@echo "make lock   pin the dependencies anew"
+
+# --without-pip, then the system's pip: Debian's python3 comes without ensurepip.
+$(BIN)/python:
+	$(PYTHON) -m venv --without-pip .venv
+
+.venv/.run: requirements.lock pyproject.toml | $(BIN)/python
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements.lock
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.run
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: .venv/.run
+	@$(BIN)/arouter demo $(if $(ONCE),--once)
+
+test: .venv/.dev
+	$(BIN)/pytest
+
+check: .venv/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header --quiet --extra embedded
+lock:
+	$(LOCK) --group build --output-file requirements.lock
+	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

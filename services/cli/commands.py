@@ -1,0 +1,114 @@
+"""The commands that only speak to Redis: keys and usage."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+from shared import embedded, keys, store, totals
+from shared.keys import KeyRecord, NoSuchKey
+from shared.settings import Settings
+from shared.store import Store
+from shared.totals import Row
+
+_COLUMNS = ("name", "provider", "model", *totals.BOOKED)
+_HEADINGS = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_tokens": "cache read",
+    "cache_write_tokens": "cache write",
+    "reasoning_tokens": "reasoning",
+    "total_tokens": "total",
+    "estimated_requests": "estimated",
+    "partial_requests": "partial",
+}
+
+
+def create_key(arguments: argparse.Namespace) -> int:
+    """`keys create`: prints the key alone, or with --json its record too."""
+
+    async def create(redis: Store, settings: Settings) -> None:
+        key, record = await keys.create(redis, await keys.load_pepper(redis, settings), arguments.name)
+        print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
+
+    return _with_redis(create)
+
+
+def list_keys(arguments: argparse.Namespace) -> int:
+    """`keys list`."""
+
+    async def show(redis: Store, _: Settings) -> None:
+        records = await keys.find_all(redis)
+        if arguments.json:
+            print(json.dumps([record.as_dict() for record in records]))
+        else:
+            rows = [(r.hash[:16], r.label, r.name, _day(r.created_at), _day(r.revoked_at)) for r in records]
+            _print_table(("hash", "key", "name", "created", "revoked"), rows)
+
+    return _with_redis(show)
+
+
+def revoke_key(arguments: argparse.Namespace) -> int:
+    """`keys revoke HASH`."""
+
+    async def revoke(redis: Store, _: Settings) -> None:
+        record = await keys.revoke(redis, arguments.hash)
+        print(f"revoked {record.label} ({record.name})")
+
+    return _with_redis(revoke)
+
+
+def show_usage(arguments: argparse.Namespace) -> int:
+    """`usage`: rows as flat JSON objects, or as a table."""
+
+    async def show(redis: Store, settings: Settings) -> None:
+        rows = await usage_rows(redis, settings.shards, arguments.key)
+        if arguments.json:
+            print(json.dumps(rows))
+        else:
+            shown = [tuple(str(row[column]) for column in _COLUMNS) for row in rows]
+            _print_table(tuple(_HEADINGS.get(column, column) for column in _COLUMNS), shown)
+
+    return _with_redis(show)
+
+
+async def usage_rows(redis: Store, shards: int, hash_prefix: str | None) -> list[Row]:
+    """Totals of one key or all, one row per key, provider and model. NoSuchKey where the prefix fits none."""
+    records = [r for r in await keys.find_all(redis) if r.hash.startswith(hash_prefix or "")]
+    if hash_prefix and not records:
+        raise NoSuchKey(f"no key has a hash that starts with {hash_prefix!r}")
+    per_key = await totals.read(redis, [record.hash for record in records], shards)
+    return [_named(record, row) for record in records for row in per_key[record.hash]]
+
+
+def _named(record: KeyRecord, row: Row) -> Row:
+    return {"key": record.hash, "name": record.name, **row}
+
+
+def _with_redis(work: Callable[[Store, Settings], Awaitable[None]]) -> int:
+    settings = Settings.load()
+    with embedded.redis_url(settings) as url:
+        asyncio.run(_connected(url, settings, work))
+    return 0
+
+
+async def _connected(url: str, settings: Settings, work: Callable[[Store, Settings], Awaitable[None]]) -> None:
+    redis = store.connect(url)
+    try:
+        await work(redis, settings)
+    finally:
+        await redis.aclose()
+
+
+def _day(seconds: int | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [headings, *rows]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(headings))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,222 @@
+"""`arouter demo`: the whole system on this machine as real processes, one round through it, and a comparison.
+
+Each dialect is streamed once with a fresh key. What was booked for it is then set beside what the demo provider says
+it has emitted: the exit status is 0 only if they agree, count by count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from services.cli import demo_requests
+from services.cli.commands import usage_rows
+from services.cli.demo_requests import DemoRequest
+from services.gateway.settings import GatewaySettings
+from shared import embedded, keys, store
+from shared.errors import ARouterError
+from shared.keys import KeyRecord
+from shared.settings import own_environment
+from shared.store import Store
+from shared.totals import Row
+from shared.usage import COUNTERS
+
+_START_SECONDS = 30.0
+_BOOK_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+_DEMO_CREDENTIAL = "demo-provider-needs-none"
+# Which provider each demo request is sent to, and what its base URL looks like at the demo provider.
+_BASES = {"openai": "{url}/v1", "anthropic": "{url}", "gemini": "{url}"}
+
+
+class DemoFailed(ARouterError):
+    """A process of the demo did not start, or a request failed."""
+
+
+def run(*, once: bool) -> int:
+    """Start everything, do a round, and serve until Ctrl-C unless `once`. 0 if every count agrees."""
+    settings = GatewaySettings.load()
+    logging.basicConfig(level=logging.ERROR)
+    with embedded.redis_url(settings) as redis_url, _Processes() as processes, tempfile.TemporaryDirectory() as folder:
+        emit_log = Path(folder) / "emitted.jsonl"
+        provider_port, gateway_port = _free_port(8090), _free_port(settings.port)
+        demo_url = f"http://127.0.0.1:{provider_port}"
+        environment = {"REDIS_URL": redis_url, **_providers(settings, demo_url)}
+        real = sorted(name for name in _BASES if name in settings.providers)
+        processes.start("provider", "--port", str(provider_port), "--log", str(emit_log))
+        processes.start("gateway", "--port", str(gateway_port), environment=environment)
+        processes.start("meter", environment=environment)
+        gateway = f"http://127.0.0.1:{gateway_port}"
+        processes.wait_for(f"{gateway}/readyz")
+        processes.wait_for(f"{demo_url}/v1/models")
+        agreed = asyncio.run(_round(redis_url, settings, gateway, emit_log, real))
+        if not once:
+            print(f"\nServing on {gateway} until Ctrl-C.", flush=True)
+            processes.wait()
+    return 0 if agreed else 1
+
+
+async def _round(redis_url: str, settings: GatewaySettings, gateway: str, emit_log: Path, real: Sequence[str]) -> bool:
+    redis = store.connect(redis_url)
+    try:
+        key, record = await keys.create(redis, await keys.load_pepper(redis, settings), "demo")
+        print(f"gateway {gateway}   key {key}")
+        streamed = [await _stream(gateway, key, request) for request in demo_requests.all_requests(real)]
+        booked = await _booked(redis, settings, record, len(streamed))
+    finally:
+        await redis.aclose()
+    agreed = _compare(booked, _emitted(emit_log, real), real)
+    print(demo_requests.snippets(gateway, key))
+    return agreed and all(streamed)
+
+
+async def _stream(gateway: str, key: str, request: DemoRequest) -> bool:
+    """Stream one request and print its text as it arrives; whether text came in more than one piece."""
+    print(f"\n{request.title:<28} ", end="", flush=True)
+    pieces = 0
+    async with (
+        httpx.AsyncClient(timeout=60, trust_env=False) as client,
+        client.stream("POST", gateway + request.path, headers=request.headers(key), json=request.body) as response,
+    ):
+        if response.status_code != 200:
+            await response.aread()
+            print(f"HTTP {response.status_code}: {response.text[:300]}")
+            return False
+        async for text in request.texts(response.aiter_bytes()):
+            print(text, end="", flush=True)
+            pieces += bool(text)
+    print()
+    return pieces > 1
+
+
+async def _booked(redis: Store, settings: GatewaySettings, record: KeyRecord, requests: int) -> list[Row]:
+    """The key's totals, once every request is in them."""
+    deadline = time.monotonic() + _BOOK_SECONDS
+    while True:
+        rows = await usage_rows(redis, settings.shards, record.hash)
+        if sum(int(row["requests"]) for row in rows) >= requests or time.monotonic() > deadline:
+            return rows
+        await asyncio.sleep(0.1)
+
+
+def _emitted(emit_log: Path, real: Sequence[str]) -> dict[tuple[str, str], dict[str, int]]:
+    """What the demo provider says it reported, added up as totals are: by provider and model."""
+    sums: dict[tuple[str, str], dict[str, int]] = {}
+    wanted = {request.dialect: request.provider for request in demo_requests.all_requests(real)}
+    for line in map(json.loads, emit_log.read_text().splitlines()):
+        if line["dialect"] in wanted and line["usage"]:
+            key = (wanted[line["dialect"]], line["model"])
+            row = sums.setdefault(key, dict.fromkeys(("requests", *COUNTERS), 0))
+            row["requests"] += 1
+            for name in COUNTERS:
+                row[name] += line["usage"][name] or 0
+    return sums
+
+
+def _compare(booked: Sequence[Row], emitted: Mapping[tuple[str, str], dict[str, int]], real: Sequence[str]) -> bool:
+    names = ("requests", *COUNTERS)
+    print("\n" + "booked for this key".ljust(34) + "".join(name.removesuffix("_tokens").rjust(13) for name in names))
+    agreed = {(row["provider"], row["model"]) for row in booked if row["provider"] not in real} == set(emitted)
+    for row in booked:
+        provider, model = str(row["provider"]), str(row["model"])
+        print(f"{provider}  {model}".ljust(34) + "".join(str(row[name]).rjust(13) for name in names))
+        if provider in real:
+            print("  the real provider's own report".ljust(34))
+            agreed = agreed and not row["estimated_requests"] and not row["partial_requests"]
+            continue
+        theirs = emitted.get((provider, model), {})
+        same = all(row[name] == theirs.get(name) for name in names)
+        print("  emitted by the provider".ljust(34) + "".join(str(theirs.get(name)).rjust(13) for name in names))
+        agreed = agreed and same
+    print("Every count agrees." if agreed else "THE COUNTS DIFFER.")
+    return agreed
+
+
+def _providers(settings: GatewaySettings, demo_url: str) -> dict[str, str]:
+    """Environment that points every provider without a credential at the demo provider."""
+    environment: dict[str, str] = {}
+    for name, base in _BASES.items():
+        if name not in settings.providers:
+            prefix = f"AROUTER_PROVIDERS__{name.upper()}__"
+            environment[prefix + "BASE_URL"] = base.format(url=demo_url)
+            environment[prefix + "API_KEY"] = _DEMO_CREDENTIAL
+    return environment
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port, or any free one where somebody listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _Processes:
+    """The demo's processes: started as commands of this program, stopped in the opposite order, awaited."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for _, process in reversed(self._running):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def start(self, command: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        # A session of its own: Ctrl-C reaches the demo alone, which ends the others in order.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", command, *arguments],
+            env=own_environment({"AROUTER_LOG_LEVEL": "error", **(environment or {})}),
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._running.append((command, process))
+
+    def wait_for(self, url: str) -> None:
+        """Until `url` answers with 200; DemoFailed where it does not, or a process has ended."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            self._check()
+            try:
+                if httpx.get(url, trust_env=False, timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise DemoFailed(f"{url} does not come up")
+
+    def wait(self) -> None:
+        """Until Ctrl-C, or until a process ends by itself."""
+        try:
+            while True:
+                self._check()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            print("\nStopping.")
+
+    def _check(self) -> None:
+        for command, process in self._running:
+            if process.poll() is not None:
+                raise DemoFailed(f"the {command} has ended with status {process.returncode}")

@@ -1,0 +1,112 @@
+"""`arouter`: every command, and the one place where errors become a line on stderr and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from services.cli import commands, demo
+from services.demo import server as demo_server
+from services.gateway import server as gateway_server
+from services.gateway.settings import GatewaySettings
+from services.meter import host as meter_host
+from services.meter.settings import MeterSettings
+from shared import embedded
+from shared.errors import ARouterError
+from shared.settings import Settings, unknown_variables
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """The console script. Exits 0, 1 for an error of ours (one line), 2 for wrong usage."""
+    arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = arguments.run(arguments)
+    except ARouterError as exc:
+        print(f"arouter: {exc}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)  # so that what is open is closed on the way out
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="arouter", description="A self-hosted LLM gateway that streams and counts.")
+    commands_ = parser.add_subparsers(required=True, metavar="command")
+
+    one = commands_.add_parser("demo", help="stream through a gateway on this machine and show what was booked")
+    one.add_argument("--once", action="store_true", help="one round, then stop; exit 0 only if every count is right")
+    one.set_defaults(run=lambda a: demo.run(once=a.once))
+
+    one = commands_.add_parser("gateway", help="run a gateway")
+    one.add_argument("--host")
+    one.add_argument("--port", type=int)
+    one.set_defaults(run=_gateway)
+
+    one = commands_.add_parser("meter", help="run a meter")
+    one.set_defaults(run=_meter)
+
+    one = commands_.add_parser("provider", help="run the demo provider")
+    one.add_argument("--host", default="127.0.0.1")
+    one.add_argument("--port", type=int, default=8090)
+    one.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every answer")
+    one.set_defaults(run=_provider)
+
+    keys = commands_.add_parser("keys", help="create, list and revoke keys").add_subparsers(required=True)
+    one = keys.add_parser("create", help="make a key and print it, this once")
+    one.add_argument("--name", required=True)
+    one.add_argument("--json", action="store_true", help="print the whole record")
+    one.set_defaults(run=commands.create_key)
+    one = keys.add_parser("list", help="list all keys, oldest first")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=commands.list_keys)
+    one = keys.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
+    one.add_argument("hash")
+    one.set_defaults(run=commands.revoke_key)
+
+    one = commands_.add_parser("usage", help="totals per key, provider and model")
+    one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=commands.show_usage)
+    return parser
+
+
+def _gateway(arguments: argparse.Namespace) -> int:
+    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
+    settings = GatewaySettings.load(**given)
+    _begin(settings)
+    with embedded.redis_url(settings) as url:
+        gateway_server.serve(settings, url)
+    return 0
+
+
+def _meter(_: argparse.Namespace) -> int:
+    settings = MeterSettings.load()
+    _begin(settings)
+    with embedded.redis_url(settings) as url:
+        asyncio.run(meter_host.run(settings, url))
+    return 0
+
+
+def _provider(arguments: argparse.Namespace) -> int:
+    asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log))
+    return 0
+
+
+def _begin(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    for name in unknown_variables(GatewaySettings, MeterSettings):
+        log.warning("%s is no setting of any service; it does nothing", name)

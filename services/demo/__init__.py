@@ -1,0 +1,1 @@
+"""The demo provider: speaks every dialect, deterministic, and misbehaves on request. Every test's upstream."""

@@ -1,0 +1,71 @@
+"""The gateway's application: its own few routes on FastAPI, everything else to the data plane."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from services.gateway.configured import upstreams
+from services.gateway.dataplane import DataPlane
+from services.gateway.keyring import KeyRing
+from services.gateway.settings import GatewaySettings
+from services.gateway.tap import Tap
+from services.gateway.upstream import UpstreamClient
+from services.gateway.writer import RecordWriter
+from shared import store
+from shared.ids import ExchangeIds, new_boot
+from shared.tasks import Tasks
+
+_FLUSH_SECONDS = 15.0
+
+
+def create_app(settings: GatewaySettings, redis_url: str) -> FastAPI:
+    """The ASGI app of one gateway process. SettingsError where the Redis behind `redis_url` must not hold usage."""
+    redis = store.connect(redis_url)
+    client = UpstreamClient(settings)
+    writer = RecordWriter(redis)
+    tap = Tap(writer, settings.tap_memory)
+    plane = DataPlane(
+        settings,
+        upstreams(settings),
+        client,
+        KeyRing(redis, settings),
+        tap,
+        ExchangeIds(new_boot(), settings.shards),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await store.verify(redis)
+        tasks = Tasks()
+        writing = tasks.start(writer.run(), "record writer")
+        forever = [tasks.start(tap.run(), "tap ticker"), tasks.start(plane.watch(), "watchdog")]
+        yield
+        # uvicorn comes here without waiting for the tasks it has just cancelled; their end records must be queued.
+        await plane.drained(_FLUSH_SECONDS)
+        for task in forever:
+            task.cancel()
+        await writer.close(writing, _FLUSH_SECONDS)
+        await client.close()
+        await redis.aclose()
+
+    app = FastAPI(title="arouter", lifespan=lifespan, openapi_url=None)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Alive: the event loop turns."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Ready: a new exchange would be taken. Says why not."""
+        reasons = [] if writer.available else ["Redis takes no records"]
+        if tap.full:
+            reasons.append("tails fill their memory")
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    app.router.default = plane
+    return app

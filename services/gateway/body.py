@@ -1,0 +1,108 @@
+"""The request body: what routing must know of it, and the only two changes ever made to it. Pure.
+
+A body is never decoded into objects beyond the few fields below, because agents send megabytes; a change replaces
+the bytes of one value, found by scanning the top level, and leaves every other byte as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from shared.errors import Refused
+
+
+class Flags(msgspec.Struct, frozen=True):
+    """The fields of a request that decide where it goes and how it will be answered."""
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+
+    @property
+    def usage_asked(self) -> bool | None:
+        """`stream_options.include_usage`; None where the client did not set it."""
+        asked = (self.stream_options or {}).get("include_usage")
+        return None if asked is None else bool(asked)
+
+
+_DECODER = msgspec.json.Decoder(Flags)
+
+# Strings as wholes, and the brackets between them: all a scanner of the top level needs to see.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
+_COLON = re.compile(rb"\s*:\s*")
+_SCALAR = re.compile(rb"[^\s,}]+")
+
+
+def read_flags(body: bytes) -> Flags:
+    """The flags of a JSON body. Refused with 400 where it is no JSON object or a flag has the wrong type."""
+    try:
+        return _DECODER.decode(body)
+    except msgspec.ValidationError as exc:
+        raise Refused(400, f"the request body is not as expected: {exc}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Refused(400, f"the request body is not valid JSON: {exc}") from exc
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """The same body with another model name."""
+    encoded = msgspec.json.encode(model)
+    for start, end in reversed(_values(body, b'"model"')):
+        body = body[:start] + encoded + body[end:]
+    return body
+
+
+def with_usage_asked(body: bytes) -> bytes:
+    """The same body with `stream_options.include_usage` set; the client must not have set it itself."""
+    spans = _values(body, b'"stream_options"')
+    if spans and body[spans[-1][0] : spans[-1][0] + 1] == b"{":
+        at = spans[-1][0] + 1
+        comma = b"" if body[at:].lstrip().startswith(b"}") else b","
+        return body[:at] + b'"include_usage":true' + comma + body[at:]
+    if spans:  # null
+        start, end = spans[-1]
+        return body[:start] + b'{"include_usage":true}' + body[end:]
+    at = body.index(b"{") + 1
+    comma = b"" if body[at:].lstrip().startswith(b"}") else b","
+    return body[:at] + b'"stream_options":{"include_usage":true}' + comma + body[at:]
+
+
+def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
+    """Where the values of a top-level name stand in a JSON object, `(start, end)` each.
+
+    More than one where the name is repeated: readers disagree on which of them counts, so all are changed.
+    """
+    spans: list[tuple[int, int]] = []
+    depth = 0
+    start: int | None = None  # of a value that is a bracket, until it closes
+    skip_to = 0
+    for token in _TOKEN.finditer(body):
+        if token.start() < skip_to:
+            continue
+        text = token[0]
+        if text in (b"{", b"["):
+            depth += 1
+        elif text in (b"}", b"]"):
+            depth -= 1
+            if depth == 1 and start is not None:
+                spans.append((start, token.end()))
+                start = None
+        elif depth == 1 and _is_name(text, name):
+            colon = _COLON.match(body, token.end())
+            if colon is None:
+                continue  # a string value that happens to be the name
+            first = body[colon.end() : colon.end() + 1]
+            if first in (b"{", b"["):
+                start = colon.end()
+                continue
+            value = (_TOKEN if first == b'"' else _SCALAR).match(body, colon.end())
+            if value is not None:
+                spans.append(value.span())
+                skip_to = value.end()
+    return spans
+
+
+def _is_name(text: bytes, name: bytes) -> bool:
+    return text == name or (b"\\" in text and msgspec.json.encode(msgspec.json.decode(text)) == name)

@@ -1,0 +1,200 @@
+"""The data plane: admits a request, routes it, and runs its exchange. Raw ASGI, because a framework's response
+objects put a task and a queue between a provider's bytes and the client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from services.gateway import body as request_body
+from services.gateway import headers
+from services.gateway.body import Flags
+from services.gateway.credentials import caller_key, without_key
+from services.gateway.exchange import ClientConnection, Exchange, Receive, Request, Send, refuse
+from services.gateway.keyring import KeyRing
+from services.gateway.routing import Match, Route, choose, family_of, match
+from services.gateway.settings import GatewaySettings
+from services.gateway.tap import Tap
+from services.gateway.upstream import UpstreamClient
+from services.gateway.upstreams import Upstreams
+from shared.dialects import TOKENLESS, Dialect, Family
+from shared.errors import Refused, StoreUnavailable
+from shared.ids import ExchangeIds
+from shared.keys import KeyRecord
+from shared.tail import Open, Outcome
+from shared.tasks import Tasks
+
+_OPEN_TIMEOUT = 2.0
+_WATCHDOG_SECONDS = 0.5
+
+Scope = MutableMapping[str, Any]
+
+
+class ClientLeft(Exception):
+    """The client disconnected before its request was complete."""
+
+
+class DataPlane:
+    """The ASGI app behind every path that is not the gateway's own."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        upstreams: Upstreams,
+        client: UpstreamClient,
+        keyring: KeyRing,
+        tap: Tap,
+        ids: ExchangeIds,
+    ) -> None:
+        self.open: set[Exchange] = set()
+        self.settings = settings
+        self._upstreams = upstreams
+        self.client = client
+        self._keyring = keyring
+        self._tap = tap
+        self._ids = ids
+        self.tasks = Tasks()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # no WebSocket dialect is served
+        path = scope["raw_path"].decode("latin-1")
+        query: bytes = scope["query_string"]
+        given = dict(scope["headers"])
+        family = family_of(path, given, query)
+        if scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", b"GET, HEAD, POST")]})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        try:
+            key = await self._keyring.authenticate(caller_key(given, query))
+            matched = match(scope["method"], path, family, self._upstreams)
+            family = matched.family
+            body = await self._read_body(given, receive)
+            flags = _flags(matched, body, given)
+            route = choose(matched, flags.model, self._upstreams)
+            await self._run(scope, receive, send, key, matched, route, flags, body)
+        except Refused as refused:
+            await refuse(send, family, refused)
+        except ClientLeft:
+            return
+
+    async def watch(self) -> None:
+        """Cut exchanges that exceed a limit, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(_WATCHDOG_SECONDS)
+            now = time.monotonic()
+            slow = now - self.settings.slow_reader_timeout
+            for exchange in list(self.open):
+                blocked = exchange.blocked_since
+                if now > exchange.deadline or (blocked is not None and blocked < slow):
+                    exchange.cut(Outcome.TIMED_OUT)
+
+    def may_drain(self) -> bool:
+        """Whether one more upstream may be read on after its client has left."""
+        return sum(exchange.client_left for exchange in self.open) < self.settings.drain_streams
+
+    async def drained(self, timeout: float) -> None:
+        """Wait until every exchange has ended, for at most `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self.open and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def _run(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        key: KeyRecord,
+        matched: Match,
+        route: Route,
+        flags: Flags,
+        body: bytes,
+    ) -> None:
+        streamed = matched.streamed or bool(flags.stream)
+        exchange_id = self._ids.next()
+        record = Open(
+            key=key.hash,
+            dialect=matched.dialect,
+            provider=route.upstream.provider,
+            model=route.model,
+            opened_ms=time.time_ns() // 1_000_000,
+            streamed=streamed,
+            path=route.url.partition("://")[2].partition("/")[2],
+        )
+        try:
+            tap = await self._tap.open(exchange_id, record, _OPEN_TIMEOUT)
+        except StoreUnavailable as exc:
+            raise Refused(503, "the gateway cannot record usage now") from exc
+        request = Request(
+            method=scope["method"],
+            url=route.url,
+            query=without_key(scope["query_string"]),
+            headers=headers.upstream_request(
+                scope["headers"],
+                route.upstream.credential(matched.family),
+                str(exchange_id) if self.settings.send_generation_id else None,
+            ),
+            body=_outgoing(body, matched, route, flags),
+            streamed=streamed,
+            keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
+            drain=route.upstream.drain,
+        )
+        connection: ClientConnection = scope["extensions"]["arouter.connection"]
+        exchange = Exchange(exchange_id, request, matched.family, tap, connection, self)
+        self.open.add(exchange)
+        try:
+            await exchange.run(receive, send)
+        finally:
+            self.open.discard(exchange)
+
+    async def _read_body(self, given: dict[bytes, bytes], receive: Receive) -> bytes:
+        limit = self.settings.max_body_bytes
+        too_large = Refused(413, f"the request body is larger than {limit} bytes")
+        declared = given.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(self.settings.body_timeout):
+                    message = await receive()
+            except TimeoutError:
+                raise Refused(408, "the request body did not arrive in time") from None
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                raise too_large
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:
+    """What the body says of model and streaming. A path of one provider is passed on whatever its body is."""
+    if matched.dialect in (Dialect.METADATA, Dialect.PASSTHROUGH) or matched.family is Family.GEMINI:
+        return Flags()
+    lenient = matched.upstream is not None
+    if given.get(b"content-encoding", b"identity") != b"identity":
+        if lenient:
+            return Flags()
+        raise Refused(400, "a compressed request body cannot be routed by its model; send it uncompressed")
+    try:
+        return request_body.read_flags(body)
+    except Refused:
+        if lenient:
+            return Flags()
+        raise
+
+
+def _outgoing(body: bytes, matched: Match, route: Route, flags: Flags) -> bytes:
+    if route.prefixed:
+        body = request_body.with_model(body, route.model)
+    chat = matched.dialect in (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
+    if chat and flags.stream and flags.usage_asked is None and route.upstream.ask_usage:
+        body = request_body.with_usage_asked(body)
+    return body

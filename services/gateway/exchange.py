@@ -1,0 +1,230 @@
+"""One exchange, from its open record to its end record. Whatever happens in between, there is exactly one outcome.
+
+The pump below is the relay: it moves bytes, and knows no JSON and no provider. Once a body has begun nothing is ever
+added to it: an answer that breaks off leaves the client's connection without a proper end, because a clean end would
+make every SDK report success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.gateway import headers
+from services.gateway.envelopes import error_body
+from services.gateway.headers import Header
+from services.gateway.settings import GatewaySettings
+from services.gateway.tap import ExchangeTap
+from services.gateway.upstream import Answer, UpstreamClient
+from shared.dialects import Family
+from shared.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
+from shared.ids import ExchangeId
+from shared.tail import End, Outcome, Packed
+from shared.tasks import Tasks
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ClientConnection(Protocol):
+    """What the server offers beside ASGI, as `scope["extensions"]["arouter.connection"]`."""
+
+    def cut(self, *, flush: bool) -> None:
+        """Close without a proper end of the response: after what is written is sent, or at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What goes upstream."""
+
+    method: str
+    url: str
+    query: bytes
+    headers: list[Header]
+    body: bytes
+    streamed: bool
+    keep_body: bool  # the meter may need it to estimate
+    drain: bool  # read on when the client leaves
+
+
+class Plane(Protocol):
+    """What an exchange needs of the data plane it runs on."""
+
+    settings: GatewaySettings
+    client: UpstreamClient
+    tasks: Tasks
+
+    def may_drain(self) -> bool: ...
+
+
+class Exchange:
+    """A request on its way. `cut` ends it early, from outside; `run` always ends it."""
+
+    def __init__(
+        self,
+        exchange_id: ExchangeId,
+        request: Request,
+        family: Family,
+        tap: ExchangeTap,
+        connection: ClientConnection,
+        plane: Plane,
+    ) -> None:
+        self.id = exchange_id
+        self.client_left = False  # and the upstream is drained for the usage at its end
+        self.blocked_since: float | None = None  # waiting for the client to read, since this monotonic time
+        self.started = time.monotonic()
+        self.deadline = self.started + plane.settings.total_timeout
+        self._request = request
+        self._family = family
+        self._tap = tap
+        self._connection = connection
+        self._plane = plane
+        self._task = asyncio.current_task()
+        self._cut_by: Outcome | None = None
+        self._ended = False
+        self._answer: Answer | None = None
+        self._response_started = False
+        self._first_byte: float | None = None
+
+    async def run(self, receive: Receive, send: Send) -> Outcome:
+        """Forward the request and relay the answer. Returns how it ended; raises only the server's own cancel."""
+        watcher = self._plane.tasks.start(self._watch(receive), "client watcher")
+        outcome = Outcome.DRAINED
+        try:
+            outcome = await self._forward(send)
+        except asyncio.CancelledError:
+            outcome = self._cut_by or Outcome.DRAINED
+            if self._cut_by is None:
+                self._connection.cut(flush=True)
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+            self._ended = True  # a second cut changes nothing
+            await self._tell_of_cut(outcome, send)
+        finally:
+            self._ended = True
+            watcher.cancel()
+            if self._answer is not None and outcome is not Outcome.COMPLETED:
+                self._plane.client.close_later(self._answer)
+            self._end(outcome)
+        return outcome
+
+    def cut(self, outcome: Outcome) -> None:
+        """End the exchange now, for the first reason given."""
+        if self._ended or self._cut_by is not None or self._task is None:
+            return
+        if outcome is Outcome.CLIENT_GONE and self._may_drain():
+            self.client_left = True
+            self.deadline = min(self.deadline, time.monotonic() + self._plane.settings.drain_seconds)
+            return
+        self._cut_by = Outcome.CLIENT_GONE if self.client_left else outcome
+        self._task.cancel()
+
+    def _may_drain(self) -> bool:
+        return self._request.drain and self._answer is not None and self._plane.may_drain()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.cut(Outcome.CLIENT_GONE)
+
+    async def _forward(self, send: Send) -> Outcome:
+        request, client = self._request, self._plane.client
+        sending = client.start(request.method, request.url, request.query, request.headers, request.body)
+        try:
+            self._answer = await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            client.abandon(sending)
+            raise
+        except UpstreamTimeout:
+            await self._refuse(send, Refused(504, "the provider did not answer in time"))
+            return Outcome.TIMED_OUT
+        except UpstreamError:
+            await self._refuse(send, Refused(502, "the provider refused the connection or could not be reached"))
+            return Outcome.UPSTREAM_FAILED
+        try:
+            return await self._pump(self._answer, send)
+        except UpstreamTimeout:
+            self._connection.cut(flush=True)
+            return self._unless_client_left(Outcome.TIMED_OUT)
+        except UpstreamBroken:
+            self._connection.cut(flush=True)
+            return self._unless_client_left(Outcome.UPSTREAM_FAILED)
+
+    async def _pump(self, answer: Answer, send: Send) -> Outcome:
+        settings = self._plane.settings
+        content_type = headers.find(answer.headers, b"content-type")
+        stream = headers.is_stream(content_type) or (self._request.streamed and answer.status == 200)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": headers.downstream_response(answer.headers, str(self.id), stream=stream),
+            }
+        )
+        self._response_started = True
+        tap = self._tap
+        drained = 0
+        async for chunk in answer.chunks(settings.idle_timeout):
+            if self._first_byte is None:
+                self._first_byte = time.monotonic()
+            tap.feed(chunk)
+            if self.client_left:
+                drained += len(chunk)
+                if drained > settings.drain_bytes:
+                    return Outcome.CLIENT_GONE
+                continue
+            self.blocked_since = time.monotonic()
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            self.blocked_since = None
+        await answer.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return self._unless_client_left(Outcome.COMPLETED)
+
+    def _unless_client_left(self, outcome: Outcome) -> Outcome:
+        return Outcome.CLIENT_GONE if self.client_left else outcome
+
+    async def _tell_of_cut(self, outcome: Outcome, send: Send) -> None:
+        if outcome is Outcome.TIMED_OUT and not self._response_started:
+            await self._refuse(send, Refused(504, "the exchange took longer than the limit"))
+        elif outcome is not Outcome.CLIENT_GONE:
+            # A client that does not read would keep a flush waiting for ever.
+            self._connection.cut(flush=self.blocked_since is None)
+
+    async def _refuse(self, send: Send, refused: Refused) -> None:
+        self._response_started = True
+        await refuse(send, self._family, refused, str(self.id))
+
+    def _end(self, outcome: Outcome) -> None:
+        answered = self._answer.headers if self._answer is not None else []
+        self._tap.end(
+            End(
+                outcome=outcome,
+                status=self._answer.status if self._answer is not None else None,
+                content_type=headers.find(answered, b"content-type").decode("latin-1"),
+                content_encoding=headers.find(answered, b"content-encoding").decode("latin-1"),
+                response_bytes=0,  # the tap knows
+                request_bytes=len(self._request.body),
+                first_byte_ms=None if self._first_byte is None else int((self._first_byte - self.started) * 1000),
+                duration_ms=int((time.monotonic() - self.started) * 1000),
+                request_id=headers.request_id(answered),
+                body=Packed(b""),
+            ),
+            self._request.body if self._request.keep_body else None,
+        )
+
+
+async def refuse(send: Send, family: Family, refused: Refused, generation_id: str | None = None) -> None:
+    """Answer with an error of the gateway's own, in the caller's dialect."""
+    body = error_body(family, refused.status, refused.message)
+    given: list[Header] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if refused.status in (408, 413):
+        given.append((b"connection", b"close"))  # the rest of the body is not read
+    if generation_id is not None:
+        given.append((headers.GENERATION_ID, generation_id.encode()))
+    await send({"type": "http.response.start", "status": refused.status, "headers": given})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

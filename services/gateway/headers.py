@@ -1,0 +1,94 @@
+"""Which headers pass, each way. Deny-lists: what is not named here goes through as it came. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Header = tuple[bytes, bytes]
+
+# RFC 9110, 7.6.1: for one connection only. Whatever Connection names goes with them.
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
+GENERATION_ID = b"x-generation-id"
+
+_NOT_UPSTREAM = (
+    _HOP_BY_HOP
+    | _CREDENTIALS
+    | {b"host", b"content-length", b"expect", b"accept-encoding", b"forwarded", b"via", b"x-real-ip", GENERATION_ID}
+)
+# Cookies and HTTP alternatives speak of the provider's own site; organisation ids are the operator's business.
+_NOT_DOWNSTREAM = _HOP_BY_HOP | {
+    b"set-cookie",
+    b"set-cookie2",
+    b"alt-svc",
+    b"openai-organization",
+    b"openai-project",
+    b"anthropic-organization-id",
+    GENERATION_ID,
+}
+# Buffering proxies must pass a stream on as it comes, and must not compress it.
+_STREAM_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
+_STREAM_TYPES = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+
+# The provider's own id of the request, in order of preference.
+_REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace-id", b"x-amzn-requestid")
+
+
+def upstream_request(headers: Iterable[Header], credential: Header | None, generation_id: str | None) -> list[Header]:
+    """The headers a request goes upstream with: the client's, less what is between it and us, plus our credential."""
+    given = list(headers)
+    banned = _NOT_UPSTREAM | _named_by_connection(given)
+    passed = [(name, value) for name, value in given if name not in banned and not name.startswith(b"x-forwarded-")]
+    # Identity: the meter reads the body as it goes by, and a compressed stream holds events back.
+    passed.append((b"accept-encoding", b"identity"))
+    if credential is not None:
+        passed.append(credential)
+    if generation_id is not None:
+        passed.append((GENERATION_ID, generation_id.encode()))
+    return passed
+
+
+def downstream_response(headers: Iterable[Header], generation_id: str, *, stream: bool) -> list[Header]:
+    """The headers an answer reaches the client with."""
+    given = [(name.lower(), value) for name, value in headers]
+    banned = _NOT_DOWNSTREAM | _named_by_connection(given)
+    if stream:
+        banned |= {name for name, _ in _STREAM_HEADERS}
+    passed = [(name, value) for name, value in given if name not in banned]
+    passed.append((GENERATION_ID, generation_id.encode()))
+    if stream:
+        passed.extend(_STREAM_HEADERS)
+    return passed
+
+
+def is_stream(content_type: bytes) -> bool:
+    """Whether a body of this type is a stream, whatever was asked for."""
+    return content_type.split(b";")[0].strip().lower() in _STREAM_TYPES
+
+
+def find(headers: Iterable[Header], name: bytes) -> bytes:
+    """The first value of a header, b"" where there is none."""
+    return next((value for given, value in headers if given.lower() == name), b"")
+
+
+def request_id(headers: Iterable[Header]) -> str:
+    """The provider's id of the request, "" where it gave none."""
+    given = {name.lower(): value for name, value in headers}
+    return next((given[name].decode("latin-1") for name in _REQUEST_IDS if name in given), "")
+
+
+def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
+    values = b",".join(value for name, value in headers if name == b"connection")
+    return frozenset(token.strip().lower() for token in values.split(b",") if token.strip()) if values else frozenset()

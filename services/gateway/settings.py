@@ -1,0 +1,140 @@
+"""The gateway's settings, and what they make of the provider table."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from services.gateway.providers import PROVIDERS
+from shared.dialects import Dialect
+from shared.settings import Settings
+
+_MIB = 1024 * 1024
+
+
+class ProviderSettings(BaseModel):
+    """One provider, `AROUTER_PROVIDERS__<NAME>__…`. It is on when it has a credential or a base URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    base_url: str | None = Field(default=None, description="What the provider's own SDK takes as its base URL.")
+    api_key: SecretStr | None = Field(default=None, description="The operator's credential; never a caller's.")
+    dialects: str = Field(
+        default="",
+        description="Dialects a provider of your own speaks, comma-separated. Unset: those of the OpenAI family.",
+    )
+    ask_usage: bool = Field(
+        default=False,
+        description="Add stream_options.include_usage to streamed chat requests that do not set it themselves; "
+        "the client then gets the extra last event too.",
+    )
+    on_disconnect: Literal["close", "drain"] = Field(
+        default="close",
+        description="When a client leaves: close the upstream, or drain it to its end for the usage it reports there.",
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", value):
+            raise ValueError("must be an http:// or https:// URL without a query")
+        return value and value.rstrip("/")
+
+    @field_validator("dialects")
+    @classmethod
+    def _known_dialects(cls, value: str) -> str:
+        for name in filter(None, map(str.strip, value.split(","))):
+            if name not in list(Dialect):
+                raise ValueError(f"{name!r} is no dialect; they are {', '.join(Dialect)}")
+        return value
+
+
+class GatewaySettings(Settings):
+    """Everything the gateway can be told. Times are in seconds, sizes in bytes."""
+
+    host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict, description="One block per provider: see the table below."
+    )
+    send_generation_id: bool = Field(
+        default=True, description="Send the exchange id upstream as x-generation-id, to find it in a provider's log."
+    )
+
+    max_body_bytes: int = Field(default=32 * _MIB, ge=1, description="Largest request body; above it 413.")
+    max_header_bytes: int = Field(default=32 * 1024, ge=1024, description="Largest request head; above it 431.")
+    max_header_lines: int = Field(default=100, ge=8, description="Most request header lines; above it 431.")
+    header_timeout: float = Field(default=10, gt=0, description="For a whole request head to arrive; after it 408.")
+    body_timeout: float = Field(default=60, gt=0, description="Between two reads of a request body; after it 408.")
+    keep_alive_timeout: float = Field(
+        default=75, gt=0, description="Idle client connections close after this; keep it above the load balancer's."
+    )
+
+    connect_timeout: float = Field(default=5, gt=0, description="To connect to a provider.")
+    first_byte_timeout: float = Field(default=600, gt=0, description="From request to the answer's headers.")
+    idle_timeout: float = Field(default=600, gt=0, description="Between two reads from a provider.")
+    total_timeout: float = Field(default=3600, gt=0, description="For one whole exchange.")
+    slow_reader_timeout: float = Field(default=60, gt=0, description="For a client that does not read to go on.")
+    drain_seconds: float = Field(default=60, gt=0, description="Longest drain of an upstream whose client has left.")
+    drain_bytes: int = Field(default=8 * _MIB, ge=0, description="Most bytes read in such a drain.")
+    drain_streams: int = Field(default=100, ge=0, description="Most such drains at once; beyond it they are closed.")
+    shutdown_timeout: int = Field(default=600, ge=0, description="For running streams to end after SIGTERM.")
+
+    upstream_connections: int = Field(default=4000, ge=1, description="Most connections to one provider.")
+    upstream_keep_alive: float = Field(default=30, ge=0, description="Idle provider connections close after this.")
+    tap_memory: int = Field(
+        default=256 * _MIB,
+        ge=_MIB,
+        description="Most tail bytes held while Redis is away; beyond it tails have holes and count as partial.",
+    )
+
+    @field_validator("providers")
+    @classmethod
+    def _own_providers_have_a_base_url(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        for name, provider in value.items():
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in ("v1", "v1beta", "api"):
+                raise ValueError(f"{name!r} cannot be a provider's name")
+            known = PROVIDERS.get(name)
+            if provider.base_url is None and (known is None or known.base_url is None):
+                raise ValueError(f"provider {name!r} needs AROUTER_PROVIDERS__{name.upper()}__BASE_URL")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        ours = super().settings_customise_sources(
+            settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+        )
+        return *ours, _SdkVariables(settings_cls)
+
+
+class _SdkVariables(PydanticBaseSettingsSource):
+    """The variables the providers' own SDKs read (`OPENAI_API_KEY` …), below everything said in our own names."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # pydantic calls this per field only from its own sources
+
+    def __call__(self) -> dict[str, Any]:
+        return {"providers": _credentials(os.environ)}  # noqa: TID251  # a settings source is that border
+
+
+def _credentials(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for provider in PROVIDERS.values():
+        value = next((environment[name] for name in provider.variables if environment.get(name)), None)
+        if value is not None:
+            found[provider.name] = {"api_key": value}
+    if "azure" in found and environment.get("AZURE_OPENAI_ENDPOINT"):
+        found["azure"]["base_url"] = environment["AZURE_OPENAI_ENDPOINT"]
+    return found

@@ -1,0 +1,111 @@
+"""The border to the providers: httpx at the transport level, and its errors as ours.
+
+A transparent relay wants no redirects, cookies, retries or added headers, so requests go to an httpx *transport*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+
+import httpx
+
+from services.gateway.headers import Header
+from services.gateway.settings import GatewaySettings
+from shared.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from shared.tasks import Tasks
+
+
+class Answer:
+    """A provider's answer whose headers are here; the body comes by iterating `chunks`."""
+
+    def __init__(self, response: httpx.Response, timeouts: dict[str, float]) -> None:
+        self.status = response.status_code
+        self.headers: list[Header] = response.headers.raw
+        self._response = response
+        self._timeouts = timeouts
+
+    async def chunks(self, idle_timeout: float) -> AsyncIterator[bytes]:
+        """Body bytes as they come, undecoded. UpstreamTimeout after `idle_timeout` seconds without any,
+        UpstreamBroken where the body breaks off."""
+        self._timeouts["read"] = idle_timeout  # httpcore looks it up for every read
+        with _translated(begun=True):
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+
+    async def close(self) -> None:
+        """Give the connection back, or close it where the body was not read to its end."""
+        with suppress(httpx.HTTPError, OSError):  # it is gone either way
+            await self._response.aclose()
+
+
+class UpstreamClient:
+    """Connections to all providers, pooled."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._transport = httpx.AsyncHTTPTransport(
+            verify=ssl.create_default_context(),
+            trust_env=False,
+            limits=httpx.Limits(
+                max_connections=settings.upstream_connections,
+                max_keepalive_connections=settings.upstream_connections,
+                keepalive_expiry=settings.upstream_keep_alive,
+            ),
+        )
+        self._tasks = Tasks()
+
+    def start(self, method: str, url: str, query: bytes, headers: list[Header], body: bytes) -> asyncio.Task[Answer]:
+        """Send a request; the task ends when the answer's headers are here, or with UpstreamUnreachable or
+        UpstreamTimeout.
+
+        It must not be cancelled: httpcore 1.0.9 then loses the connection's place in the pool for good. Who no longer
+        wants the answer hands the task to `abandon`.
+        """
+        return self._tasks.start(self._send(method, url, query, headers, body), "upstream request")
+
+    def abandon(self, sending: asyncio.Task[Answer]) -> None:
+        """Let a request nobody waits for end in the background, and close its answer."""
+        sending.add_done_callback(self._close_unwanted)
+
+    def close_later(self, answer: Answer) -> None:
+        """Close an answer without waiting for it: its reader may be under cancellation."""
+        self._tasks.start(answer.close(), "upstream close")
+
+    async def close(self) -> None:
+        """Close every connection. Abandoned requests still waiting for headers go with it."""
+        await self._transport.aclose()
+
+    def _close_unwanted(self, sending: asyncio.Task[Answer]) -> None:
+        if not sending.cancelled() and sending.exception() is None:
+            self.close_later(sending.result())
+
+    async def _send(self, method: str, url: str, query: bytes, headers: list[Header], body: bytes) -> Answer:
+        timeouts = {
+            "connect": self._settings.connect_timeout,
+            "pool": self._settings.connect_timeout,
+            "read": self._settings.first_byte_timeout,
+            "write": self._settings.idle_timeout,
+        }
+        target = httpx.URL(url)
+        if query:
+            target = target.copy_with(query=query)
+        request = httpx.Request(method, target, headers=headers, content=body, extensions={"timeout": timeouts})
+        if not body and method in ("GET", "HEAD", "DELETE"):
+            request.headers.pop("content-length", None)
+        with _translated(begun=False):
+            response = await self._transport.handle_async_request(request)
+        return Answer(response, timeouts)
+
+
+@contextmanager
+def _translated(*, begun: bool) -> Iterator[None]:
+    try:
+        yield
+    except httpx.TimeoutException as exc:
+        raise UpstreamTimeout(type(exc).__name__) from exc
+    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
+        kind = UpstreamBroken if begun else UpstreamUnreachable
+        raise kind(type(exc).__name__) from exc

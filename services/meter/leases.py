@@ -1,0 +1,74 @@
+"""Leases: which worker reads which shard. They only save work; that nothing is counted twice is the settle script's.
+
+Every worker holds its fair share, `shards / workers` rounded up: it lets go of what it has beyond, and takes what is
+free. A worker that dies is forgotten after METER_TTL_MS, its leases end after LEASE_TTL_MS.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from importlib.resources import files
+
+from shared import names
+from shared.store import Store, translated
+
+_SCRIPT = files("services.meter").joinpath("lease.lua").read_text()
+
+
+class Leases:
+    """The leases of one worker."""
+
+    def __init__(self, store: Store, worker: str, shards: int) -> None:
+        self.held: set[int] = set()
+        self._store = store
+        self._worker = worker
+        self._shards = shards
+        self._script = store.register_script(_SCRIPT)
+
+    async def share(self) -> int:
+        """Say that this worker lives; how many shards are its fair share now."""
+        with translated():
+            seconds, microseconds = await self._store.time()  # one clock for all workers
+            now = seconds * 1000 + microseconds // 1000
+            pipeline = self._store.pipeline(transaction=True)
+            pipeline.zadd(names.METERS, {self._worker: now})
+            pipeline.zremrangebyscore(names.METERS, "-inf", now - names.METER_TTL_MS)
+            pipeline.zcard(names.METERS)
+            *_, workers = await pipeline.execute()
+        return math.ceil(self._shards / max(1, int(workers)))
+
+    async def renew(self) -> set[int]:
+        """Renew what is held; the shards that somebody else has taken meanwhile."""
+        lost = {shard for shard in self.held if not await self._set(shard, names.LEASE_TTL_MS)}
+        self.held -= lost
+        return lost
+
+    async def take(self, share: int) -> set[int]:
+        """Take free shards up to the share; those that were."""
+        taken: set[int] = set()
+        free = [shard for shard in range(self._shards) if shard not in self.held]
+        random.shuffle(free)  # workers that start together should not all ask for the same ones
+        for shard in free:
+            if len(self.held) >= share:
+                break
+            if await self._set(shard, names.LEASE_TTL_MS):
+                self.held.add(shard)
+                taken.add(shard)
+        return taken
+
+    async def release(self, shard: int) -> None:
+        """Give a shard up; its consumer must have stopped."""
+        self.held.discard(shard)
+        await self._set(shard, 0)
+
+    async def leave(self) -> None:
+        """Give everything up, so that others need not wait for it to expire."""
+        for shard in list(self.held):
+            await self.release(shard)
+        with translated():
+            await self._store.zrem(names.METERS, self._worker)
+
+    async def _set(self, shard: int, ttl_ms: int) -> bool:
+        with translated():
+            return bool(await self._script(keys=[names.lease(shard)], args=[self._worker, ttl_ms]))

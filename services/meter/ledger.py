@@ -1,0 +1,120 @@
+"""The border to the settle script: totals, ledger and the mark of an exchange change in one atomic step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import IntEnum
+from importlib.resources import files
+from typing import NamedTuple
+
+import msgspec
+from redis.exceptions import NoScriptError, RedisError
+
+from services.meter.measure import Entry
+from shared import names, totals
+from shared.errors import StoreError
+from shared.ids import ExchangeId
+from shared.store import Store, translate, translated
+from shared.usage import COUNTERS, Source
+
+_SCRIPT = files("services.meter").joinpath("settle.lua").read_text()
+_BOOKED = " ".join(totals.BOOKED)
+
+
+class Verdict(IntEnum):
+    """What the script did."""
+
+    CONFLICT = -1  # another worker has amended the provisional value: read it again
+    DUPLICATE = 0  # was final already; the records are dropped
+    SETTLED = 1
+    AMENDED = 2
+
+
+class Settlement(NamedTuple):
+    """An exchange to settle for good, with the stream entries that are done with it."""
+
+    id: ExchangeId
+    entry: Entry
+    stream_ids: Sequence[bytes]
+
+
+class Ledger:
+    """Settles batches of exchanges of one shard."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sha: str | None = None
+
+    async def settle(self, batch: Sequence[Settlement]) -> list[Verdict | StoreError]:
+        """Settle each; the answers are in order. Settling again what was settled changes nothing.
+
+        StoreUnavailable where no reply came: any part of the batch may have been settled.
+        """
+        with translated():
+            sha = self._sha or await self._load()
+            replies = await self._evaluate(sha, batch)
+            if any(isinstance(reply, NoScriptError) for reply in replies):  # SCRIPT FLUSH, or a restarted server
+                replies = await self._evaluate(await self._load(), batch)
+        return [translate(reply) if isinstance(reply, RedisError) else Verdict(int(reply[0])) for reply in replies]
+
+    async def final(self, ids: Sequence[ExchangeId]) -> list[bool]:
+        """Which of these are settled for good."""
+        with translated():
+            pipeline = self._store.pipeline(transaction=False)
+            for id in ids:
+                pipeline.getbit(names.final(id.shard, id.boot), id.n)
+            return [bool(bit) for bit in await pipeline.execute()]
+
+    async def trim(self, shards: int, older_than_ms: int) -> None:
+        """Drop ledger entries from before this time (UTC, milliseconds)."""
+        with translated():
+            pipeline = self._store.pipeline(transaction=False)
+            for shard in range(shards):
+                pipeline.xtrim(names.ledger(shard), minid=older_than_ms, approximate=True)
+            await pipeline.execute()
+
+    async def _load(self) -> str:
+        self._sha = await self._store.script_load(_SCRIPT)
+        return self._sha
+
+    async def _evaluate(self, sha: str, batch: Sequence[Settlement]) -> list[list[int] | RedisError]:
+        pipeline = self._store.pipeline(transaction=False)
+        for settlement in batch:
+            keys, arguments = _call(settlement)
+            pipeline.evalsha(sha, len(keys), *keys, *arguments)  # type: ignore[arg-type]  # bytes and int are taken too
+        return await pipeline.execute(raise_on_error=False)
+
+
+def _call(settlement: Settlement) -> tuple[list[str], list[str | bytes | int]]:
+    id, entry = settlement.id, settlement.entry
+    hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
+    keys = [
+        names.tail(id.shard),
+        names.final(id.shard, id.boot),
+        names.provisional(id.shard),
+        names.hour(id.shard, entry.key, hour),
+        names.totals(id.shard, entry.key),
+        names.ledger(id.shard),
+        names.stats(id.shard),
+    ]
+    return keys, [
+        names.GROUP,
+        id.n,
+        str(id),
+        "1",
+        "",
+        totals.group(entry.provider, entry.model),
+        _BOOKED,
+        " ".join(map(str, _values(entry))),
+        msgspec.json.encode(entry),
+        names.FINAL_TTL_S,
+        names.HOUR_TTL_S,
+        *settlement.stream_ids,
+    ]
+
+
+def _values(entry: Entry) -> list[int]:
+    """In the order of `totals.BOOKED`; what is unknown adds nothing."""
+    counters = [getattr(entry, name) or 0 for name in COUNTERS]
+    return [1, *counters, int(entry.source == Source.ESTIMATED), int(entry.source == Source.PARTIAL)]

@@ -1,0 +1,82 @@
+"""The meter of one process: a consumer for each shard it holds the lease of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from services.meter import tokens
+from services.meter.consumer import ShardConsumer
+from services.meter.leases import Leases
+from services.meter.ledger import Ledger
+from services.meter.settings import MeterSettings
+from shared import names
+from shared.errors import StoreError
+from shared.ids import new_boot
+from shared.store import Store
+
+_ROUND_SECONDS = names.LEASE_TTL_MS / 3000
+
+log = logging.getLogger(__name__)
+
+
+class Meter:
+    """Holds leases and runs their consumers until `stop`. A consumer that fails takes the meter with it."""
+
+    def __init__(self, store: Store, settings: MeterSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._ledger = Ledger(store)
+        self._leases = Leases(store, new_boot(), settings.shards)
+        self._running: dict[int, tuple[ShardConsumer, asyncio.Task[None]]] = {}
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Meter; returns after `stop`, when every batch is settled and every lease given up."""
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._round()
+                except StoreError as exc:
+                    log.warning("leases: %s", exc)
+                await self._pause()
+        finally:
+            await self._halt(list(self._running))
+            try:
+                await self._leases.leave()
+            except StoreError as exc:
+                log.warning("leases end by themselves: %s", exc)
+
+    async def _round(self) -> None:
+        await self._halt(list(await self._leases.renew()))
+        share = await self._leases.share()
+        for shard in sorted(self._leases.held)[share:]:
+            await self._halt([shard])
+            await self._leases.release(shard)
+        for shard in await self._leases.take(share):
+            self._start(shard)
+
+    def _start(self, shard: int) -> None:
+        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, tokens.count)
+        task = asyncio.get_running_loop().create_task(consumer.run(), name=f"shard {shard}")
+        self._running[shard] = consumer, task
+        log.info("metering shard %d", shard)
+
+    async def _halt(self, shards: list[int]) -> None:
+        stopped = [self._running.pop(shard) for shard in shards if shard in self._running]
+        for consumer, _ in stopped:
+            consumer.stop()
+        for _, task in stopped:
+            await task
+
+    async def _pause(self) -> None:
+        """Until the next round; ends early on `stop`, and with the error of a consumer that failed."""
+        stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
+        tasks = {task for _, task in self._running.values()}
+        done, _ = await asyncio.wait({stopping, *tasks}, timeout=_ROUND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            task.result()

@@ -1,0 +1,205 @@
+"""Framings: cutting a body into JSON payloads, wherever the chunks were cut. Pure; every `feed` takes any bytes.
+
+Each framing yields `(event, payload)`: the SSE event name (b"" elsewhere) and the bytes of one JSON document.
+A payload larger than MAX_PAYLOAD is dropped, so that a body without boundaries cannot take the meter's memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Protocol
+
+MAX_PAYLOAD = 32 * 1024 * 1024
+
+Payload = tuple[bytes, bytes]
+
+
+class Framing(Protocol):
+    """One way of putting JSON documents into a body."""
+
+    def feed(self, data: bytes) -> Iterator[Payload]: ...
+
+    def close(self) -> Iterator[Payload]:
+        """What is left when the body has ended, properly or not."""
+
+
+class _Blocks:
+    """Cuts bytes at a separator; joins what is pending only once a separator may be complete."""
+
+    def __init__(self, separator: bytes) -> None:
+        self._separator = separator
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._dropping = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        if not data:
+            return []
+        if self._pending:
+            edge = self._pending[-1][1 - len(self._separator) :] if len(self._separator) > 1 else b""
+            if self._separator not in data and self._separator not in edge + data[: len(self._separator)]:
+                self._keep(data)
+                return []
+            data = b"".join((*self._pending, data))
+            self._pending, self._size = [], 0
+        *blocks, rest = data.split(self._separator)
+        if blocks and self._dropping:
+            self._dropping = False
+            blocks = blocks[1:]
+        if rest:
+            self._keep(rest)
+        return blocks
+
+    def rest(self) -> bytes:
+        rest = b"" if self._dropping else b"".join(self._pending)
+        self._pending, self._size = [], 0
+        return rest
+
+    def _keep(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._size += len(data)
+        if self._size > MAX_PAYLOAD:
+            self._dropping = True
+        if self._dropping:  # only what may be the beginning of a separator is still needed
+            self._pending, self._size = [data[-len(self._separator) :]], len(self._separator)
+
+
+class Sse:
+    """Server-Sent Events: lines end at CR, LF or CRLF and at nothing else, an event at an empty line."""
+
+    def __init__(self) -> None:
+        self._blocks = _Blocks(b"\n\n")
+        self._held_cr = False
+        self._started = False
+
+    def feed(self, data: bytes) -> Iterator[Payload]:
+        if not self._started and data:
+            self._started = True
+            data = data.removeprefix(b"\xef\xbb\xbf")
+        if self._held_cr or b"\r" in data:
+            data = self._with_lf(data)
+        for block in self._blocks.feed(data):
+            yield from _event(block)
+
+    def close(self) -> Iterator[Payload]:
+        # The standard drops an event without its empty line; here it may be the one that holds the usage.
+        yield from _event(self._blocks.rest())
+
+    def _with_lf(self, data: bytes) -> bytes:
+        if self._held_cr:
+            data = b"\r" + data
+        self._held_cr = data.endswith(b"\r")  # an LF may follow in the next chunk
+        if self._held_cr:
+            data = data[:-1]
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _event(block: bytes) -> Iterator[Payload]:
+    if block.startswith(b"data:") and b"\n" not in block:
+        yield b"", block[5:]
+        return
+    name, data, other = b"", [], []
+    for line in block.split(b"\n"):
+        field, colon, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value
+        elif field == b"error" and colon:  # gpustack ends a failed stream with this line instead of an event
+            yield b"error", value
+        elif (line and colon != b":") or field.lstrip()[:1] in (b"{", b'"', b"}"):
+            other.append(line)
+    if data:
+        yield name, b"\n".join(data)
+    elif other and other[0].lstrip().startswith(b"{"):
+        yield b"error", b"\n".join(other)  # Gemini: a raw JSON error behind the events
+
+
+class NdJson:
+    """One JSON document a line."""
+
+    def __init__(self) -> None:
+        self._blocks = _Blocks(b"\n")
+
+    def feed(self, data: bytes) -> Iterator[Payload]:
+        return ((b"", line) for line in self._blocks.feed(data) if line.strip())
+
+    def close(self) -> Iterator[Payload]:
+        rest = self._blocks.rest()
+        if rest.strip():
+            yield b"", rest
+
+
+class JsonBody:
+    """The whole body is one document."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[Payload]:
+        self._size += len(data)
+        if self._size > MAX_PAYLOAD:
+            self._parts = []
+        else:
+            self._parts.append(data)
+        return iter(())
+
+    def close(self) -> Iterator[Payload]:
+        body = b"".join(self._parts)
+        if body.strip():
+            yield b"", body
+
+
+# Everything up to and including the next bracket, strings taken as wholes; possessive, so that a string that is not
+# complete yet fails at once instead of being tried in every other way.
+_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
+
+
+class JsonArray:
+    """Documents as the elements of one JSON array, as Gemini streams without `alt=sse`."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._waiting: list[bytes] = []  # chunks inside one long string: no quote, so nothing to find in them
+        self._waiting_size = 0
+        self._scanned = 0
+        self._depth = 0
+        self._start = 0
+
+    def feed(self, data: bytes) -> Iterator[Payload]:
+        self._waiting.append(data)
+        self._waiting_size += len(data)
+        if b'"' not in data and self._inside_string and self._waiting_size < MAX_PAYLOAD:
+            return
+        self._buffer += b"".join(self._waiting)
+        self._waiting, self._waiting_size = [], 0
+        yield from self._scan()
+
+    def close(self) -> Iterator[Payload]:
+        return iter(())  # an element that was cut is no document
+
+    @property
+    def _inside_string(self) -> bool:
+        return self._buffer.find(b'"', self._scanned) >= 0
+
+    def _scan(self) -> Iterator[Payload]:
+        buffer, at = self._buffer, self._scanned
+        while (match := _TO_BRACKET.match(buffer, at)) is not None:
+            at = match.end()
+            if match[1] in (b"{", b"["):
+                self._depth += 1
+                if self._depth == 2:
+                    self._start = at - 1
+            else:
+                self._depth -= 1
+                if self._depth == 1:
+                    yield b"", buffer[self._start : at]
+        keep = self._start if self._depth >= 2 else at
+        if len(buffer) - keep > MAX_PAYLOAD:
+            keep = at = len(buffer)
+        self._buffer = buffer[keep:]
+        self._scanned = at - keep
+        self._start = 0

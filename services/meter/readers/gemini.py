@@ -1,0 +1,68 @@
+"""Gemini generateContent, streamed either way or not at all. Every document carries a snapshot of the usage; it is
+not monotone (fields vanish, the prompt grows), so the last one counts, whole."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from services.meter.readers.reading import Json, Reading, count, mapping, sequence, text, total
+from shared.usage import Usage
+
+_COUNTS = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount")
+
+
+class GeminiReader:
+    """Reads GenerateContentResponse documents and embedding answers."""
+
+    interesting: ClassVar[tuple[bytes, ...]] = (b'"usageMetadata"', b'"error"', b'"finishReason"', b'"promptFeedback"')
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+
+    def read(self, event: bytes, document: Json, *, observe: bool) -> None:
+        reading = self.reading
+        reading.response_id = reading.response_id or text(document.get("responseId"))
+        reading.model = text(document.get("modelVersion")) or reading.model
+        usage = mapping(document.get("usageMetadata"))
+        # Vertex's earlier chunks carry only a trafficType: that is no usage.
+        if any(name in usage for name in _COUNTS):
+            reading.raw_usage = dict(usage)
+            reading.usage = normal_form(usage)
+            reading.service_tier = text(usage.get("serviceTier")) or reading.service_tier
+        if document.get("error"):
+            reading.error = document["error"]
+        blocked = mapping(document.get("promptFeedback")).get("blockReason")
+        if blocked:
+            reading.finish.append(f"BLOCK:{blocked}")
+            reading.complete = True
+        for candidate in map(mapping, sequence(document.get("candidates"))):
+            if candidate.get("finishReason"):
+                reading.finish.append(candidate["finishReason"])
+                reading.complete = True
+            if observe:
+                for part in map(mapping, sequence(mapping(candidate.get("content")).get("parts"))):
+                    self._observe_part(part)
+
+    def done(self) -> None:
+        """Gemini sends no [DONE]."""
+
+    def _observe_part(self, part: Json) -> None:
+        self.reading.output.append(text(part.get("text")))
+        call = mapping(part.get("functionCall"))
+        if call:
+            self.reading.output.append(text(call.get("name")))
+            self.reading.output.append(msgspec.json.encode(call.get("args") or {}).decode())
+        self.reading.output.append(text(mapping(part.get("executableCode")).get("code")))
+
+
+def normal_form(usage: Json) -> Usage:
+    """A usageMetadata object, inclusive: thoughts are beside the candidates, tool-use prompts beside the prompt."""
+    return Usage(
+        input_tokens=total(count(usage, "promptTokenCount"), count(usage, "toolUsePromptTokenCount")),
+        output_tokens=total(count(usage, "candidatesTokenCount"), count(usage, "thoughtsTokenCount")),
+        cache_read_tokens=count(usage, "cachedContentTokenCount"),
+        reasoning_tokens=count(usage, "thoughtsTokenCount"),
+        total_tokens=count(usage, "totalTokenCount"),
+    ).completed()

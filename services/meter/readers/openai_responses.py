@@ -1,0 +1,96 @@
+"""OpenAI responses. Usage is in the last event only; text comes as deltas and is then repeated four times over."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from services.meter.readers.reading import Json, Reading, count, mapping, sequence, text
+from shared.usage import Usage
+
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_STATUSES = ("completed", "incomplete", "failed", "cancelled")
+
+# What is new in a stream; `.done` events and the final response repeat it.
+_DELTAS = (
+    "response.output_text.delta",
+    "response.refusal.delta",
+    "response.reasoning_text.delta",
+    "response.reasoning_summary_text.delta",
+    "response.function_call_arguments.delta",
+    "response.custom_tool_call_input.delta",
+    "response.mcp_call_arguments.delta",
+    "response.code_interpreter_call_code.delta",
+)
+
+
+class ResponsesReader:
+    """Reads response events, and a response as one document."""
+
+    interesting: ClassVar[tuple[bytes, ...]] = (
+        b'"response"',
+        b'"error"',
+        b'"object":"response"',
+        b'"object": "response"',
+    )
+
+    def __init__(self) -> None:
+        self.reading = Reading()
+
+    def read(self, event: bytes, document: Json, *, observe: bool) -> None:
+        kind = text(document.get("type"))
+        if kind.startswith("response.") or "response" in document:
+            response = mapping(document.get("response"))
+            if response:
+                self._read_response(response)
+            if kind in _ENDS:
+                self.reading.finish = [kind]
+                self.reading.complete = True
+            if observe and kind in _DELTAS:
+                self.reading.output.append(text(document.get("delta")))
+            elif observe and kind == "response.output_item.added":
+                self.reading.output.append(text(mapping(document.get("item")).get("name")))
+        elif document.get("object") == "response":
+            self._read_response(document)
+            status = text(document.get("status"))
+            if status in _STATUSES:
+                self.reading.finish = [status]
+                self.reading.complete = True
+            if observe:
+                self._observe_output(document)
+        if kind == "error" or event == b"error" or document.get("error"):
+            self.reading.error = document.get("error") or dict(document)
+
+    def done(self) -> None:
+        """`data: [DONE]`, as OpenRouter ends its responses too."""
+        self.reading.complete = True
+
+    def _read_response(self, response: Json) -> None:
+        reading = self.reading
+        reading.response_id = reading.response_id or text(response.get("id"))
+        reading.model = text(response.get("model")) or reading.model
+        reading.service_tier = text(response.get("service_tier")) or reading.service_tier
+        if response.get("error"):
+            reading.error = response["error"]
+        usage = mapping(response.get("usage"))
+        if usage:
+            reading.raw_usage = dict(usage)
+            reading.usage = normal_form(usage)
+
+    def _observe_output(self, response: Json) -> None:
+        for item in map(mapping, sequence(response.get("output"))):
+            said = [text(item.get("name")), text(item.get("arguments")), text(item.get("input"))]
+            for part in map(mapping, [*sequence(item.get("content")), *sequence(item.get("summary"))]):
+                said += [text(part.get("text")), text(part.get("refusal"))]
+            self.reading.output.extend(said)
+
+
+def normal_form(usage: Json) -> Usage:
+    """A responses usage object; it is inclusive as it comes."""
+    return Usage(
+        input_tokens=count(usage, "input_tokens"),
+        output_tokens=count(usage, "output_tokens"),
+        cache_read_tokens=count(mapping(usage.get("input_tokens_details")), "cached_tokens"),
+        cache_write_tokens=count(mapping(usage.get("input_tokens_details")), "cache_write_tokens"),
+        reasoning_tokens=count(mapping(usage.get("output_tokens_details")), "reasoning_tokens"),
+        total_tokens=count(usage, "total_tokens"),
+    ).completed()

@@ -1,0 +1,108 @@
+"""A reader for one answer: picks the framing by the first bytes and the dialect from a table, and is fed bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from services.meter.readers.anthropic import AnthropicReader
+from services.meter.readers.framing import Framing, JsonArray, JsonBody, NdJson, Sse
+from services.meter.readers.gemini import GeminiReader
+from services.meter.readers.openai_chat import ChatReader
+from services.meter.readers.openai_responses import ResponsesReader
+from services.meter.readers.reading import Json, Reading
+from shared.dialects import Dialect
+
+_DONE = b"[DONE]"
+
+
+class DialectReader(Protocol):
+    """Understands the documents of one dialect."""
+
+    # A document holding none of these says nothing but text; it is not decoded unless the text is observed.
+    interesting: ClassVar[tuple[bytes, ...]]
+    reading: Reading
+
+    def read(self, event: bytes, document: Json, *, observe: bool) -> None: ...
+
+    def done(self) -> None: ...
+
+
+_DIALECTS: Mapping[Dialect, Callable[[], DialectReader]] = {
+    Dialect.OPENAI_CHAT: ChatReader,
+    Dialect.OPENAI_COMPLETIONS: ChatReader,
+    Dialect.OPENAI_EMBEDDINGS: ChatReader,
+    Dialect.OPENAI_RESPONSES: ResponsesReader,
+    Dialect.ANTHROPIC_MESSAGES: AnthropicReader,
+    Dialect.GEMINI: GeminiReader,
+    Dialect.PASSTHROUGH: ChatReader,
+}
+
+# The first documents are always decoded: they name the response and its model.
+_ALWAYS_DECODED = 2
+
+
+class Reader:
+    """Reads one answer. `feed` takes any bytes, cut anywhere, and never raises on them but for a BadUsage.
+
+    With `observe` the visible output is collected too, which means decoding every document.
+    """
+
+    def __init__(self, dialect: Dialect, content_type: str = "", *, observe: bool = False) -> None:
+        self._dialect = _DIALECTS.get(dialect, ChatReader)()
+        self._lines = "ndjson" in content_type or "jsonl" in content_type
+        self._observe = observe
+        self._framing: Framing | None = None
+        self._head = b""
+        self._decoded = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body."""
+        if self._framing is None:
+            data = self._head = self._head + data
+            first = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]  # DeepSeek sends empty lines before an answer
+            if not first:
+                return
+            self._framing = self._framing_for(first)
+        for event, payload in self._framing.feed(data):
+            self._take(event, payload)
+
+    def close(self) -> Reading:
+        """The body has ended, properly or not: what was read."""
+        if self._framing is not None:
+            for event, payload in self._framing.close():
+                self._take(event, payload)
+        return self._dialect.reading
+
+    def _framing_for(self, first: bytes) -> Framing:
+        if first == b"[":
+            return JsonArray()
+        if first == b"{":
+            return NdJson() if self._lines else JsonBody()
+        return Sse()
+
+    def _take(self, event: bytes, payload: bytes) -> None:
+        if len(payload) < 16 and payload.strip() == _DONE:
+            self._dialect.done()
+            return
+        if not self._observe and self._decoded >= _ALWAYS_DECODED and not self._matters(event, payload):
+            return
+        try:
+            document = msgspec.json.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if isinstance(document, dict):
+            self._decoded += 1
+            self._dialect.read(event, document, observe=self._observe)
+
+    def _matters(self, event: bytes, payload: bytes) -> bool:
+        return event == b"error" or any(mark in payload for mark in self._dialect.interesting)
+
+
+def read(dialect: Dialect, body: bytes, content_type: str = "", *, observe: bool = False) -> Reading:
+    """Read a whole body at once."""
+    reader = Reader(dialect, content_type, observe=observe)
+    reader.feed(body)
+    return reader.close()

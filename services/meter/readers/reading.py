@@ -1,0 +1,73 @@
+"""What a reader learns from one answer, and the helpers every dialect uses to take a provider's JSON apart safely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.errors import ARouterError
+from shared.usage import Usage
+
+Json = Mapping[str, Any]
+
+# No model reads or writes this many tokens at once; a larger count is damage, and must not reach a bill.
+MAX_TOKENS = 1 << 32
+
+
+class BadUsage(ARouterError):
+    """A reported count that cannot be true: negative, fractional, absurd. The exchange goes to quarantine."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """The state of one answer as far as it was read."""
+
+    raw_usage: dict[str, Any] | None = None  # the provider's last usage object, word for word
+    usage: Usage | None = None  # the same in the normal form
+    provisional: bool = False  # that usage is from the beginning of the answer: its output is a start value
+    model: str = ""  # as the provider names it
+    response_id: str = ""
+    finish: list[Any] = field(default_factory=list)  # reasons in the order they came, in the provider's words
+    service_tier: str = ""
+    error: Any = None  # the provider's error, where it sent one
+    complete: bool = False  # the dialect's own end was seen
+    output: list[str] = field(default_factory=list)  # visible output, in order; filled only when observing
+
+
+def count(usage: Json, name: str) -> int | None:
+    """A token count of a usage object; None where it is not reported. BadUsage where it cannot be true."""
+    value = usage.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+        raise BadUsage(f"{name} is {value!r:.40}")
+    if not 0 <= value < MAX_TOKENS:
+        raise BadUsage(f"{name} is {value!r:.40}")
+    return int(value)
+
+
+def first_count(*values: int | None) -> int | None:
+    """The first that is reported."""
+    return next((value for value in values if value is not None), None)
+
+
+def total(*parts: int | None) -> int | None:
+    """The sum of what is reported; None where nothing is."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None
+
+
+def mapping(value: Any) -> Json:
+    """`value` where it is an object, else an empty one: providers send null, and hostile ones anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """`value` where it is an array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: Any) -> str:
+    """`value` where it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,54 @@
+"""What is booked: reported usage where there is any, an estimate where there is none. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from shared.tail import Outcome
+from shared.usage import Source, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Our own count of what went by."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """The usage of one exchange, and where it came from."""
+
+    usage: Usage
+    source: Source
+
+
+NOTHING = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
+
+
+def needs_observing(outcome: Outcome, status: int | None, reported: Usage | None, provisional: bool) -> bool:
+    """Whether the content has to be counted: some was bought, and the provider's last word on it is missing."""
+    if status is None or status >= 400:
+        return False  # an error's text is no output
+    return reported is None or provisional or outcome is not Outcome.COMPLETED
+
+
+def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | None) -> Booked:
+    """Reported wins. `observed` is None where `needs_observing` said no: then nothing but the report is booked.
+
+    `normal_end`: the exchange completed, all its bytes are here, and the report (if any) is the final one. Without
+    it the report's input stands, and its output is raised to what came through: Anthropic's first report counts a
+    handful of tokens, and a running count is as old as its last event.
+    """
+    if reported is None and observed is None:
+        return Booked(NOTHING, Source.REPORTED if normal_end else Source.PARTIAL)
+    if reported is None:
+        assert observed is not None
+        counted = Usage(input_tokens=observed.input_tokens, output_tokens=observed.output_tokens).completed()
+        return Booked(counted, Source.ESTIMATED if normal_end else Source.PARTIAL)
+    if normal_end:
+        return Booked(reported, Source.REPORTED)
+    if observed is not None and observed.output_tokens > (reported.output_tokens or 0):
+        reported = replace(reported, output_tokens=observed.output_tokens, total_tokens=None).completed()
+    return Booked(reported, Source.PARTIAL)

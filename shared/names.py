@@ -1,0 +1,77 @@
+"""Every key in Redis, every time to live, and why. Nothing else in the project spells a Redis key.
+
+Keys that one script touches together share the hash tag `{shard}`, so that shards spread over a cluster.
+"""
+
+from __future__ import annotations
+
+GROUP = "meter"  # the consumer group of every tail stream
+
+# Keys of callers. Not sharded: read one by one.
+KEYS = "ar:keys"  # sorted set: hash by time of creation (ms), the list of all keys ever made
+PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
+
+# Live meters: sorted set, worker id by the time of its last heartbeat (ms). Leases are shared out by its size.
+METERS = "ar:meters"
+METER_TTL_MS = 10_000
+
+LEASE_TTL_MS = 10_000  # a dead meter's shard is taken over after this; renewed every third of it
+
+# A replay older than this is no longer recognised as one: longer than anything keeps bytes to replay.
+FINAL_TTL_S = 35 * 86_400
+HOUR_TTL_S = 35 * 86_400  # hourly totals; the all-time totals have no end
+
+
+def key(key_hash: str) -> str:
+    """Hash: the record of one caller's key."""
+    return f"ar:key:{key_hash}"
+
+
+def tail(shard: int) -> str:
+    """Stream: tail records, deleted by the settle script and by nothing else, never trimmed."""
+    return f"ar:{{{shard}}}:tail"
+
+
+def final(shard: int, boot: str) -> str:
+    """Bitmap: bit n is set once exchange boot.shard.n is settled for good."""
+    return f"ar:{{{shard}}}:final:{boot}"
+
+
+def provisional(shard: int) -> str:
+    """Hash: exchange id to the counters booked so far for an exchange that is not final."""
+    return f"ar:{{{shard}}}:provisional"
+
+
+def totals(shard: int, key_hash: str) -> str:
+    """Hash: counters of one key since its creation, by provider and model."""
+    return f"ar:{{{shard}}}:totals:{key_hash}"
+
+
+def hour(shard: int, key_hash: str, hour_utc: str) -> str:
+    """Hash: the same for one hour, YYYYMMDDHH in UTC, of the open."""
+    return f"ar:{{{shard}}}:hour:{key_hash}:{hour_utc}"
+
+
+def ledger(shard: int) -> str:
+    """Stream: one entry per settlement, trimmed by age only."""
+    return f"ar:{{{shard}}}:ledger"
+
+
+def quarantine(shard: int) -> str:
+    """Hash: stream entry id to what could not be read, with the reason. A hash, so that doing it twice is once."""
+    return f"ar:{{{shard}}}:quarantine"
+
+
+def stats(shard: int) -> str:
+    """Hash: settled, duplicate and quarantined exchanges of the shard, counted by the settle script."""
+    return f"ar:{{{shard}}}:stats"
+
+
+def lease(shard: int) -> str:
+    """String: the worker that reads the shard now."""
+    return f"ar:{{{shard}}}:lease"
+
+
+# Totals hash fields are provider, model and counter. The unit separator cannot occur in a provider name, and is
+# stripped from model names when they are booked.
+FIELD_SEPARATOR = "\x1f"

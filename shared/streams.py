@@ -1,0 +1,130 @@
+"""The tail streams in Redis: the one module that speaks their commands. Gateways append; meters read, claim, drop.
+
+A record stays pending in the group until the exchange it belongs to is settled, so pending entries are the meter's
+recovery log: whoever takes a shard over reads all of them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+from redis.exceptions import RedisError, ResponseError
+
+from shared import names
+from shared.errors import StoreError
+from shared.store import Store, translate, translated
+
+Fields = dict[bytes, bytes]
+
+# Every meter reads under one name: what is pending then belongs to the shard's lease, not to a worker that is gone.
+_CONSUMER = names.GROUP
+_PAGE = 1000
+
+
+class StreamEntry(NamedTuple):
+    """One record as Redis holds it."""
+
+    id: bytes
+    fields: Fields
+
+
+async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[StoreError | None]:
+    """Append `(shard, fields)` records in one round trip; per record None, or why it was not taken.
+
+    StoreUnavailable where no reply came: any part of the batch may have been taken, and is sent again.
+    """
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard, fields in batch:
+            pipeline.xadd(names.tail(shard), fields)  # type: ignore[arg-type]  # bytes are what it takes
+        replies = await pipeline.execute(raise_on_error=False)
+    return [translate(reply) if isinstance(reply, RedisError) else None for reply in replies]
+
+
+async def create_group(store: Store, shard: int) -> None:
+    """Make the shard's stream and group where they are missing."""
+    with translated():
+        try:
+            await store.xgroup_create(names.tail(shard), names.GROUP, id="0", mkstream=True)
+        except ResponseError as exc:
+            if not str(exc).startswith("BUSYGROUP"):
+                raise
+
+
+async def read(store: Store, shard: int, *, count: int, block_ms: int) -> list[StreamEntry]:
+    """The next records nobody has read, at most `count`; empty after `block_ms` without any."""
+    return await _read(store, shard, b">", count, block_ms)
+
+
+async def read_pending(store: Store, shard: int, after: bytes, *, count: int) -> list[StreamEntry]:
+    """Records that were read before and not dropped, with ids behind `after` (b"0" for all)."""
+    return await _read(store, shard, after, count, None)
+
+
+async def _read(store: Store, shard: int, start: bytes, count: int, block_ms: int | None) -> list[StreamEntry]:
+    with translated():
+        reply = await store.xreadgroup(names.GROUP, _CONSUMER, {names.tail(shard): start}, count=count, block=block_ms)
+    # An entry that was deleted while pending is listed without fields.
+    return [StreamEntry(entry_id, fields or {}) for _, entries in reply for entry_id, fields in entries]
+
+
+async def idle_pending(store: Store, shard: int, *, idle_ms: int) -> AsyncIterator[bytes]:
+    """Ids delivered at least `idle_ms` ago and still pending: a paused former holder may have taken them."""
+    start = "-"
+    while True:
+        with translated():
+            rows = await store.xpending_range(names.tail(shard), names.GROUP, start, "+", _PAGE, idle=idle_ms)
+        for row in rows:
+            yield row["message_id"]
+        if len(rows) < _PAGE:
+            return
+        start = f"({rows[-1]['message_id'].decode()}"
+
+
+async def fetch(store: Store, shard: int, ids: Sequence[bytes]) -> list[StreamEntry]:
+    """The records with these ids that still exist."""
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for entry_id in ids:
+            pipeline.xrange(names.tail(shard), entry_id, entry_id)
+        replies = await pipeline.execute()
+    return [StreamEntry(entry_id, fields) for reply in replies for entry_id, fields in reply]
+
+
+async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:
+    """Delete records that are accounted for."""
+    with translated():
+        pipeline = store.pipeline(transaction=True)
+        pipeline.xack(names.tail(shard), names.GROUP, *ids)
+        pipeline.xdel(names.tail(shard), *ids)
+        await pipeline.execute()
+
+
+async def quarantine(store: Store, shard: int, entries: Sequence[StreamEntry], reason: str) -> None:
+    """Move records to the shard's quarantine, in one step; moving them again changes nothing."""
+    with translated():
+        pipeline = store.pipeline(transaction=True)
+        for entry in entries:
+            held = msgspec.msgpack.encode({"reason": reason, "fields": entry.fields})
+            pipeline.hset(names.quarantine(shard), entry.id, held)  # type: ignore[arg-type]
+        pipeline.hincrby(names.stats(shard), "quarantined", len(entries))
+        pipeline.xack(names.tail(shard), names.GROUP, *(entry.id for entry in entries))
+        pipeline.xdel(names.tail(shard), *(entry.id for entry in entries))
+        await pipeline.execute()
+
+
+async def backlog(store: Store, shards: int) -> int:
+    """Records in all tail streams: what is open or waiting to be settled."""
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard in range(shards):
+            pipeline.xlen(names.tail(shard))
+        return sum(await pipeline.execute())
+
+
+async def ping(store: Store) -> None:
+    """StoreUnavailable where Redis does not answer."""
+    with translated():
+        await store.ping()

@@ -1,0 +1,48 @@
+"""Usage in its normal form: six inclusive counters, and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+
+class Source(StrEnum):
+    """Where a usage came from; every figure carries one."""
+
+    REPORTED = "reported"  # the provider said so
+    ESTIMATED = "estimated"  # ended normally and nothing (or not everything) was reported: counted from the content
+    PARTIAL = "partial"  # did not end normally: the latest report where there is one, counted otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counters of one exchange. `None` is "not reported", never 0.
+
+    `input_tokens` holds all input, cache reads and writes included; `output_tokens` all output, reasoning included.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    total_tokens: int | None = None
+
+    def as_dict(self) -> dict[str, int | None]:
+        return asdict(self)
+
+    def completed(self) -> Usage:
+        """The same, with what the reported counters imply: the total of both parts, or the output a total leaves.
+
+        An embedding, or a prompt that was blocked, reports input and total alone: its output is 0, not unknown.
+        """
+        if self.input_tokens is None:
+            return self
+        if self.total_tokens is None and self.output_tokens is not None:
+            return replace(self, total_tokens=self.input_tokens + self.output_tokens)
+        if self.output_tokens is None and self.total_tokens is not None and self.total_tokens >= self.input_tokens:
+            return replace(self, output_tokens=self.total_tokens - self.input_tokens)
+        return self
+
+
+COUNTERS: tuple[str, ...] = tuple(Usage.__dataclass_fields__)
