@@ -9,49 +9,37 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 import httpx
 
 from services.cli import demo_requests
 from services.cli.commands import usage_rows
 from services.cli.demo_requests import DemoRequest
+from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
 from shared import embedded, keys, store
-from shared.errors import ARouterError
 from shared.keys import KeyRecord
-from shared.settings import own_environment
 from shared.store import Store
 from shared.totals import Row
 from shared.usage import COUNTERS
 
-_START_SECONDS = 30.0
 _BOOK_SECONDS = 30.0
-_STOP_SECONDS = 30.0
 _DEMO_CREDENTIAL = "demo-provider-needs-none"
 # Which provider each demo request is sent to, and what its base URL looks like at the demo provider.
 _BASES = {"openai": "{url}/v1", "anthropic": "{url}", "gemini": "{url}"}
-
-
-class DemoFailed(ARouterError):
-    """A process of the demo did not start, or a request failed."""
 
 
 def run(*, once: bool) -> int:
     """Start everything, do a round, and serve until Ctrl-C unless `once`. 0 if every count agrees."""
     settings = GatewaySettings.load()
     logging.basicConfig(level=logging.ERROR)
-    with embedded.redis_url(settings) as redis_url, _Processes() as processes, tempfile.TemporaryDirectory() as folder:
+    with embedded.redis_url(settings) as redis_url, Processes() as processes, tempfile.TemporaryDirectory() as folder:
         emit_log = Path(folder) / "emitted.jsonl"
-        provider_port, gateway_port = _free_port(8090), _free_port(settings.port)
+        provider_port, gateway_port = free_port(8090), free_port(settings.port)
         demo_url = f"http://127.0.0.1:{provider_port}"
         environment = {"REDIS_URL": redis_url, **_providers(settings, demo_url)}
         real = sorted(name for name in _BASES if name in settings.providers)
@@ -153,70 +141,3 @@ def _providers(settings: GatewaySettings, demo_url: str) -> dict[str, str]:
             environment[prefix + "BASE_URL"] = base.format(url=demo_url)
             environment[prefix + "API_KEY"] = _DEMO_CREDENTIAL
     return environment
-
-
-def _free_port(wanted: int) -> int:
-    """The wanted port, or any free one where somebody listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class _Processes:
-    """The demo's processes: started as commands of this program, stopped in the opposite order, awaited."""
-
-    def __init__(self) -> None:
-        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for _, process in reversed(self._running):
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def start(self, command: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        # A session of its own: Ctrl-C reaches the demo alone, which ends the others in order.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", command, *arguments],
-            env=own_environment({"AROUTER_LOG_LEVEL": "error", **(environment or {})}),
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._running.append((command, process))
-
-    def wait_for(self, url: str) -> None:
-        """Until `url` answers with 200; DemoFailed where it does not, or a process has ended."""
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            self._check()
-            try:
-                if httpx.get(url, trust_env=False, timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
-        raise DemoFailed(f"{url} does not come up")
-
-    def wait(self) -> None:
-        """Until Ctrl-C, or until a process ends by itself."""
-        try:
-            while True:
-                self._check()
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            print("\nStopping.")
-
-    def _check(self) -> None:
-        for command, process in self._running:
-            if process.poll() is not None:
-                raise DemoFailed(f"the {command} has ended with status {process.returncode}")

@@ -9,7 +9,7 @@ import msgspec
 
 from services.meter import encodings, prompt
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import BadUsage, Reading
+from services.meter.readers.reading import Reading
 from services.meter.reconcile import Observed, needs_observing, reconcile
 from shared.dialects import TOKENLESS, Dialect
 from shared.errors import BadRecord
@@ -69,15 +69,13 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=False):
 def measure(tail: Tail, tokens: TokenCount) -> Entry:
     """The entry of an exchange. BadRecord where its bytes, or a count in them, cannot be true."""
     end, dialect = tail.end, tail.open.dialect
-    try:
-        reading = _read(tail, observe=False)
-        reported = None if dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA) else reading.usage
-        observed = None
-        tokenless = dialect in TOKENLESS
-        if not tokenless and needs_observing(end.outcome, end.status, reported, reading.provisional):
-            observed = _observe(tail, tokens)
-    except BadUsage as exc:
-        raise BadRecord(f"usage cannot be true: {exc}") from exc
+    reading = _read(tail, observe=False)
+    if reading.bad_usage:
+        raise BadRecord(f"usage cannot be true: {reading.bad_usage}")
+    reported = None if dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA) else reading.usage
+    observed = None
+    if dialect not in TOKENLESS and needs_observing(end.outcome, end.status, reported, reading.provisional):
+        observed = _observe(tail, tokens)
     normal_end = end.outcome is Outcome.COMPLETED and not end.lost_bytes and not (reported and reading.provisional)
     booked = reconcile(normal_end, reported, observed)
     return _entry(tail, reading, booked.usage.as_dict(), booked.source)

@@ -153,9 +153,9 @@ class JsonBody:
             yield b"", body
 
 
-# Everything up to and including the next bracket, strings taken as wholes; possessive, so that a string that is not
-# complete yet fails at once instead of being tried in every other way.
-_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
+# Whatever holds no bracket, strings taken as wholes; possessive, so that a string that is not complete yet fails at
+# once instead of being tried in every other way.
+_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 
 
 class JsonArray:
@@ -163,8 +163,9 @@ class JsonArray:
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._waiting: list[bytes] = []  # chunks inside one long string: no quote, so nothing to find in them
+        self._waiting: list[bytes] = []  # chunks inside one long string: without a quote, nothing is to find in them
         self._waiting_size = 0
+        self._in_string = False
         self._scanned = 0
         self._depth = 0
         self._start = 0
@@ -172,7 +173,7 @@ class JsonArray:
     def feed(self, data: bytes) -> Iterator[Payload]:
         self._waiting.append(data)
         self._waiting_size += len(data)
-        if b'"' not in data and self._inside_string and self._waiting_size < MAX_PAYLOAD:
+        if self._in_string and b'"' not in data and self._waiting_size < MAX_PAYLOAD:
             return
         self._buffer += b"".join(self._waiting)
         self._waiting, self._waiting_size = [], 0
@@ -181,15 +182,17 @@ class JsonArray:
     def close(self) -> Iterator[Payload]:
         return iter(())  # an element that was cut is no document
 
-    @property
-    def _inside_string(self) -> bool:
-        return self._buffer.find(b'"', self._scanned) >= 0
-
     def _scan(self) -> Iterator[Payload]:
         buffer, at = self._buffer, self._scanned
-        while (match := _TO_BRACKET.match(buffer, at)) is not None:
+        while True:
+            match = _TO_BRACKET.match(buffer, at)
+            assert match is not None  # it matches nothing, too
             at = match.end()
-            if match[1] in (b"{", b"["):
+            bracket = buffer[at : at + 1]
+            if bracket in (b"", b'"'):
+                break
+            at += 1
+            if bracket in (b"{", b"["):
                 self._depth += 1
                 if self._depth == 2:
                     self._start = at - 1
@@ -197,9 +200,11 @@ class JsonArray:
                 self._depth -= 1
                 if self._depth == 1:
                     yield b"", buffer[self._start : at]
+        self._in_string = at < len(buffer)
         keep = self._start if self._depth >= 2 else at
         if len(buffer) - keep > MAX_PAYLOAD:
             keep = at = len(buffer)
+            self._in_string = False
         self._buffer = buffer[keep:]
         self._scanned = at - keep
         self._start = 0

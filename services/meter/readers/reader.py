@@ -12,7 +12,7 @@ from services.meter.readers.framing import Framing, JsonArray, JsonBody, NdJson,
 from services.meter.readers.gemini import GeminiReader
 from services.meter.readers.openai_chat import ChatReader
 from services.meter.readers.openai_responses import ResponsesReader
-from services.meter.readers.reading import Json, Reading
+from services.meter.readers.reading import BadUsage, Json, Reading
 from shared.dialects import Dialect
 
 _DONE = b"[DONE]"
@@ -45,7 +45,7 @@ _ALWAYS_DECODED = 2
 
 
 class Reader:
-    """Reads one answer. `feed` takes any bytes, cut anywhere, and never raises on them but for a BadUsage.
+    """Reads one answer. `feed` takes any bytes, cut anywhere, and never raises on them.
 
     With `observe` the visible output is collected too, which means decoding every document.
     """
@@ -95,7 +95,18 @@ class Reader:
             return
         if isinstance(document, dict):
             self._decoded += 1
+            self._read(event, document)
+
+    def _read(self, event: bytes, document: Json) -> None:
+        reading = self._dialect.reading
+        before = reading.usage
+        try:
             self._dialect.read(event, document, observe=self._observe)
+        except BadUsage as exc:
+            reading.usage, reading.bad_usage = None, str(exc)
+        else:
+            if reading.usage is not before:
+                reading.bad_usage = ""
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or any(mark in payload for mark in self._dialect.interesting)

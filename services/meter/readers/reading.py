@@ -16,7 +16,7 @@ MAX_TOKENS = 1 << 32
 
 
 class BadUsage(ARouterError):
-    """A reported count that cannot be true: negative, fractional, absurd. The exchange goes to quarantine."""
+    """A reported count that cannot be true: negative, fractional, absurd."""
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class Reading:
     response_id: str = ""
     finish: list[Any] = field(default_factory=list)  # reasons in the order they came, in the provider's words
     service_tier: str = ""
+    bad_usage: str = ""  # why the last usage object cannot be true; there is no usage then
     error: Any = None  # the provider's error, where it sent one
     complete: bool = False  # the dialect's own end was seen
     output: list[str] = field(default_factory=list)  # visible output, in order; filled only when observing

@@ -1,0 +1,116 @@
+"""This program's own commands as processes: for the demo, and for the tests that need the real thing."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Self
+
+import httpx
+
+from shared.errors import ARouterError
+from shared.settings import own_environment
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+
+
+class ProcessFailed(ARouterError):
+    """A process did not start, or ended by itself."""
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port, or any free one where somebody listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Processes:
+    """The demo's processes: started as commands of this program, stopped in the opposite order, awaited."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for _, process in reversed(self._running):
+            stop(process)
+
+    def start(
+        self, command: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start `arouter COMMAND ARGUMENTS` with this environment and changes."""
+        # A session of its own: Ctrl-C reaches the demo alone, which ends the others in order.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.cli", command, *arguments],
+            env=own_environment({"AROUTER_LOG_LEVEL": "error", **(environment or {})}),
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._running.append((command, process))
+        return process
+
+    def command(self, *arguments: str, environment: Mapping[str, str]) -> str:
+        """Run `arouter ARGUMENTS` to its end; its standard output. ProcessFailed with its error where it has one."""
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli", *arguments],
+            env=own_environment(environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ProcessFailed(done.stderr.strip())
+        return done.stdout
+
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave a process to whoever ends it."""
+        self._running = [(command, running) for command, running in self._running if running is not process]
+
+    def wait_for(self, url: str) -> None:
+        """Until `url` answers with 200; ProcessFailed where it does not, or a process has ended."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            self._check()
+            try:
+                if httpx.get(url, trust_env=False, timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise ProcessFailed(f"{url} does not come up")
+
+    def wait(self) -> None:
+        """Until Ctrl-C, or until a process ends by itself."""
+        try:
+            while True:
+                self._check()
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            print("\nStopping.")
+
+    def _check(self) -> None:
+        for command, process in self._running:
+            if process.poll() is not None:
+                raise ProcessFailed(f"the {command} has ended with status {process.returncode}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and end it where it does not."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,38 @@
+"""Fixtures for all tests. Redis is always a real one: the embedded server, one per test session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import embedded, store
+from shared.settings import Settings
+from shared.store import Store
+from tests.support.system import System
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of this session alone."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("redis"), redis_url=None)
+    with embedded.redis_url(settings) as url:
+        yield url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Store]:
+    """A client of an empty Redis."""
+    client = store.connect(redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Redis, demo provider, gateway and meter as real processes, shared by the tests that leave them running."""
+    folder: Path = tmp_path_factory.mktemp("system")
+    with System(folder) as running:
+        yield running

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.body import read_flags, with_model, with_usage_asked
+from shared.errors import Refused
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def test_flags_are_read_and_the_rest_skipped() -> None:
+    flags = read_flags(
+        b'{"messages":[{"model":"inner"}],"model":"a/b","stream":true,"stream_options":{"include_usage":true}}'
+    )
+    assert (flags.model, flags.stream, flags.usage_asked) == ("a/b", True, True)
+    assert read_flags(b'{"stream_options":{}}').usage_asked is None
+    assert read_flags(b'{"stream_options":null}').usage_asked is None
+    assert read_flags(b'{"stream_options":{"include_usage":false}}').usage_asked is False
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"model":5}', b'{"model":"x"} trailing', b"\xff\xfe", b'{"model":"\xff"}']
+)
+def test_what_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        read_flags(body)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"p/m"}',
+        b'  {"a": [1, {"model": "p/m"}], "model" \n : "p/m" , "z": "\\"model\\":"}',
+        b'{"tools":[{"model":"p/m"}],"x":{"model":"p/m"},"model":"p/m"}',
+        b'{"messages":"the \\\\\\"model\\": is","model":"p/m","model":"p/m"}',
+        b'{"m\\u006fdel":"p/m"}',
+        b'{"k":"model","model":"p/m"}',
+    ],
+)
+def test_only_the_model_changes(body: bytes) -> None:
+    changed = with_model(body, "m")
+    before, after = json.loads(body), json.loads(changed)
+    assert after["model"] == "m"
+    assert {k: v for k, v in after.items() if k != "model"} == {k: v for k, v in before.items() if k != "model"}
+    assert len(changed) == len(body) - 2 * (body.count(b'"model":"p/m","model"') + 1)
+
+
+@given(
+    st.dictionaries(st.text(max_size=6), JSON, max_size=5),
+    st.dictionaries(st.text(max_size=6), JSON, max_size=3),
+    st.booleans(),
+)
+def test_any_body_keeps_everything_else(before: dict[str, object], after: dict[str, object], ascii_only: bool) -> None:
+    document = {**before, "model": "provider/model", **{k: v for k, v in after.items() if k != "model"}}
+    body = json.dumps(document, ensure_ascii=ascii_only, indent=1).encode()
+    assert json.loads(with_model(body, "other")) == document | {"model": "other"}
+    plain = {k: v for k, v in document.items() if k != "stream_options"}
+    asked = with_usage_asked(json.dumps(plain, ensure_ascii=ascii_only).encode())
+    assert json.loads(asked) == plain | {"stream_options": {"include_usage": True}}
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        (b'{"stream_options":{}}', {"include_usage": True}),
+        (b'{"stream_options": {"other": 1}}', {"include_usage": True, "other": 1}),
+        (b'{"stream_options":null}', {"include_usage": True}),
+        (b"{}", {"include_usage": True}),
+        (b'{ "a":1}', {"include_usage": True}),
+    ],
+)
+def test_usage_is_asked_for_beside_what_is_there(body: bytes, options: dict[str, object]) -> None:
+    changed = json.loads(with_usage_asked(body))
+    assert changed == json.loads(body) | {"stream_options": options}

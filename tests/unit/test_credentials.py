@@ -1,0 +1,45 @@
+import pytest
+
+from services.gateway.credentials import caller_key, without_key
+from shared import key_format
+
+KEY = key_format.new_key()
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({b"authorization": f"Bearer {KEY}".encode()}, b""),
+        ({b"authorization": f"bearer  {KEY} ".encode()}, b""),
+        ({b"authorization": KEY.encode()}, b""),
+        ({b"x-api-key": KEY.encode()}, b""),
+        ({b"api-key": KEY.encode()}, b""),
+        ({b"x-goog-api-key": KEY.encode()}, b""),
+        ({}, f"alt=sse&key={KEY}".encode()),
+        ({b"authorization": b"Bearer something-else", b"x-api-key": KEY.encode()}, b""),
+    ],
+)
+def test_the_key_is_found_wherever_it_stands(headers: dict[bytes, bytes], query: bytes) -> None:
+    assert caller_key(headers, query) == KEY
+
+
+def test_another_key_is_told_from_none() -> None:
+    assert caller_key({b"authorization": b"Bearer sk-other"}, b"") == "sk-other"
+    assert caller_key({}, b"alt=sse&monkey=1") is None
+    assert caller_key({b"authorization": b"Bearer "}, b"key=") is None
+
+
+def test_the_query_goes_on_as_it_came_less_the_key() -> None:
+    assert without_key(b"%24alt=json%3Benum-encoding%3Dint") == b"%24alt=json%3Benum-encoding%3Dint"
+    assert without_key(b"a=1&key=lr_live_x&b=%2F&monkey=2") == b"a=1&b=%2F&monkey=2"
+    assert without_key(b"key=x") == b""
+
+
+def test_keys_have_a_shape_and_a_public_name() -> None:
+    assert key_format.well_formed(KEY)
+    assert len(KEY) == len("lr_live_") + 48
+    for other in (KEY.upper(), KEY[:-1], KEY + "0", "sk-" + KEY, KEY.replace("lr_live_", "lr_mgmt_")):
+        assert not key_format.well_formed(other)
+    assert key_format.hash_key(b"a", KEY) != key_format.hash_key(b"b", KEY)
+    assert key_format.label(KEY).startswith(KEY[:12])
+    assert len(key_format.label(KEY)) == 17

@@ -1,0 +1,67 @@
+from services.gateway import headers
+
+
+def test_what_is_between_client_and_gateway_stays_there() -> None:
+    given = [
+        (b"host", b"gateway"),
+        (b"connection", b"keep-alive, X-Private"),
+        (b"x-private", b"1"),
+        (b"authorization", b"Bearer lr_live_x"),
+        (b"x-api-key", b"lr_live_x"),
+        (b"api-key", b"lr_live_x"),
+        (b"x-goog-api-key", b"lr_live_x"),
+        (b"cookie", b"a=b"),
+        (b"x-forwarded-for", b"1.2.3.4"),
+        (b"forwarded", b"for=1.2.3.4"),
+        (b"content-length", b"3"),
+        (b"transfer-encoding", b"chunked"),
+        (b"accept-encoding", b"gzip, br"),
+        (b"x-generation-id", b"forged"),
+        (b"anthropic-version", b"2023-06-01"),
+        (b"anthropic-beta", b"a"),
+        (b"anthropic-beta", b"b"),
+        (b"x-stainless-lang", b"python"),
+        (b"content-type", b"application/json"),
+    ]
+    sent = headers.upstream_request(given, (b"x-api-key", b"ours"), "id")
+    assert sent == [
+        (b"anthropic-version", b"2023-06-01"),
+        (b"anthropic-beta", b"a"),
+        (b"anthropic-beta", b"b"),
+        (b"x-stainless-lang", b"python"),
+        (b"content-type", b"application/json"),
+        (b"accept-encoding", b"identity"),
+        (b"x-api-key", b"ours"),
+        (b"x-generation-id", b"id"),
+    ]
+
+
+def test_an_answer_keeps_what_the_provider_said() -> None:
+    given = [
+        (b"Content-Type", b"text/event-stream"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Set-Cookie", b"__cf=1"),
+        (b"OpenAI-Organization", b"org-secret"),
+        (b"Cache-Control", b"max-age=5"),
+        (b"X-Request-Id", b"req_1"),
+        (b"x-ratelimit-remaining", b"9"),
+    ]
+    plain = headers.downstream_response(given, "id", stream=False)
+    assert plain == [
+        (b"content-type", b"text/event-stream"),
+        (b"cache-control", b"max-age=5"),
+        (b"x-request-id", b"req_1"),
+        (b"x-ratelimit-remaining", b"9"),
+        (b"x-generation-id", b"id"),
+    ]
+    streamed = dict(headers.downstream_response(given, "id", stream=True))
+    assert streamed[b"cache-control"] == b"no-cache, no-transform"
+    assert streamed[b"x-accel-buffering"] == b"no"
+    assert headers.request_id(given) == "req_1"
+
+
+def test_streams_are_known_by_their_type() -> None:
+    assert headers.is_stream(b"Text/Event-Stream;charset=UTF-8")
+    assert headers.is_stream(b"application/x-ndjson")
+    assert not headers.is_stream(b"application/json")
+    assert not headers.is_stream(b"")

@@ -1,0 +1,32 @@
+import pytest
+
+from shared.errors import BadRecord
+from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
+
+
+def test_boots_are_ulids_in_order_of_time_and_unique() -> None:
+    boots = [new_boot() for _ in range(100)]
+    assert len(set(boots)) == 100
+    assert all(len(boot) == 26 for boot in boots)
+    assert [boot[:10] for boot in boots] == sorted(boot[:10] for boot in boots)
+
+
+def test_ids_are_dense_per_shard() -> None:
+    ids = ExchangeIds("B" * 26, shards=3)
+    minted = [ids.next() for _ in range(9)]
+    for shard in range(3):
+        assert [id.n for id in minted if id.shard == shard] == [0, 1, 2]
+
+
+def test_an_id_survives_its_text() -> None:
+    id = ExchangeId(new_boot(), 15, 12345)
+    assert ExchangeId.parse(str(id)) == id
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "a.b.c", f"{'B' * 26}.1", f"{'B' * 26}.1.-1", f"{'B' * 26}.1.{MAX_N}", f"{'U' * 26}.1.1", "٣" * 30],
+)
+def test_other_text_is_no_id(text: str) -> None:
+    with pytest.raises(BadRecord):
+        ExchangeId.parse(text)

@@ -1,0 +1,151 @@
+"""From a tail to a ledger entry: every outcome, with and without a report."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.meter import prompt, tokens
+from services.meter.measure import Entry, Tail, measure
+from services.meter.reconcile import Observed, needs_observing, reconcile
+from shared.dialects import Dialect
+from shared.errors import BadRecord
+from shared.ids import ExchangeId, new_boot
+from shared.tail import End, Open, Outcome, Packed, Segment
+from shared.usage import Source, Usage
+
+START = b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg","model":"claude-x","usage":{"input_tokens":50,"output_tokens":1}}}\n\n'
+TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"one two three four five "}}\n\n'
+FINAL = b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":70}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+def words(text: str, _: str) -> int:
+    return len(text.split())
+
+
+def entry(body: bytes, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES, **end: Any) -> Entry:
+    opened = Open("k", dialect, "p", "m", 1_700_000_000_000, True, "/x")
+    ending = {
+        "outcome": Outcome.COMPLETED,
+        "status": 200,
+        "content_type": "text/event-stream",
+        "content_encoding": "",
+        "response_bytes": len(body),
+        "request_bytes": 400,
+        "first_byte_ms": 1,
+        "duration_ms": 2,
+        "request_id": "req",
+        "body": Packed.pack(body[10:]),
+    } | end
+    return measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [Segment(Packed.pack(body[:10]))], End(**ending)), words)
+
+
+def figures(booked: Entry) -> tuple[str, int | None, int | None, int | None]:
+    return booked.source, booked.input_tokens, booked.output_tokens, booked.total_tokens
+
+
+def test_a_report_is_booked_as_it_is() -> None:
+    booked = entry(START + TEXT + FINAL)
+    assert figures(booked) == (Source.REPORTED, 50, 70, 120)
+    assert (booked.response_id, booked.response_model, booked.finish, booked.complete) == (
+        "msg",
+        "claude-x",
+        ["end_turn"],
+        True,
+    )
+    assert booked.raw_usage == {"input_tokens": 50, "output_tokens": 70}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CLIENT_GONE, Outcome.UPSTREAM_FAILED, Outcome.TIMED_OUT, Outcome.DRAINED])
+def test_a_broken_stream_keeps_its_input_and_counts_what_came(outcome: Outcome) -> None:
+    assert figures(entry(START + TEXT, outcome=outcome)) == (Source.PARTIAL, 50, 5, 55)
+    assert figures(entry(START + TEXT + FINAL, outcome=outcome)) == (Source.PARTIAL, 50, 70, 120)
+
+
+def test_a_start_value_is_no_final_report() -> None:
+    booked = entry(START + TEXT)
+    assert figures(booked) == (Source.PARTIAL, 50, 5, 55)
+    assert not booked.complete
+
+
+def test_nothing_reported_is_estimated() -> None:
+    chunk = b'data: {"choices":[{"delta":{"content":"one two three "}}]}\n\n'
+    body = json.dumps({"messages": [{"role": "user", "content": "a b c d"}]}).encode()
+    estimated = entry(chunk, Dialect.OPENAI_CHAT, request=Packed.pack(body))
+    source, asked, said, total = figures(estimated)
+    assert (source, said) == (Source.ESTIMATED, 3)
+    assert asked == prompt.input_tokens(body, lambda text: words(text, ""))
+    assert total == (asked or 0) + 3
+    assert figures(entry(chunk, Dialect.OPENAI_CHAT))[:3] == (Source.ESTIMATED, 100, 3)  # by its length
+
+
+@pytest.mark.parametrize("status", [None, 400, 429, 500])
+def test_an_error_costs_what_was_reported_or_nothing(status: int | None) -> None:
+    body = b'{"error":{"message":"many words that are no output at all","type":"x"}}'
+    outcome = Outcome.UPSTREAM_FAILED if status is None else Outcome.COMPLETED
+    booked = entry(body, Dialect.OPENAI_CHAT, status=status, outcome=outcome, content_type="application/json")
+    assert figures(booked)[1:] == (0, 0, 0)
+    assert booked.source == (Source.PARTIAL if status is None else Source.REPORTED)
+    assert booked.error["type"] == "x"
+
+
+def test_a_hole_in_the_tail_is_partial() -> None:
+    assert figures(entry(START + TEXT + FINAL, lost_bytes=9))[0] == Source.PARTIAL
+
+
+def test_tokenless_exchanges_book_a_request_and_no_tokens() -> None:
+    for dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA, Dialect.PASSTHROUGH):
+        assert figures(entry(b'{"input_tokens": 12}', dialect)) == (Source.REPORTED, 0, 0, 0)
+    listed = b'{"usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}}'
+    assert figures(entry(listed, Dialect.METADATA))[1:] == (0, 0, 0)
+    assert figures(entry(listed, Dialect.PASSTHROUGH))[1:] == (5, 5, 10)
+
+
+def test_an_encoded_tail_is_decoded() -> None:
+    assert figures(entry(gzip.compress(START + TEXT + FINAL), content_encoding="gzip")) == (
+        Source.REPORTED,
+        50,
+        70,
+        120,
+    )
+    cut = entry(gzip.compress(START + TEXT + FINAL)[:-30], content_encoding="gzip", outcome=Outcome.CLIENT_GONE)
+    assert cut.source == Source.PARTIAL
+
+
+def test_counts_that_cannot_be_true_are_a_bad_record() -> None:
+    with pytest.raises(BadRecord, match="usage cannot be true"):
+        entry(b'data: {"choices":[],"usage":{"prompt_tokens":-5}}\n\n', Dialect.OPENAI_CHAT)
+
+
+def test_reported_wins() -> None:
+    report = Usage(10, 20, None, None, None, 30)
+    assert reconcile(True, report, Observed(1, 99)).usage == report
+    assert reconcile(False, report, Observed(1, 99)).usage == Usage(10, 99, None, None, None, 109)
+    assert reconcile(False, report, Observed(1, 5)).usage == report
+    assert not needs_observing(Outcome.COMPLETED, 200, report, provisional=False)
+
+
+def test_prompts_are_counted_by_their_text() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1000}}
+    body = {"model": "not counted", "messages": [{"role": "user", "content": [{"type": "text", "text": "a b"}, image]}]}
+    counted: list[str] = []
+    prompt.input_tokens(json.dumps(body).encode(), lambda text: counted.append(text) or 0)  # type: ignore[func-returns-value]
+    assert "a b" in counted[0]
+    assert "AAAA" not in counted[0]
+    assert "not counted" not in counted[0]
+    assert prompt.input_tokens(b"no json at all..", lambda _: 0) == 4
+
+
+def test_tokens_are_counted_from_files_on_disk(tmp_path: Path) -> None:
+    tokens.load(tmp_path)
+    assert tokens.count("hello world", "gpt-4o") == 2
+    assert tokens.count("こんにちは世界", "gpt-4") != tokens.count("こんにちは世界", "gpt-4o")
+    assert tokens.count("<|endoftext|>", "gpt-4o") > 1
+    assert tokens.count("a " * 1_500_000, "gpt-4o") > 1_000_000
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert len(files) == 2
+    (tmp_path / files[0]).write_bytes(b"damaged")
+    tokens.load(tmp_path)
+    assert (tmp_path / files[0]).stat().st_size > 1_000_000

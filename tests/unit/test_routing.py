@@ -1,0 +1,206 @@
+import pytest
+
+from services.gateway.configured import upstreams
+from services.gateway.routing import choose, family_of, match
+from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.upstreams import Upstreams
+from shared.dialects import Dialect, Family
+from shared.errors import Refused
+
+
+def configured(**providers: dict[str, str]) -> Upstreams:
+    blocks = {
+        name: ProviderSettings.model_validate({"api_key": "top-secret"} | given) for name, given in providers.items()
+    }
+    return upstreams(GatewaySettings(providers=blocks))
+
+
+USUAL = configured(
+    openai={},
+    anthropic={},
+    gemini={},
+    deepseek={},
+    openrouter={},
+    azure={"base_url": "https://mine.openai.azure.com"},
+    vllm={"base_url": "http://vllm:8000/v1"},
+)
+
+
+def route(
+    method: str, path: str, model: str | None = None, headers: dict[bytes, bytes] | None = None, query: bytes = b""
+) -> tuple[str, str, str, str]:
+    family = family_of(path, headers or {}, query)
+    matched = match(method, path, family, USUAL)
+    chosen = choose(matched, model, USUAL)
+    return matched.dialect, chosen.upstream.provider, chosen.url, chosen.model
+
+
+OPENAI, ANTHROPIC, GEMINI = (
+    "https://api.openai.com",
+    "https://api.anthropic.com",
+    "https://generativelanguage.googleapis.com",
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "expected"),
+    [
+        ("/v1/chat/completions", "gpt-4o", ("openai_chat", "openai", f"{OPENAI}/v1/chat/completions", "gpt-4o")),
+        ("/v1/v1/chat/completions", "gpt-4o", ("openai_chat", "openai", f"{OPENAI}/v1/chat/completions", "gpt-4o")),
+        ("/v1/completions", "x", ("openai_completions", "openai", f"{OPENAI}/v1/completions", "x")),
+        ("/v1/responses", "x", ("openai_responses", "openai", f"{OPENAI}/v1/responses", "x")),
+        ("/v1/embeddings", "x", ("openai_embeddings", "openai", f"{OPENAI}/v1/embeddings", "x")),
+        ("/v1/messages", "claude", ("anthropic_messages", "anthropic", f"{ANTHROPIC}/v1/messages", "claude")),
+        ("/v1/v1/messages", "claude", ("anthropic_messages", "anthropic", f"{ANTHROPIC}/v1/messages", "claude")),
+        ("/v1/messages/count_tokens", "c", ("count_tokens", "anthropic", f"{ANTHROPIC}/v1/messages/count_tokens", "c")),
+        # a prefix picks the provider of that dialect's endpoint
+        (
+            "/v1/chat/completions",
+            "anthropic/claude",
+            ("openai_chat", "anthropic", f"{ANTHROPIC}/v1/chat/completions", "claude"),
+        ),
+        (
+            "/v1/chat/completions",
+            "gemini/g",
+            ("openai_chat", "gemini", f"{GEMINI}/v1beta/openai/chat/completions", "g"),
+        ),
+        (
+            "/v1/chat/completions",
+            "vllm/meta-llama/Llama-3",
+            ("openai_chat", "vllm", "http://vllm:8000/v1/chat/completions", "meta-llama/Llama-3"),
+        ),
+        (
+            "/v1/chat/completions",
+            "azure/dep",
+            ("openai_chat", "azure", "https://mine.openai.azure.com/openai/v1/chat/completions", "dep"),
+        ),
+        (
+            "/v1/messages",
+            "deepseek/deepseek-chat",
+            ("anthropic_messages", "deepseek", "https://api.deepseek.com/anthropic/v1/messages", "deepseek-chat"),
+        ),
+        # no configured provider: no prefix
+        (
+            "/v1/chat/completions",
+            "meta-llama/Llama-3",
+            ("openai_chat", "openai", f"{OPENAI}/v1/chat/completions", "meta-llama/Llama-3"),
+        ),
+        # Gemini names the model in the path
+        (
+            "/v1beta/models/g:generateContent",
+            None,
+            ("gemini", "gemini", f"{GEMINI}/v1beta/models/g:generateContent", "g"),
+        ),
+        (
+            "//v1beta/models/g:streamGenerateContent",
+            None,
+            ("gemini", "gemini", f"{GEMINI}/v1beta/models/g:streamGenerateContent", "g"),
+        ),
+        ("/v1/models/g:embedContent", None, ("gemini", "gemini", f"{GEMINI}/v1/models/g:embedContent", "g")),
+        ("/v1/models/g:countTokens", None, ("count_tokens", "gemini", f"{GEMINI}/v1/models/g:countTokens", "g")),
+        (
+            "/v1beta/models/gemini/g:generateContent",
+            None,
+            ("gemini", "gemini", f"{GEMINI}/v1beta/models/g:generateContent", "g"),
+        ),
+        # any path of one provider, with one version segment
+        ("/openai/v1/chat/completions", "a/b", ("openai_chat", "openai", f"{OPENAI}/v1/chat/completions", "a/b")),
+        ("/openai/chat/completions", "x", ("openai_chat", "openai", f"{OPENAI}/v1/chat/completions", "x")),
+        ("/openai/v1/audio/speech", None, ("passthrough", "openai", f"{OPENAI}/v1/audio/speech", "")),
+        ("/openai/images/generations", None, ("passthrough", "openai", f"{OPENAI}/v1/images/generations", "")),
+        ("/anthropic/v1/messages", "c", ("anthropic_messages", "anthropic", f"{ANTHROPIC}/v1/messages", "c")),
+        ("/anthropic/messages", "c", ("anthropic_messages", "anthropic", f"{ANTHROPIC}/v1/messages", "c")),
+        ("/anthropic/v1/messages/batches", None, ("passthrough", "anthropic", f"{ANTHROPIC}/v1/messages/batches", "")),
+        (
+            "/deepseek/anthropic/v1/messages",
+            "d",
+            ("anthropic_messages", "deepseek", "https://api.deepseek.com/anthropic/v1/messages", "d"),
+        ),
+        (
+            "/gemini/v1beta/models/g:generateContent",
+            None,
+            ("gemini", "gemini", f"{GEMINI}/v1beta/models/g:generateContent", "g"),
+        ),
+        (
+            "/gemini/v1beta/openai/chat/completions",
+            "g",
+            ("openai_chat", "gemini", f"{GEMINI}/v1beta/openai/chat/completions", "g"),
+        ),
+        (
+            "/openrouter/api/v1/credits",
+            None,
+            ("passthrough", "openrouter", "https://openrouter.ai/api/v1/api/v1/credits", ""),
+        ),
+        # the Azure SDK's paths
+        (
+            "/openai/deployments/dep/chat/completions",
+            None,
+            ("openai_chat", "azure", "https://mine.openai.azure.com/openai/deployments/dep/chat/completions", "dep"),
+        ),
+    ],
+)
+def test_posts(path: str, model: str | None, expected: tuple[str, str, str, str]) -> None:
+    assert route("POST", path, model) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "query", "url"),
+    [
+        ("/v1/models", {}, b"", f"{OPENAI}/v1/models"),
+        ("/v1/models/gpt-4o", {}, b"", f"{OPENAI}/v1/models/gpt-4o"),
+        ("/v1/models", {b"anthropic-version": b"2023-06-01"}, b"", f"{ANTHROPIC}/v1/models"),
+        ("/v1/models", {b"x-goog-api-key": b"k"}, b"", f"{GEMINI}/v1/models"),
+        ("/v1beta/models", {}, b"key=k", f"{GEMINI}/v1beta/models"),
+        ("/openai/v1/files", {}, b"", f"{OPENAI}/v1/files"),
+        ("/v1/responses/resp_1", {}, b"", f"{OPENAI}/v1/responses/resp_1"),
+    ],
+)
+def test_gets_are_metadata(path: str, headers: dict[bytes, bytes], query: bytes, url: str) -> None:
+    dialect, _, to, _ = route("GET", path, headers=headers, query=query)
+    assert (dialect, to) == (Dialect.METADATA, url)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "model", "status"),
+    [
+        ("POST", "/", "x", 404),
+        ("POST", "/v1/nothing", "x", 404),
+        ("GET", "/v1/chat/completions", None, 404),
+        ("POST", "/unknown/v1/chat/completions", "x", 404),
+        ("POST", "/v1/chat/completions", None, 400),
+        ("POST", "/v1/chat/completions", "", 400),
+        ("POST", "/v1/messages", "gemini/g", 404),
+    ],
+)
+def test_refusals(method: str, path: str, model: str | None, status: int) -> None:
+    with pytest.raises(Refused) as refused:
+        route(method, path, model)
+    assert refused.value.status == status
+
+
+def test_the_only_provider_of_a_dialect_is_its_default() -> None:
+    alone = configured(vllm={"base_url": "http://vllm:8000/v1"})
+    matched = match("POST", "/v1/chat/completions", Family.OPENAI, alone)
+    assert choose(matched, "llama", alone).upstream.provider == "vllm"
+    two = configured(vllm={"base_url": "http://a/v1"}, ollama={"base_url": "http://b/v1"})
+    with pytest.raises(Refused, match="no provider is configured"):
+        choose(matched, "llama", two)
+
+
+def test_a_provider_of_your_own_speaks_the_dialects_you_name() -> None:
+    mine = configured(mine={"base_url": "http://mine/v1", "dialects": "anthropic_messages, openai_chat"})
+    messages = match("POST", "/v1/messages", Family.ANTHROPIC, mine)
+    assert choose(messages, "mine/x", mine).url == "http://mine/v1/messages"
+    embeddings = match("POST", "/v1/embeddings", Family.OPENAI, mine)
+    with pytest.raises(Refused, match="does not serve"):
+        choose(embeddings, "mine/x", mine)
+
+
+def test_credentials_are_sent_as_the_endpoint_takes_them() -> None:
+    anthropic, azure = USUAL.get("anthropic"), USUAL.get("azure")
+    assert anthropic is not None
+    assert azure is not None
+    assert anthropic.credential(Family.ANTHROPIC) == (b"x-api-key", b"top-secret")
+    assert anthropic.credential(Family.OPENAI) == (b"authorization", b"Bearer top-secret")
+    assert azure.credential(Family.OPENAI) == (b"api-key", b"top-secret")
+    assert "top-secret" not in repr(anthropic)
