@@ -40,7 +40,7 @@ def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
         )
     except ValueError:
         raise SettingsError("REDIS_URL: must start with redis://, rediss:// or unix://") from None
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 def translate(error: Exception) -> StoreError:

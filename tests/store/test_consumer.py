@@ -1,0 +1,132 @@
+"""A shard's consumer on a real Redis: takeovers, replays, poison, and a Redis that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from services.meter import consumer as consumer_module
+from services.meter.consumer import ShardConsumer
+from services.meter.ledger import Ledger
+from shared import names, streams, tail, totals
+from shared.dialects import Dialect
+from shared.ids import ExchangeId, new_boot
+from shared.store import Store
+from shared.tail import Open, Segment
+from tests.support.tails import KEY, OPENED_MS, records, send
+
+BOOT = new_boot()
+
+
+def words(text: str, _: str) -> int:
+    return len(text.split())
+
+
+@asynccontextmanager
+async def metering(redis: Store, shard: int = 0) -> AsyncIterator[ShardConsumer]:
+    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, words)
+    task = asyncio.get_running_loop().create_task(consumer.run())
+    yield consumer
+    consumer.stop()
+    await task
+
+
+async def requests(redis: Store) -> int:
+    rows = (await totals.read(redis, [KEY], 1))[KEY]
+    return int(rows[0]["requests"]) if rows else 0
+
+
+async def until(redis: Store, count: int) -> None:
+    async with asyncio.timeout(20):
+        while await requests(redis) < count or await redis.xlen(names.tail(0)):
+            await asyncio.sleep(0.02)
+
+
+async def test_records_in_any_order_and_twice(redis: Store) -> None:
+    fields = [record for n in range(20) for record in records(ExchangeId(BOOT, 0, n), segments=3)]
+    await send(redis, ExchangeId(BOOT, 0, 0), fields[::-1] + fields[::3])
+    async with metering(redis):
+        await until(redis, 20)
+    assert await requests(redis) == 20
+    assert await redis.xlen(names.ledger(0)) == 20
+
+
+async def test_what_another_worker_read_and_never_settled_is_taken_over(redis: Store) -> None:
+    id = ExchangeId(BOOT, 0, 0)
+    await streams.create_group(redis, 0)
+    await send(redis, id, records(id)[:2])
+    assert len(await streams.read(redis, 0, count=10, block_ms=100)) == 2  # … and that worker dies
+    async with metering(redis):
+        await send(redis, id, records(id)[2:])
+        await until(redis, 1)
+    assert await requests(redis) == 1
+
+
+async def test_what_went_to_a_paused_worker_is_reclaimed(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "_RECLAIM_IDLE_MS", 100)
+    monkeypatch.setattr(consumer_module, "_TIDY_SECONDS", 0.2)
+    id = ExchangeId(BOOT, 0, 0)
+    async with metering(redis):
+        await asyncio.sleep(0.3)
+        pipeline = redis.pipeline(transaction=True)  # so that the consumer cannot be the one who reads them
+        for record in records(id):
+            pipeline.xadd(names.tail(0), record)  # type: ignore[arg-type]
+        pipeline.xreadgroup(names.GROUP, names.GROUP, {names.tail(0): b">"})
+        await pipeline.execute()
+        await until(redis, 1)
+    assert await requests(redis) == 1
+
+
+async def test_replays_of_settled_exchanges_are_dropped(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "_TIDY_SECONDS", 0.1)
+    id = ExchangeId(BOOT, 0, 0)
+    async with metering(redis):
+        await send(redis, id, records(id))
+        await until(redis, 1)
+        await send(redis, id, records(id)[1:2])
+        await until(redis, 1)
+    assert await requests(redis) == 1
+    assert (await redis.xpending(names.tail(0), names.GROUP))["pending"] == 0
+
+
+async def test_poison_is_quarantined_and_holds_nobody_up(redis: Store) -> None:
+    good, strange = ExchangeId(BOOT, 0, 0), ExchangeId(BOOT, 0, 1)
+    negative = ExchangeId(BOOT, 0, 2)
+    opened = Open(KEY, Dialect.OPENAI_CHAT, "p", "m", OPENED_MS, True, "/")
+    unreadable = tail.encode(strange, 0, opened) | {b"r": b"\xff\x00"}
+    await send(redis, good, [{b"garbage": b"1", b"r": b""}, unreadable, *records(negative, prompt=-3), *records(good)])
+    async with metering(redis):
+        await until(redis, 1)
+    assert await requests(redis) == 1
+    held = await redis.hgetall(names.quarantine(0))  # type: ignore[misc]
+    reasons = sorted(msgspec.msgpack.decode(value)["reason"] for value in held.values())
+    assert len(held) == 5
+    assert sum("prompt_tokens is -3" in reason for reason in reasons) == 3
+    assert msgspec.msgpack.decode(next(iter(held.values())))["fields"]
+
+
+async def test_records_that_contradict_each_other_are_quarantined(redis: Store) -> None:
+    id = ExchangeId(BOOT, 0, 0)
+    opened, segment, end = records(id)
+    late = tail.encode(id, 9, Segment(tail.Packed(b"beyond the end")))
+    await send(redis, id, [opened, late, end])
+    async with metering(redis):
+        async with asyncio.timeout(20):
+            while not await redis.hlen(names.quarantine(0)):  # type: ignore[misc]
+                await asyncio.sleep(0.02)
+    assert segment
+    assert await requests(redis) == 0
+
+
+async def test_an_empty_redis_is_survived(redis: Store) -> None:
+    id = ExchangeId(BOOT, 0, 0)
+    async with metering(redis):
+        await asyncio.sleep(0.1)
+        await redis.flushall()  # the group is gone with the stream
+        await send(redis, id, records(id))
+        await until(redis, 1)
+    assert await requests(redis) == 1

@@ -1,0 +1,81 @@
+"""The embedded server: shared by its users, ended by the last, adopted after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+
+from shared import embedded
+from shared.errors import SettingsError
+from shared.settings import Settings, own_environment
+
+USER = "import sys; from pathlib import Path; from shared import embedded; from shared.settings import Settings\nwith embedded.redis_url(Settings(data_dir=Path(sys.argv[1]), redis_url=None)) as url:\n  print(url, flush=True); sys.stdin.read()"
+
+
+def user(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=own_environment({}),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("unix://")
+    return process
+
+
+def alive(folder: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(folder / "valkey/valkey.sock")) == 0
+
+
+def test_it_holds_usage_as_it_must(tmp_path: Path) -> None:
+    with embedded.redis_url(Settings(data_dir=tmp_path, redis_url=None)) as url:
+        client = redis.Redis.from_url(url)
+        options = client.config_get("appendonly", "appendfsync", "maxmemory-policy")
+        assert options == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+        client.set("kept", "yes")
+        client.close()
+    assert not alive(tmp_path)
+    with embedded.redis_url(Settings(data_dir=tmp_path, redis_url=None)) as url:
+        client = redis.Redis.from_url(url)
+        assert client.get("kept") == b"yes"
+        client.close()
+
+
+def test_the_last_user_ends_it(tmp_path: Path) -> None:
+    first, second = user(tmp_path), user(tmp_path)
+    first.communicate("")
+    assert alive(tmp_path)
+    second.communicate("")
+    assert not alive(tmp_path)
+
+
+def test_one_whose_user_was_killed_is_adopted(tmp_path: Path) -> None:
+    killed = user(tmp_path)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert alive(tmp_path)
+    user(tmp_path).communicate("")
+    assert not alive(tmp_path)
+
+
+def test_a_given_redis_goes_first(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"redis_url": "redis://elsewhere:1", "data_dir": tmp_path})
+    with embedded.redis_url(settings) as url:
+        assert url == "redis://elsewhere:1"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_no_socket_can_have_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="AROUTER_DATA_DIR"):
+        with embedded.redis_url(Settings(data_dir=tmp_path / ("x" * 120), redis_url=None)):
+            pass

@@ -1,0 +1,91 @@
+"""Keys and totals on a real Redis."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.gateway import keyring as keyring_module
+from services.gateway.keyring import KeyRing
+from services.gateway.settings import GatewaySettings
+from shared import keys, names, store
+from shared.errors import Refused, SettingsError
+from shared.key_format import hash_key
+from shared.keys import NoSuchKey
+from shared.settings import Settings
+from shared.store import Store
+
+PEPPER = b"a pepper of the tests"
+
+
+async def test_a_key_is_kept_as_its_hash_alone(redis: Store) -> None:
+    key, record = await keys.create(redis, PEPPER, "me")
+    assert record.hash == hash_key(PEPPER, key)
+    assert await keys.find(redis, record.hash) == record
+    dump = [await redis.dump(name) for name in await redis.keys()]
+    assert not any(key.encode() in value for value in dump if value)
+
+
+async def test_keys_are_listed_and_revoked_by_the_beginning_of_their_hash(redis: Store) -> None:
+    made = [(await keys.create(redis, PEPPER, str(n)))[1] for n in range(5)]
+    assert {record.hash for record in await keys.find_all(redis)} == {record.hash for record in made}
+    revoked = await keys.revoke(redis, made[2].hash[:20])
+    assert revoked.hash == made[2].hash
+    assert revoked.revoked_at is not None
+    for unclear in ("", "zz", made[2].hash + "0"):
+        with pytest.raises(NoSuchKey):
+            await keys.revoke(redis, unclear)
+
+
+async def test_a_pepper_is_made_once_and_kept(redis: Store) -> None:
+    settings = Settings(key_pepper=None)
+    assert await keys.load_pepper(redis, settings) == await keys.load_pepper(redis, settings)
+    mine = Settings.model_validate({"key_pepper": "my very own pepper"})
+    assert await keys.load_pepper(redis, mine) == b"my very own pepper"
+
+
+async def test_the_keyring_remembers_for_a_second(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ring = KeyRing(redis, GatewaySettings.model_validate({"key_pepper": PEPPER.decode()}))
+    key, record = await keys.create(redis, PEPPER, "me")
+    assert (await ring.authenticate(key)).hash == record.hash
+    await keys.revoke(redis, record.hash)
+    monkeypatch.setattr(keyring_module, "_FRESH_SECONDS", 0.0)
+    with pytest.raises(Refused) as refused:
+        await ring.authenticate(key)
+    assert refused.value.status == 401
+    for other in (None, "sk-something", key[:-1] + ("0" if key[-1] != "0" else "1")):
+        with pytest.raises(Refused) as refused:
+            await ring.authenticate(other)
+        assert refused.value.status == 401
+
+
+async def test_without_redis_known_keys_go_on_and_unknown_ones_get_503(
+    redis: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = GatewaySettings.model_validate({"key_pepper": PEPPER.decode()})
+    ring = KeyRing(redis, settings)
+    key, _ = await keys.create(redis, PEPPER, "me")
+    unknown, _ = await keys.create(redis, PEPPER, "never seen by this gateway")
+    await ring.authenticate(key)
+    monkeypatch.setattr(ring, "_store", store.connect("redis://127.0.0.1:9"))
+    monkeypatch.setattr(keyring_module, "_FRESH_SECONDS", 0.0)
+    assert (await ring.authenticate(key)).name == "me"
+    with pytest.raises(Refused) as refused:
+        await ring.authenticate(unknown)
+    assert refused.value.status == 503
+    monkeypatch.setattr(keyring_module, "_STALE_SECONDS", 0.0)
+    with pytest.raises(Refused) as refused:
+        await ring.authenticate(key)
+    assert refused.value.status == 503
+
+
+async def test_a_redis_that_evicts_is_refused(redis: Store) -> None:
+    await store.verify(redis)
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(SettingsError, match="noeviction"):
+            await store.verify(redis)
+    finally:
+        await redis.config_set("maxmemory-policy", "noeviction")
+    away = store.connect("redis://127.0.0.1:9")
+    await store.verify(away)
+    assert names.PEPPER

@@ -1,0 +1,120 @@
+"""The settle script on a real Redis: exactly once, in one step, whatever comes twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from services.meter.assembly import Assembler
+from services.meter.ledger import Ledger, Settlement, Verdict
+from services.meter.measure import measure
+from shared import names, streams, totals
+from shared.errors import StoreRefused, StoreUnavailable
+from shared.ids import ExchangeId, new_boot
+from shared.store import Store
+from tests.support.tails import KEY, records, send
+
+BOOT = new_boot()
+
+
+async def assembled(redis: Store, id: ExchangeId, **usage: int) -> Settlement:
+    """Write an exchange's records, read them as a meter does, and measure it."""
+    await streams.create_group(redis, id.shard)
+    await send(redis, id, records(id, **usage))
+    assembler = Assembler()
+    for entry in await streams.read(redis, id.shard, count=100, block_ms=1000):
+        whole = assembler.add(entry, 0.0)
+        if whole is not None and whole.tail.id == id:
+            return Settlement(id, measure(whole.tail, lambda text, _: len(text.split())), whole.stream_ids)
+    raise AssertionError("the exchange is not whole")
+
+
+async def row(redis: Store) -> dict[str, int | str]:
+    return (await totals.read(redis, [KEY], 2))[KEY][0]
+
+
+async def test_an_exchange_is_settled_once_and_leaves_nothing_behind(redis: Store) -> None:
+    ledger, id = Ledger(redis), ExchangeId(BOOT, 0, 5)
+    settlement = await assembled(redis, id)
+    assert await ledger.settle([settlement]) == [Verdict.SETTLED]
+    assert await ledger.settle([settlement, settlement]) == [Verdict.DUPLICATE, Verdict.DUPLICATE]
+    booked = await row(redis)
+    assert (booked["requests"], booked["input_tokens"], booked["output_tokens"], booked["total_tokens"]) == (
+        1,
+        10,
+        20,
+        30,
+    )
+    assert await redis.xlen(names.tail(0)) == 0
+    assert (await redis.xpending(names.tail(0), names.GROUP))["pending"] == 0
+    [(_, fields)] = await redis.xrange(names.ledger(0))
+    assert (fields[b"x"].decode(), fields[b"revision"]) == (str(id), b"1")
+    assert json.loads(fields[b"entry"])["total_tokens"] == 30
+    assert await ledger.final([id, ExchangeId(BOOT, 0, 6)]) == [True, False]
+
+
+async def test_a_replay_after_settling_is_dropped(redis: Store) -> None:
+    ledger, id = Ledger(redis), ExchangeId(BOOT, 1, 0)
+    await ledger.settle([await assembled(redis, id)])
+    assert await ledger.settle([await assembled(redis, id)]) == [Verdict.DUPLICATE]
+    assert (await row(redis))["requests"] == 1
+    assert await redis.xlen(names.tail(1)) == 0
+    assert await redis.hget(names.stats(1), "duplicates") == b"1"  # type: ignore[misc]
+
+
+async def test_hours_and_all_time_agree(redis: Store) -> None:
+    ledger = Ledger(redis)
+    for n in range(3):
+        await ledger.settle([await assembled(redis, ExchangeId(BOOT, 0, n), prompt=n, answer=1)])
+    hour = await redis.hgetall(names.hour(0, KEY, "2023111422"))  # type: ignore[misc]
+    assert hour == await redis.hgetall(names.totals(0, KEY))  # type: ignore[misc]
+    assert 0 < await redis.ttl(names.hour(0, KEY, "2023111422")) <= names.HOUR_TTL_S
+    assert await redis.ttl(names.totals(0, KEY)) == -1
+
+
+async def test_a_provisional_value_that_changed_meanwhile_is_a_conflict(redis: Store) -> None:
+    ledger, id = Ledger(redis), ExchangeId(BOOT, 0, 1)
+    settlement = await assembled(redis, id)
+    await redis.hset(names.provisional(0), str(id), "1 1 10 5 0 0 0 15 0 1")  # type: ignore[misc]
+    assert await ledger.settle([settlement]) == [Verdict.CONFLICT]
+    assert await redis.xlen(names.ledger(0)) == 0
+    assert await redis.xlen(names.tail(0)) == 3
+
+
+async def test_a_script_flush_is_survived(redis: Store) -> None:
+    ledger = Ledger(redis)
+    first, second = [await assembled(redis, ExchangeId(BOOT, 0, n)) for n in (0, 1)]
+    await ledger.settle([first])
+    await redis.script_flush()
+    assert await ledger.settle([second]) == [Verdict.SETTLED]
+
+
+async def test_a_full_redis_still_drains(redis: Store) -> None:
+    ledger, id = Ledger(redis), ExchangeId(BOOT, 0, 0)
+    settlement = await assembled(redis, id)
+    await ledger._load()
+    await redis.config_set("maxmemory", "1kb")
+    try:
+        [error] = await streams.append(redis, [(0, records(id)[0])])
+        assert isinstance(error, StoreUnavailable)
+        assert await ledger.settle([settlement]) == [Verdict.SETTLED]
+    finally:
+        await redis.config_set("maxmemory", "0")
+    assert await redis.xlen(names.tail(0)) == 0
+
+
+async def test_an_n_out_of_range_writes_nothing(redis: Store) -> None:
+    settlement = await assembled(redis, ExchangeId(BOOT, 0, 0))
+    absurd = settlement._replace(id=ExchangeId(BOOT, 0, 1 << 24))
+    [error] = await Ledger(redis).settle([absurd])
+    assert isinstance(error, StoreRefused)
+    assert (await totals.read(redis, [KEY], 1))[KEY] == []
+
+
+@pytest.mark.parametrize("keep", [0, 500])
+async def test_the_ledger_is_trimmed_by_age_alone(redis: Store, keep: int) -> None:
+    for n in range(1000):
+        await redis.xadd(names.ledger(0), {"n": n}, id=f"{1000 + n}-0")
+    await Ledger(redis).trim(1, 1000 + 1000 - keep)
+    assert keep <= await redis.xlen(names.ledger(0)) <= keep + 100  # Redis trims whole nodes

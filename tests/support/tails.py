@@ -1,0 +1,31 @@
+"""Tails as a gateway writes them, made by hand."""
+
+from __future__ import annotations
+
+import json
+
+from shared import streams, tail
+from shared.dialects import Dialect
+from shared.ids import ExchangeId
+from shared.store import Store
+from shared.streams import Fields
+from shared.tail import End, Open, Outcome, Packed, Segment
+
+KEY = "a" * 64
+OPENED_MS = 1_700_000_000_000  # 2023-11-14 22:13 UTC
+
+
+def records(id: ExchangeId, *, prompt: int = 10, answer: int = 20, key: str = KEY, segments: int = 1) -> list[Fields]:
+    """The records of one completed chat exchange that reports these counts."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+    body = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n"
+    opened = Open(key, Dialect.OPENAI_CHAT, "openai", "gpt-4o", OPENED_MS, True, "/v1/chat/completions")
+    pieces = [Segment(Packed.pack(b": part\n\n")) for _ in range(segments)]
+    end = End(Outcome.COMPLETED, 200, "text/event-stream", "", len(body), 5, 1, 2, "req", Packed.pack(body))
+    return [tail.encode(id, seq, record) for seq, record in enumerate([opened, *pieces, end])]
+
+
+async def send(store: Store, id: ExchangeId, fields: list[Fields]) -> None:
+    """Append records to the shard's stream."""
+    errors = await streams.append(store, [(id.shard, record) for record in fields])
+    assert errors == [None] * len(fields)
