@@ -51,8 +51,11 @@ def run(*, once: bool) -> int:
         processes.wait_for(f"{demo_url}/v1/models")
         agreed = asyncio.run(_round(redis_url, settings, gateway, emit_log, real))
         if not once:
-            print(f"\nServing on {gateway} until Ctrl-C.", flush=True)
-            processes.wait()
+            try:
+                print(f"\nServing on {gateway} until Ctrl-C.", flush=True)
+                processes.wait()
+            except KeyboardInterrupt:
+                print("\nStopping.")
     return 0 if agreed else 1
 
 

@@ -92,13 +92,10 @@ class Processes:
         raise ProcessFailed(f"{url} does not come up")
 
     def wait(self) -> None:
-        """Until Ctrl-C, or until a process ends by itself."""
-        try:
-            while True:
-                self._check()
-                time.sleep(0.5)
-        except KeyboardInterrupt:
-            print("\nStopping.")
+        """For ever; ProcessFailed when a process ends by itself."""
+        while True:
+            self._check()
+            time.sleep(0.5)
 
     def _check(self) -> None:
         for command, process in self._running:

@@ -12,6 +12,8 @@ from services.demo.scenario import parse
 from services.demo.script import Piece, Request, Script, compact
 
 _GEMINI = re.compile(r"/(?:v1|v1beta)/models/([^/:]+):(\w+)")
+# Where providers keep their other endpoints: Azure's deployments, Gemini's and DeepSeek's compatible ones.
+_ELSEWHERE = re.compile(r"^/(?:openai/deployments/[^/]+|v1beta/openai|openai/v1|anthropic/v1)/")
 _POSTS: Mapping[str, Callable[[Request], Script]] = {
     "/v1/chat/completions": openai.chat,
     "/v1/completions": openai.completions,
@@ -30,7 +32,7 @@ _GEMINI_METHODS: Mapping[str, Callable[[Request], Script]] = {
 
 def understand(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Request:
     """A request with its scenario. ValueError where a directive is unknown."""
-    path = "/" + target.partition("?")[0].lstrip("/")
+    path = _ELSEWHERE.sub("/v1/", target.partition("?")[0])
     try:
         document = json.loads(body) if body else {}
     except ValueError:

@@ -66,7 +66,7 @@ class Route:
 
 def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family:
     """Whose error envelope a caller expects, where nothing better is known."""
-    if b"anthropic-version" in headers or path.rstrip("/").endswith(("/messages", "/messages/count_tokens")):
+    if b"anthropic-version" in headers or "/messages" in path:
         return Family.ANTHROPIC
     google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
     if google_key or path.lstrip("/").startswith("v1beta/") or _GEMINI_CALL.search(path):

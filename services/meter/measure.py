@@ -91,12 +91,13 @@ def _read(tail: Tail, *, observe: bool) -> Reading:
 
 def _observe(tail: Tail, tokens: TokenCount) -> Observed:
     model = tail.open.model
-    output = "".join(_read(tail, observe=True).output)
+    reading = _read(tail, observe=True)
+    output = "".join(reading.output)
     if tail.end.request is not None:
         asked = prompt.input_tokens(tail.end.request.unpack(), lambda text: tokens(text, model))
     else:
         asked = prompt.from_length(tail.end.request_bytes)
-    return Observed(asked, tokens(output, model) if output else 0)
+    return Observed(asked, tokens(output, model) if output else 0, reading.output_beyond_report)
 
 
 def _entry(tail: Tail, reading: Reading, counters: dict[str, int | None], source: Source) -> Entry:

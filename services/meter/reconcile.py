@@ -14,6 +14,7 @@ class Observed:
 
     input_tokens: int
     output_tokens: int
+    beyond_report: bool = False  # some of the output came after the provider's last report
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | Non
     """Reported wins. `observed` is None where `needs_observing` said no: then nothing but the report is booked.
 
     `normal_end`: the exchange completed, all its bytes are here, and the report (if any) is the final one. Without
-    it the report's input stands, and its output is raised to what came through: Anthropic's first report counts a
-    handful of tokens, and a running count is as old as its last event.
+    it the report's input stands, and its output is raised to what came through where output came after the report:
+    Anthropic's first report counts a handful of tokens, and a running count is as old as its last event.
     """
     if reported is None and observed is None:
         return Booked(NOTHING, Source.REPORTED if normal_end else Source.PARTIAL)
@@ -49,6 +50,6 @@ def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | Non
         return Booked(counted, Source.ESTIMATED if normal_end else Source.PARTIAL)
     if normal_end:
         return Booked(reported, Source.REPORTED)
-    if observed is not None and observed.output_tokens > (reported.output_tokens or 0):
+    if observed is not None and observed.beyond_report and observed.output_tokens > (reported.output_tokens or 0):
         reported = replace(reported, output_tokens=observed.output_tokens, total_tokens=None).completed()
     return Booked(reported, Source.PARTIAL)

@@ -18,10 +18,10 @@ from tests.support.tails import KEY, records, send
 BOOT = new_boot()
 
 
-async def assembled(redis: Store, id: ExchangeId, **usage: int) -> Settlement:
+async def assembled(redis: Store, id: ExchangeId, *, prompt: int = 10, answer: int = 20) -> Settlement:
     """Write an exchange's records, read them as a meter does, and measure it."""
     await streams.create_group(redis, id.shard)
-    await send(redis, id, records(id, **usage))
+    await send(redis, id, records(id, prompt=prompt, answer=answer))
     assembler = Assembler()
     for entry in await streams.read(redis, id.shard, count=100, block_ms=1000):
         whole = assembler.add(entry, 0.0)

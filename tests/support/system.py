@@ -75,7 +75,8 @@ class System:
             "AROUTER_DATA_DIR": str(self.folder),
             "AROUTER_KEY_PEPPER": "pepper-of-the-tests",
             "AROUTER_LOG_LEVEL": "warning",
-            "AROUTER_PROVIDERS__LOCAL__BASE_URL": f"{self.provider}/v1",
+            "AROUTER_PROVIDERS__ASKING__BASE_URL": f"{self.provider}/v1",
+            "AROUTER_PROVIDERS__ASKING__ASK_USAGE": "true",
             "AROUTER_PROVIDERS__DEAD__BASE_URL": "http://127.0.0.1:9/v1",
             **self._gateway_settings,
         }
@@ -122,6 +123,11 @@ class System:
             assert time.monotonic() < deadline, "it does not come true"
             time.sleep(0.05)
         return value
+
+    def usage(self) -> list[dict[str, Any]]:
+        """`arouter usage --json`."""
+        rows: list[dict[str, Any]] = json.loads(self.command("usage", "--json"))
+        return rows
 
     def backlog(self) -> int:
         """Records that wait in the tail streams."""

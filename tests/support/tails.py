@@ -9,7 +9,7 @@ from shared.dialects import Dialect
 from shared.ids import ExchangeId
 from shared.store import Store
 from shared.streams import Fields
-from shared.tail import End, Open, Outcome, Packed, Segment
+from shared.tail import End, Open, Outcome, Packed, Record, Segment
 
 KEY = "a" * 64
 OPENED_MS = 1_700_000_000_000  # 2023-11-14 22:13 UTC
@@ -22,7 +22,8 @@ def records(id: ExchangeId, *, prompt: int = 10, answer: int = 20, key: str = KE
     opened = Open(key, Dialect.OPENAI_CHAT, "openai", "gpt-4o", OPENED_MS, True, "/v1/chat/completions")
     pieces = [Segment(Packed.pack(b": part\n\n")) for _ in range(segments)]
     end = End(Outcome.COMPLETED, 200, "text/event-stream", "", len(body), 5, 1, 2, "req", Packed.pack(body))
-    return [tail.encode(id, seq, record) for seq, record in enumerate([opened, *pieces, end])]
+    whole: list[Record] = [opened, *pieces, end]
+    return [tail.encode(id, seq, record) for seq, record in enumerate(whole)]
 
 
 async def send(store: Store, id: ExchangeId, fields: list[Fields]) -> None:

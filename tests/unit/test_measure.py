@@ -16,9 +16,18 @@ from shared.ids import ExchangeId, new_boot
 from shared.tail import End, Open, Outcome, Packed, Segment
 from shared.usage import Source, Usage
 
-START = b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg","model":"claude-x","usage":{"input_tokens":50,"output_tokens":1}}}\n\n'
-TEXT = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"one two three four five "}}\n\n'
-FINAL = b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":70}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
+START = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg","model":"claude-x",'
+    b'"usage":{"input_tokens":50,"output_tokens":1}}}\n\n'
+)
+TEXT = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta",'
+    b'"delta":{"type":"text_delta","text":"one two three four five "}}\n\n'
+)
+FINAL = (
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+    b'"usage":{"output_tokens":70}}\n\nevent: message_stop\ndata: {"type":"message_stop"}\n\n'
+)
 
 
 def words(text: str, _: str) -> int:
@@ -27,7 +36,7 @@ def words(text: str, _: str) -> int:
 
 def entry(body: bytes, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES, **end: Any) -> Entry:
     opened = Open("k", dialect, "p", "m", 1_700_000_000_000, True, "/x")
-    ending = {
+    ending: dict[str, Any] = {
         "outcome": Outcome.COMPLETED,
         "status": 200,
         "content_type": "text/event-stream",
@@ -122,8 +131,9 @@ def test_counts_that_cannot_be_true_are_a_bad_record() -> None:
 def test_reported_wins() -> None:
     report = Usage(10, 20, None, None, None, 30)
     assert reconcile(True, report, Observed(1, 99)).usage == report
-    assert reconcile(False, report, Observed(1, 99)).usage == Usage(10, 99, None, None, None, 109)
-    assert reconcile(False, report, Observed(1, 5)).usage == report
+    assert reconcile(False, report, Observed(1, 99)).usage == report
+    assert reconcile(False, report, Observed(1, 99, beyond_report=True)).usage == Usage(10, 99, None, None, None, 109)
+    assert reconcile(False, report, Observed(1, 5, beyond_report=True)).usage == report
     assert not needs_observing(Outcome.COMPLETED, 200, report, provisional=False)
 
 
@@ -131,7 +141,12 @@ def test_prompts_are_counted_by_their_text() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1000}}
     body = {"model": "not counted", "messages": [{"role": "user", "content": [{"type": "text", "text": "a b"}, image]}]}
     counted: list[str] = []
-    prompt.input_tokens(json.dumps(body).encode(), lambda text: counted.append(text) or 0)  # type: ignore[func-returns-value]
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return 0
+
+    prompt.input_tokens(json.dumps(body).encode(), count)
     assert "a b" in counted[0]
     assert "AAAA" not in counted[0]
     assert "not counted" not in counted[0]

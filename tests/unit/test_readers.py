@@ -150,7 +150,11 @@ def normal(dialect: Dialect, body: bytes) -> tuple[int | None, int | None, int |
 def test_snapshots_are_never_added() -> None:
     running = b"".join(chat({"prompt_tokens": 9, "completion_tokens": n, "total_tokens": 9 + n}) for n in range(1, 30))
     assert normal(Dialect.OPENAI_CHAT, running) == (9, 29, 38)
-    deltas = b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":5,"output_tokens":3}}}\n\nevent: message_delta\ndata: {"type":"message_delta","delta":{},"usage":{"output_tokens":20}}\n\n'
+    deltas = (
+        b'event: message_start\ndata: {"type":"message_start","message":{"usage":'
+        b'{"input_tokens":10,"cache_read_input_tokens":5,"output_tokens":3}}}\n\n'
+        b'event: message_delta\ndata: {"type":"message_delta","delta":{},"usage":{"output_tokens":20}}\n\n'
+    )
     assert normal(Dialect.ANTHROPIC_MESSAGES, deltas) == (15, 20, 35)
 
 

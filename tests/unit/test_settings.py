@@ -17,7 +17,8 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "arouter.toml").write_text(
-        'shards = 8\nport = 1234\nredis_url = "redis://file"\n[providers.groq]\napi_key = "from-file"\nask_usage = true\n'
+        'shards = 8\nport = 1234\nredis_url = "redis://file"\n'
+        '[providers.groq]\napi_key = "from-file"\nask_usage = true\n'
     )
     monkeypatch.setenv("AROUTER_PORT", "4321")
     monkeypatch.setenv("AROUTER_PROVIDERS__GROQ__API_KEY", "from-environment")
@@ -67,7 +68,7 @@ def test_a_wrong_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, vari
         GatewaySettings.load()
     message = str(error.value)
     assert "\n" not in message
-    assert variable.split("__")[0].removeprefix("AROUTER_").lower() in message.lower()
+    assert variable.split("__", maxsplit=1)[0].removeprefix("AROUTER_").lower() in message.lower()
     assert "sk-secret" not in message
 
 

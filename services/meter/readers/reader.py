@@ -107,6 +107,7 @@ class Reader:
         else:
             if reading.usage is not before:
                 reading.bad_usage = ""
+                reading.reported_at = len(reading.output)
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or any(mark in payload for mark in self._dialect.interesting)

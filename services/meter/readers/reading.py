@@ -34,6 +34,12 @@ class Reading:
     error: Any = None  # the provider's error, where it sent one
     complete: bool = False  # the dialect's own end was seen
     output: list[str] = field(default_factory=list)  # visible output, in order; filled only when observing
+    reported_at: int = 0  # how much of `output` had come when the usage was last reported
+
+    @property
+    def output_beyond_report(self) -> bool:
+        """Whether output came that the last report cannot know of."""
+        return any(self.output[self.reported_at :])
 
 
 def count(usage: Json, name: str) -> int | None:
