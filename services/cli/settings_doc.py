@@ -1,0 +1,81 @@
+"""`docs/settings.md`, written from the settings classes by `python -m services.cli.settings_doc`, checked by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from services.gateway.providers import PROVIDERS
+from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.meter.settings import MeterSettings
+from shared.settings import Settings, variable
+
+PATH = Path("docs/settings.md")
+
+_INTRODUCTION = """# Settings
+
+From the environment, or from an `arouter.toml` in the working directory (same names in lower case, without the prefix;
+the environment goes first). Read once, at the start; a wrong one stops it with one line. Times are in seconds, sizes
+in bytes. An `AROUTER_…` variable that no service knows is named in a warning.
+"""
+_PROVIDERS = """
+## Providers
+
+`AROUTER_PROVIDERS__<NAME>__…`. A provider is on as soon as it has a credential, or a base URL if it needs none. The
+variables of the providers' own SDKs work too. Any other name is a provider of your own and needs a base URL:
+`AROUTER_PROVIDERS__VLLM__BASE_URL=http://vllm:8000/v1`.
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    common = set(Settings.model_fields)
+    return "\n".join(
+        [
+            _INTRODUCTION,
+            "## Every service\n",
+            *_table(Settings, Settings.model_fields, prefix=""),
+            "\n## Gateway\n",
+            *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - {"providers"}, prefix=""),
+            "\n## Meter\n",
+            *_table(MeterSettings, set(MeterSettings.model_fields) - common, prefix=""),
+            _PROVIDERS,
+            *_table(ProviderSettings, ProviderSettings.model_fields, prefix="PROVIDERS__<NAME>__"),
+            "",
+            "| name | base URL | credential |",
+            "|---|---|---|",
+            *(
+                f"| {p.name} | {p.base_url or 'your own'} | {', '.join(f'`{v}`' for v in p.variables)} |"
+                for p in PROVIDERS.values()
+            ),
+            "",
+        ]
+    )
+
+
+def _table(model: type[BaseModel], names: Iterable[str], prefix: str) -> list[str]:
+    wanted = set(names)
+    lines = ["| variable | default | |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if name in wanted:
+            shown = "`REDIS_URL`" if name == "redis_url" else f"`{variable((prefix + name,))}`"
+            lines.append(f"| {shown} | {_default(field)} | {field.description} |")
+    return lines
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "`~/.local/state/arouter`"
+    value = field.default
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None or value == "" or isinstance(value, SecretStr):
+        return ""
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) and value > 9999 else f"{value}"
+
+
+if __name__ == "__main__":
+    PATH.write_text(render())

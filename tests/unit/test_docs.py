@@ -1,0 +1,48 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from services.cli import settings_doc
+from services.demo.scenario import Scenario
+from shared.tail import Outcome
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    assert read("docs/settings.md") == settings_doc.render(), "run: .venv/bin/python -m services.cli.settings_doc"
+
+
+def test_every_directive_and_outcome_is_documented() -> None:
+    page = read("docs/demo-provider.md")
+    for field in fields(Scenario):
+        assert field.name.replace("_", "-") in page
+    for outcome in set(Outcome) - {Outcome.GATEWAY_LOST}:
+        assert outcome in read("docs/streaming.md")
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_decisions_are_short() -> None:
+    for record in (ROOT / "docs/decisions").glob("*.md"):
+        lines = record.read_text().strip().splitlines()
+        assert re.fullmatch(r"# \d+\. .+", lines[0])
+        assert len(lines) == 5
+
+
+def test_named_modules_exist() -> None:
+    names = {path.name for room in ("services", "shared") for path in (ROOT / room).rglob("*")}
+    for name in re.findall(r"`([a-z_]+\.(?:py|lua))`", read("docs/architecture.md")):
+        assert name in names
