@@ -22,6 +22,15 @@ class Dialect(StrEnum):
     OPENAI_EMBEDDINGS = "openai_embeddings"
     ANTHROPIC_MESSAGES = "anthropic_messages"
     GEMINI = "gemini"
+    GEMINI_INTERACTIONS = "gemini_interactions"
+    COHERE_V1_CHAT = "cohere_v1_chat"
+    COHERE_V2_CHAT = "cohere_v2_chat"
+    OLLAMA_CHAT = "ollama_chat"
+    # Read, not routed: Bedrock wants requests signed for its own host.
+    BEDROCK_CONVERSE = "bedrock_converse"
+    BEDROCK_CONVERSE_STREAM = "bedrock_converse_stream"
+    BEDROCK_INVOKE = "bedrock_invoke"
+    BEDROCK_INVOKE_STREAM = "bedrock_invoke_stream"
     # Exchanges that buy no tokens: they are booked as requests with zero counters.
     COUNT_TOKENS = "count_tokens"
     METADATA = "metadata"  # lists, look-ups, deletions

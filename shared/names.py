@@ -11,6 +11,9 @@ GROUP = "meter"  # the consumer group of every tail stream
 KEYS = "ar:keys"  # sorted set: hash by time of creation (ms), the list of all keys ever made
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 
+# Hash: provider and model to what meters have learned of reported against observed usage.
+EXPERIENCE = "ar:experience"
+
 # Live meters: sorted set, worker id by the time of its last heartbeat (ms). Leases are shared out by its size.
 METERS = "ar:meters"
 METER_TTL_MS = 10_000
@@ -63,7 +66,7 @@ def quarantine(shard: int) -> str:
 
 
 def stats(shard: int) -> str:
-    """Hash: settled, duplicate and quarantined exchanges of the shard, counted by the settle script."""
+    """Hash: settled, duplicate, drifted and quarantined exchanges of the shard."""
     return f"ar:{{{shard}}}:stats"
 
 

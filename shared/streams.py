@@ -7,7 +7,6 @@ recovery log: whoever takes a shard over reads all of them again.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
@@ -15,19 +14,11 @@ from redis.exceptions import RedisError, ResponseError
 from shared import names
 from shared.errors import StoreError
 from shared.store import Store, translate, translated
-
-Fields = dict[bytes, bytes]
+from shared.tail import Fields, StreamEntry
 
 # Every meter reads under one name: what is pending then belongs to the shard's lease, not to a worker that is gone.
 _CONSUMER = names.GROUP
 _PAGE = 1000
-
-
-class StreamEntry(NamedTuple):
-    """One record as Redis holds it."""
-
-    id: bytes
-    fields: Fields
 
 
 async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[StoreError | None]:

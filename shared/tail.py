@@ -8,6 +8,7 @@ bytes itself, so that a short exchange is two records). A record may arrive twic
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 import zstandard
@@ -22,6 +23,16 @@ MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 
 # Below this zstd's frame costs about what it saves.
 _COMPRESS_FROM = 128
+
+
+Fields = dict[bytes, bytes]
+
+
+class StreamEntry(NamedTuple):
+    """One record as a stream holds it."""
+
+    id: bytes
+    fields: Fields
 
 
 class Outcome(StrEnum):
@@ -102,12 +113,12 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Record)
 
 
-def encode(exchange_id: ExchangeId, seq: int, record: Record) -> dict[bytes, bytes]:
+def encode(exchange_id: ExchangeId, seq: int, record: Record) -> Fields:
     """The fields of one stream entry."""
     return {b"x": str(exchange_id).encode(), b"s": b"%d" % seq, b"r": _ENCODER.encode(record)}
 
 
-def decode(fields: dict[bytes, bytes]) -> tuple[ExchangeId, int, Record]:
+def decode(fields: Fields) -> tuple[ExchangeId, int, Record]:
     """The inverse of `encode`; BadRecord for anything that `encode` did not write."""
     try:
         exchange_id = ExchangeId.parse(fields[b"x"].decode("ascii"))

@@ -13,7 +13,7 @@ from collections import deque
 from shared import streams
 from shared.errors import StoreError, StoreUnavailable
 from shared.store import Store
-from shared.streams import Fields
+from shared.tail import Fields
 
 # Records wait this long for others to share their round trip; an open, for which a client waits, does not.
 _GATHER_SECONDS = 0.025

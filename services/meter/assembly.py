@@ -8,8 +8,7 @@ from services.meter.measure import Tail
 from shared import tail
 from shared.errors import BadRecord
 from shared.ids import ExchangeId
-from shared.streams import StreamEntry
-from shared.tail import End, Open, Record, Segment
+from shared.tail import End, Open, Record, Segment, StreamEntry
 
 
 class Assembled(NamedTuple):

@@ -12,12 +12,13 @@ import time
 from collections.abc import Sequence
 
 from services.meter.assembly import Assembled, Assembler
+from services.meter.gauge import LearningGauge
 from services.meter.ledger import Ledger, Settlement
-from services.meter.measure import TokenCount, measure
+from services.meter.measure import measure
 from shared import streams
 from shared.errors import BadRecord, StoreError
 from shared.store import Store
-from shared.streams import StreamEntry
+from shared.tail import StreamEntry
 
 _BLOCK_MS = 500
 # A record delivered this long ago that we do not hold went to a worker that was paused, or to a reply that was lost.
@@ -31,12 +32,12 @@ log = logging.getLogger(__name__)
 class ShardConsumer:
     """Meters one shard until `stop`."""
 
-    def __init__(self, store: Store, ledger: Ledger, shard: int, batch: int, tokens: TokenCount) -> None:
+    def __init__(self, store: Store, ledger: Ledger, shard: int, batch: int, gauge: LearningGauge) -> None:
         self.shard = shard
         self._store = store
         self._ledger = ledger
         self._batch = batch
-        self._tokens = tokens
+        self._gauge = gauge
         self._assembler = Assembler()
         self._stopping = asyncio.Event()
 
@@ -114,14 +115,15 @@ class ShardConsumer:
         batch: list[Settlement] = []
         for tail, stream_ids in whole:
             try:
-                entry = measure(tail, self._tokens)
+                measured = measure(tail, self._gauge)
             except BadRecord as exc:
                 await self._quarantine(stream_ids, str(exc))
             except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
                 log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id)
                 await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
             else:
-                batch.append(Settlement(tail.id, entry, stream_ids))
+                self._gauge.learn(measured)
+                batch.append(Settlement(tail.id, measured.entry, stream_ids))
         if not batch:
             return
         for verdict in await self._ledger.settle(batch):

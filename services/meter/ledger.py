@@ -110,6 +110,7 @@ def _call(settlement: Settlement) -> tuple[list[str], list[str | bytes | int]]:
         msgspec.json.encode(entry),
         names.FINAL_TTL_S,
         names.HOUR_TTL_S,
+        int(entry.drift),
         *settlement.stream_ids,
     ]
 

@@ -1,23 +1,36 @@
-"""From the whole tail of an exchange to its ledger entry. Pure, but for the tokenizer it is given."""
+"""From the whole tail of an exchange to its ledger entry. Pure, but for the gauge it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from services.meter import encodings, prompt
+from services.meter import calibration, encodings, prompt
+from services.meter.calibration import Experience
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import Reading
-from services.meter.reconcile import Observed, needs_observing, reconcile
+from services.meter.readers.reading import CALL, Reading
+from services.meter.reconcile import Booked, Observed, needs_observing, reconcile
+from services.meter.tokenizers import tokenizer_of
 from shared.dialects import TOKENLESS, Dialect
 from shared.errors import BadRecord
 from shared.ids import ExchangeId
 from shared.tail import End, Open, Outcome, Segment
-from shared.usage import Source
 
-TokenCount = Callable[[str, str], int]  # (text, model)
+
+class Gauge(Protocol):
+    """What measuring needs beyond the tail itself."""
+
+    sample: float  # share of reported exchanges that are observed too
+    drift_limit: float  # a report this many times off what was expected is marked
+
+    def count(self, text: str, model: str) -> int:
+        """Tokens of a text."""
+
+    def experience(self, provider: str, model: str) -> Experience:
+        """What earlier reports of this model were like."""
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -64,21 +77,46 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=False):
     service_tier: str
     error: Any
     raw_usage: dict[str, Any] | None
+    # Our own count, where there is one: always without a report, on a sample with one.
+    observed_input_tokens: int | None
+    observed_output_tokens: int | None
+    # Where the output that is booked is an estimate: the ratio applied, and the interval it most likely lies in.
+    ratio: float | None
+    output_low: int | None
+    output_high: int | None
+    drift: bool  # the report is further from what was observed than can be explained
 
 
-def measure(tail: Tail, tokens: TokenCount) -> Entry:
+class Measured(NamedTuple):
+    """An entry, and what there is to learn from the exchange."""
+
+    entry: Entry
+    reported: int | None  # output tokens the provider reported in the end, None where there is nothing to learn
+    expected: float  # what the observed output makes us expect
+
+
+def measure(tail: Tail, gauge: Gauge) -> Measured:
     """The entry of an exchange. BadRecord where its bytes, or a count in them, cannot be true."""
     end, dialect = tail.end, tail.open.dialect
     reading = _read(tail, observe=False)
     if reading.bad_usage:
         raise BadRecord(f"usage cannot be true: {reading.bad_usage}")
     reported = None if dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA) else reading.usage
-    observed = None
-    if dialect not in TOKENLESS and needs_observing(end.outcome, end.status, reported, reading.provisional):
-        observed = _observe(tail, tokens)
     normal_end = end.outcome is Outcome.COMPLETED and not end.lost_bytes and not (reported and reading.provisional)
-    booked = reconcile(normal_end, reported, observed)
-    return _entry(tail, reading, booked.usage.as_dict(), booked.source)
+    needed = needs_observing(end.outcome, end.status, reported, reading.provisional)
+    observed, expected = None, 0.0
+    if dialect not in TOKENLESS and (needed or _sampled(tail, gauge.sample)):
+        observed, expected = _observe(tail, gauge)
+    booked = reconcile(normal_end, reported, observed if needed else None)
+    final = reported.output_tokens if reported is not None and normal_end and observed is not None else None
+    experience = gauge.experience(tail.open.provider, tail.open.model)
+    drift = final is not None and calibration.drifted(experience, final, expected, gauge.drift_limit)
+    return Measured(_entry(tail, reading, booked, observed, drift=drift), final, expected)
+
+
+def _sampled(tail: Tail, share: float) -> bool:
+    """By the id, so that measuring again comes to the same."""
+    return tail.end.status == 200 and zlib.crc32(str(tail.id).encode()) < share * 2**32
 
 
 def _read(tail: Tail, *, observe: bool) -> Reading:
@@ -89,18 +127,24 @@ def _read(tail: Tail, *, observe: bool) -> Reading:
     return reader.close()
 
 
-def _observe(tail: Tail, tokens: TokenCount) -> Observed:
+def _observe(tail: Tail, gauge: Gauge) -> tuple[Observed, float]:
+    """Our own count, and the output it makes us expect to be reported."""
     model = tail.open.model
+    tokenizer = tokenizer_of(model)
     reading = _read(tail, observe=True)
-    output = "".join(reading.output)
+    said = sum(gauge.count(text, model) for text in reading.texts())
+    calls = sum(kind == CALL for kind, _ in reading.output)
+    experience = gauge.experience(tail.open.provider, model)
     if tail.end.request is not None:
-        asked = prompt.input_tokens(tail.end.request.unpack(), lambda text: tokens(text, model))
+        body = tail.end.request.unpack()
+        asked = prompt.input_tokens(body, tokenizer, lambda text: gauge.count(text, model))
     else:
         asked = prompt.from_length(tail.end.request_bytes)
-    return Observed(asked, tokens(output, model) if output else 0, reading.output_beyond_report)
+    output = calibration.estimate(tokenizer, experience, said, calls)
+    return Observed(asked, said, output, reading.output_beyond_report), calibration.expected(tokenizer, said, calls)
 
 
-def _entry(tail: Tail, reading: Reading, counters: dict[str, int | None], source: Source) -> Entry:
+def _entry(tail: Tail, reading: Reading, booked: Booked, observed: Observed | None, *, drift: bool) -> Entry:
     opened, end = tail.open, tail.end
     return Entry(
         exchange_id=str(tail.id),
@@ -110,7 +154,7 @@ def _entry(tail: Tail, reading: Reading, counters: dict[str, int | None], source
         dialect=opened.dialect,
         opened_ms=opened.opened_ms,
         outcome=end.outcome,
-        source=source,
+        source=booked.source,
         status=end.status,
         streamed=opened.streamed,
         complete=reading.complete,
@@ -126,5 +170,11 @@ def _entry(tail: Tail, reading: Reading, counters: dict[str, int | None], source
         service_tier=reading.service_tier,
         error=reading.error,
         raw_usage=reading.raw_usage,
-        **counters,
+        observed_input_tokens=observed.input_tokens if observed else None,
+        observed_output_tokens=observed.output_tokens if observed else None,
+        ratio=round(booked.estimate.ratio, 4) if booked.estimate else None,
+        output_low=booked.estimate.low if booked.estimate else None,
+        output_high=booked.estimate.high if booked.estimate else None,
+        drift=drift,
+        **booked.usage.as_dict(),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from services.meter import tokens
 from services.meter.consumer import ShardConsumer
+from services.meter.gauge import LearningGauge
 from services.meter.leases import Leases
 from services.meter.ledger import Ledger
 from services.meter.settings import MeterSettings
@@ -27,6 +27,7 @@ class Meter:
         self._store = store
         self._settings = settings
         self._ledger = Ledger(store)
+        self._gauge = LearningGauge(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
         self._running: dict[int, tuple[ShardConsumer, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
@@ -56,11 +57,12 @@ class Meter:
         for shard in sorted(self._leases.held)[share:]:
             await self._halt([shard])
             await self._leases.release(shard)
+        await self._gauge.sync(self._store)
         for shard in await self._leases.take(share):
             self._start(shard)
 
     def _start(self, shard: int) -> None:
-        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, tokens.count)
+        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, self._gauge)
         task = asyncio.get_running_loop().create_task(consumer.run(), name=f"shard {shard}")
         self._running[shard] = consumer, task
         log.info("metering shard %d", shard)

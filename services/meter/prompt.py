@@ -1,6 +1,7 @@
 """How many tokens a request body is likely to have cost as input, where the provider did not say. Pure.
 
-The text of every message, tool and instruction is counted, plus the per-message overhead OpenAI publishes.
+Text of messages and instructions is counted, tools as the JSON they are, images and audio by the formulas their
+providers publish; per message OpenAI's cookbook adds three, and three to prime the answer.
 """
 
 from __future__ import annotations
@@ -10,37 +11,44 @@ from typing import Any
 
 import msgspec
 
+from services.meter import media
+from services.meter.tokenizers import Tokenizer
+
 Count = Callable[[str], int]
 
-# OpenAI's cookbook: three per message, three to prime the answer.
 _PER_MESSAGE = 3
 _PRIMING = 3
 _BYTES_PER_TOKEN = 4
 
-# Values below these names are data of other kinds: their characters are no text.
-_NOT_TEXT = frozenset({"data", "image_url", "file_data", "inlineData", "inline_data", "input_audio", "source", "model"})
-# Names whose strings are text the model reads; a tool's schema is counted as the JSON it is.
 _MESSAGES = ("messages", "input", "contents", "prompt")
 _INSTRUCTIONS = ("system", "instructions", "systemInstruction", "system_instruction")
-_SCHEMAS = ("tools", "functions", "response_format", "text", "toolConfig")
+_SCHEMAS = ("tools", "functions", "response_format", "toolConfig")
+# Names whose values are identifiers, not text the model reads.
+_NOT_TEXT = frozenset({"role", "type", "id", "tool_call_id", "tool_use_id", "call_id", "cache_control", "mimeType"})
 
 
-def input_tokens(body: bytes, tokens: Count) -> int:
+def input_tokens(body: bytes, tokenizer: Tokenizer, count: Count) -> int:
     """An estimate for a request body of any dialect; by its length where it is no JSON object."""
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         request = None
     if not isinstance(request, dict):
-        return len(body) // _BYTES_PER_TOKEN
-    said: list[str] = []
-    messages = 0
+        return from_length(len(body))
+    texts: list[str] = []
+    tokens = _PRIMING
     for name in (*_MESSAGES, *_INSTRUCTIONS):
         value = request.get(name)
-        messages += len(value) if isinstance(value, list) else value is not None
-        said.extend(_strings(value))
-    schemas = [msgspec.json.encode(request[name]).decode() for name in _SCHEMAS if request.get(name)]
-    return tokens("\n".join(said + schemas)) + _PER_MESSAGE * messages + _PRIMING
+        if value is None:
+            continue
+        tokens += _PER_MESSAGE * (len(value) if isinstance(value, list) else 1)
+        for part in _parts(value):
+            if isinstance(part, str):
+                texts.append(part)
+            else:
+                tokens += _media_tokens(part, tokenizer)
+    texts += [msgspec.json.encode(request[name]).decode() for name in _SCHEMAS if request.get(name)]
+    return round((tokens + count("\n".join(texts))) * tokenizer.ratio)
 
 
 def from_length(request_bytes: int) -> int:
@@ -48,13 +56,43 @@ def from_length(request_bytes: int) -> int:
     return request_bytes // _BYTES_PER_TOKEN
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _parts(value: Any) -> Iterator[str | dict[str, Any]]:
+    """The strings of a value, and the objects in it that are images or audio."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
         for item in value:
-            yield from _strings(item)
+            yield from _parts(item)
     elif isinstance(value, dict):
+        if _is_media(value):
+            yield value
+            return
         for name, item in value.items():
             if name not in _NOT_TEXT:
-                yield from _strings(item)
+                yield from _parts(item)
+
+
+_MEDIA = ("image_url", "inlineData", "inline_data", "input_audio", "file_data", "fileData")
+
+
+def _is_media(part: dict[str, Any]) -> bool:
+    return any(name in part for name in _MEDIA) or part.get("type") in ("image", "document", "input_image")
+
+
+def _media_tokens(part: dict[str, Any], tokenizer: Tokenizer) -> int:
+    holder = next((part[name] for name in _MEDIA if name in part), part.get("source"))
+    details = holder if isinstance(holder, dict) else {"url": holder}
+    kind = str(
+        details.get("mimeType") or details.get("mime_type") or details.get("media_type") or part.get("type") or ""
+    )
+    data = details.get("data") or _data_url(details.get("url"))
+    if "audio" in kind and isinstance(data, str):
+        return round(media.audio_seconds(data) * tokenizer.audio_per_second)
+    low = "low" in (details.get("detail"), part.get("detail"))
+    return media.image_tokens(tokenizer.image, data if isinstance(data, str) else None, low=low)
+
+
+def _data_url(url: Any) -> str | None:
+    if isinstance(url, str) and url.startswith("data:"):
+        return url.partition(",")[2]
+    return None

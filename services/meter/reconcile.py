@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from services.meter.calibration import Estimate
 from shared.tail import Outcome
 from shared.usage import Source, Usage
 
@@ -13,7 +14,8 @@ class Observed:
     """Our own count of what went by."""
 
     input_tokens: int
-    output_tokens: int
+    output_tokens: int  # as counted, before any ratio
+    output: Estimate  # as the provider would most likely report it
     beyond_report: bool = False  # some of the output came after the provider's last report
 
 
@@ -23,6 +25,7 @@ class Booked:
 
     usage: Usage
     source: Source
+    estimate: Estimate | None = None  # of the output, where that is what was booked
 
 
 NOTHING = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
@@ -46,10 +49,11 @@ def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | Non
         return Booked(NOTHING, Source.REPORTED if normal_end else Source.PARTIAL)
     if reported is None:
         assert observed is not None
-        counted = Usage(input_tokens=observed.input_tokens, output_tokens=observed.output_tokens).completed()
-        return Booked(counted, Source.ESTIMATED if normal_end else Source.PARTIAL)
+        counted = Usage(input_tokens=observed.input_tokens, output_tokens=observed.output.tokens).completed()
+        return Booked(counted, Source.ESTIMATED if normal_end else Source.PARTIAL, observed.output)
     if normal_end:
         return Booked(reported, Source.REPORTED)
-    if observed is not None and observed.beyond_report and observed.output_tokens > (reported.output_tokens or 0):
-        reported = replace(reported, output_tokens=observed.output_tokens, total_tokens=None).completed()
+    if observed is not None and observed.beyond_report and observed.output.tokens > (reported.output_tokens or 0):
+        raised = replace(reported, output_tokens=observed.output.tokens, total_tokens=None).completed()
+        return Booked(raised, Source.PARTIAL, observed.output)
     return Booked(reported, Source.PARTIAL)

@@ -21,4 +21,10 @@ class MeterSettings(Settings):
     ledger_keep: int = Field(
         default=7 * 86_400, ge=3600, description="Seconds a ledger entry stays; older ones are trimmed by age."
     )
+    sample: float = Field(
+        default=0.05, ge=0, le=1, description="Share of reported exchanges that are counted too, to learn from."
+    )
+    drift_limit: float = Field(
+        default=2.0, gt=1, description="A report this many times off what was counted is marked as drift."
+    )
     batch: int = Field(default=200, ge=1, le=10_000, description="Most records read from a shard at once.")

@@ -8,7 +8,8 @@
 --       6 provider, model prefix of the totals' fields
 --       7 counter names, space-separated                                      8 their values, likewise
 --       9 ledger entry (JSON)    10 seconds the bitmap lives                 11 seconds the hour's totals live
---      12.. ids of the stream entries to drop
+--      12 "1" where the report has drifted from what was observed
+--      13.. ids of the stream entries to drop
 -- Returns {verdict, revision}: 1 settled, 2 amended, 0 was final already, -1 somebody else has amended meanwhile.
 --
 -- Redis rolls nothing back: whatever can fail is checked before the first write.
@@ -17,7 +18,7 @@ local n = tonumber(ARGV[2])
 if not n or n < 0 or n >= 16777216 then return redis.error_reply('BADREC n out of range') end
 
 local function drop()
-  for first = 12, #ARGV, 1000 do -- unpack has a limit
+  for first = 13, #ARGV, 1000 do -- unpack has a limit
     local last = math.min(first + 999, #ARGV)
     redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, last))
     redis.call('XDEL', KEYS[1], unpack(ARGV, first, last))
@@ -59,6 +60,7 @@ if ARGV[4] == '1' then
   redis.call('EXPIRE', KEYS[2], ARGV[10])
   redis.call('HDEL', KEYS[3], ARGV[3])
   redis.call('HINCRBY', KEYS[7], 'settled', 1)
+  if ARGV[12] == '1' then redis.call('HINCRBY', KEYS[7], 'drifted', 1) end
   drop() -- a provisional settlement deletes nothing: late records amend it
 else
   redis.call('HSET', KEYS[3], ARGV[3], revision .. ' ' .. ARGV[8])

@@ -10,13 +10,13 @@ import gzip
 import hashlib
 import importlib.metadata
 import os
-import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import tiktoken
 
+from services.meter.tokenizers import tokenizer_of
 from shared.errors import SettingsError
 
 
@@ -43,8 +43,6 @@ _RANKS = (
 _MAX_CHARACTERS = 2_000_000
 _CHARACTERS_PER_TOKEN = 4
 
-_CL100K = re.compile(r"gpt-4(?!o|\.1|\.5)|gpt-3\.5|text-embedding-")
-
 
 def load(folder: Path) -> None:
     """Make both encodings ready, with their rank files in `folder`. SettingsError where they cannot be had."""
@@ -57,10 +55,10 @@ def load(folder: Path) -> None:
 
 def count(text: str, model: str) -> int:
     """Tokens of `text`, by the encoding nearest to the model's own."""
-    name = "cl100k_base" if _CL100K.match(model) else "o200k_base"
+    encoding = _encoding(tokenizer_of(model).encoding)
     rest = max(0, len(text) - _MAX_CHARACTERS)
     # encode_ordinary: encode raises on text that looks like a control token.
-    return len(_encoding(name).encode_ordinary(text[:_MAX_CHARACTERS])) + rest // _CHARACTERS_PER_TOKEN
+    return len(encoding.encode_ordinary(text[:_MAX_CHARACTERS])) + rest // _CHARACTERS_PER_TOKEN
 
 
 @cache

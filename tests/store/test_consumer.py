@@ -17,18 +17,15 @@ from shared.dialects import Dialect
 from shared.ids import ExchangeId, new_boot
 from shared.store import Store
 from shared.tail import Open, Segment
+from tests.support.gauge import WordGauge
 from tests.support.tails import KEY, OPENED_MS, records, send
 
 BOOT = new_boot()
 
 
-def words(text: str, _: str) -> int:
-    return len(text.split())
-
-
 @asynccontextmanager
 async def metering(redis: Store, shard: int = 0) -> AsyncIterator[ShardConsumer]:
-    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, words)
+    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, WordGauge())
     task = asyncio.get_running_loop().create_task(consumer.run())
     yield consumer
     consumer.stop()

@@ -13,6 +13,7 @@ from shared import names, streams, totals
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.ids import ExchangeId, new_boot
 from shared.store import Store
+from tests.support.gauge import WordGauge
 from tests.support.tails import KEY, records, send
 
 BOOT = new_boot()
@@ -26,7 +27,7 @@ async def assembled(redis: Store, id: ExchangeId, *, prompt: int = 10, answer: i
     for entry in await streams.read(redis, id.shard, count=100, block_ms=1000):
         whole = assembler.add(entry, 0.0)
         if whole is not None and whole.tail.id == id:
-            return Settlement(id, measure(whole.tail, lambda text, _: len(text.split())), whole.stream_ids)
+            return Settlement(id, measure(whole.tail, WordGauge()).entry, whole.stream_ids)
     raise AssertionError("the exchange is not whole")
 
 

@@ -8,8 +8,7 @@ from shared import streams, tail
 from shared.dialects import Dialect
 from shared.ids import ExchangeId
 from shared.store import Store
-from shared.streams import Fields
-from shared.tail import End, Open, Outcome, Packed, Record, Segment
+from shared.tail import End, Fields, Open, Outcome, Packed, Record, Segment
 
 KEY = "a" * 64
 OPENED_MS = 1_700_000_000_000  # 2023-11-14 22:13 UTC

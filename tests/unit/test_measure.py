@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from services.meter import prompt, tokens
+from services.meter.calibration import Estimate
 from services.meter.measure import Entry, Tail, measure
 from services.meter.reconcile import Observed, needs_observing, reconcile
+from services.meter.tokenizers import tokenizer_of
 from shared.dialects import Dialect
 from shared.errors import BadRecord
 from shared.ids import ExchangeId, new_boot
 from shared.tail import End, Open, Outcome, Packed, Segment
 from shared.usage import Source, Usage
+from tests.support.gauge import WordGauge
 
 START = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg","model":"claude-x",'
@@ -30,12 +33,10 @@ FINAL = (
 )
 
 
-def words(text: str, _: str) -> int:
-    return len(text.split())
-
-
-def entry(body: bytes, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES, **end: Any) -> Entry:
-    opened = Open("k", dialect, "p", "m", 1_700_000_000_000, True, "/x")
+def entry(
+    body: bytes, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES, gauge: WordGauge | None = None, **end: Any
+) -> Entry:
+    opened = Open("k", dialect, "p", "gpt-4o", 1_700_000_000_000, True, "/x")
     ending: dict[str, Any] = {
         "outcome": Outcome.COMPLETED,
         "status": 200,
@@ -48,7 +49,10 @@ def entry(body: bytes, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES, **end: Any
         "request_id": "req",
         "body": Packed.pack(body[10:]),
     } | end
-    return measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [Segment(Packed.pack(body[:10]))], End(**ending)), words)
+    return measure(
+        Tail(ExchangeId(new_boot(), 0, 0), opened, [Segment(Packed.pack(body[:10]))], End(**ending)),
+        gauge or WordGauge(),
+    ).entry
 
 
 def figures(booked: Entry) -> tuple[str, int | None, int | None, int | None]:
@@ -85,7 +89,7 @@ def test_nothing_reported_is_estimated() -> None:
     estimated = entry(chunk, Dialect.OPENAI_CHAT, request=Packed.pack(body))
     source, asked, said, total = figures(estimated)
     assert (source, said) == (Source.ESTIMATED, 3)
-    assert asked == prompt.input_tokens(body, lambda text: words(text, ""))
+    assert asked == prompt.input_tokens(body, tokenizer_of("gpt-4o"), lambda text: len(text.split()))
     assert total == (asked or 0) + 3
     assert figures(entry(chunk, Dialect.OPENAI_CHAT))[:3] == (Source.ESTIMATED, 100, 3)  # by its length
 
@@ -130,10 +134,12 @@ def test_counts_that_cannot_be_true_are_a_bad_record() -> None:
 
 def test_reported_wins() -> None:
     report = Usage(10, 20, None, None, None, 30)
-    assert reconcile(True, report, Observed(1, 99)).usage == report
-    assert reconcile(False, report, Observed(1, 99)).usage == report
-    assert reconcile(False, report, Observed(1, 99, beyond_report=True)).usage == Usage(10, 99, None, None, None, 109)
-    assert reconcile(False, report, Observed(1, 5, beyond_report=True)).usage == report
+    much, little = Estimate(99, 1.0, 90, 110), Estimate(5, 1.0, 4, 6)
+    assert reconcile(True, report, Observed(1, 99, much)).usage == report
+    assert reconcile(False, report, Observed(1, 99, much)).usage == report
+    raised = reconcile(False, report, Observed(1, 99, much, beyond_report=True))
+    assert (raised.usage, raised.estimate) == (Usage(10, 99, None, None, None, 109), much)
+    assert reconcile(False, report, Observed(1, 5, little, beyond_report=True)).usage == report
     assert not needs_observing(Outcome.COMPLETED, 200, report, provisional=False)
 
 
@@ -146,11 +152,11 @@ def test_prompts_are_counted_by_their_text() -> None:
         counted.append(text)
         return 0
 
-    prompt.input_tokens(json.dumps(body).encode(), count)
+    prompt.input_tokens(json.dumps(body).encode(), tokenizer_of("gpt-4o"), count)
     assert "a b" in counted[0]
     assert "AAAA" not in counted[0]
     assert "not counted" not in counted[0]
-    assert prompt.input_tokens(b"no json at all..", lambda _: 0) == 4
+    assert prompt.input_tokens(b"no json at all..", tokenizer_of("gpt-4o"), lambda _: 0) == 4
 
 
 def test_tokens_are_counted_from_files_on_disk(tmp_path: Path) -> None:
@@ -164,3 +170,31 @@ def test_tokens_are_counted_from_files_on_disk(tmp_path: Path) -> None:
     (tmp_path / files[0]).write_bytes(b"damaged")
     tokens.load(tmp_path)
     assert (tmp_path / files[0]).stat().st_size > 1_000_000
+
+
+def test_an_estimate_carries_its_ratio_and_interval() -> None:
+    chunk = b'data: {"choices":[{"delta":{"content":"one two three "}}]}\n\n'
+    booked = entry(chunk, Dialect.OPENAI_CHAT)
+    assert (booked.observed_output_tokens, booked.output_tokens, booked.ratio) == (3, 3, 1.0)
+    assert booked.output_low is not None
+    assert booked.output_high is not None
+    assert booked.output_low <= 3 <= booked.output_high
+    reported = entry(START + TEXT + FINAL)
+    assert (reported.ratio, reported.observed_output_tokens, reported.output_low) == (None, None, None)
+
+
+def test_a_sample_of_the_reported_is_observed_too() -> None:
+    booked = entry(START + TEXT + FINAL, gauge=WordGauge(sample=1.0))
+    assert figures(booked) == (Source.REPORTED, 50, 70, 120)
+    assert booked.observed_output_tokens == 5
+    assert booked.drift  # 70 reported where 5 went by
+
+
+def test_observed_output_is_per_choice_and_padding_is_none() -> None:
+    def chunk(index: int, text: str) -> bytes:
+        return json.dumps({"choices": [{"index": index, "delta": {"content": text}}], "obfuscation": "x y z"}).encode()
+
+    body = b"".join(
+        b"data: " + chunk(index, word) + b"\n\n" for index, word in [(0, "on"), (1, "tw"), (0, "e"), (1, "o")]
+    )
+    assert entry(body, Dialect.OPENAI_CHAT).observed_output_tokens == 2

@@ -69,9 +69,9 @@ def test_reported_usage_is_read_whole_and_in_any_pieces(name: str, tools: str) -
 
 @pytest.mark.parametrize("name", [name for name in REQUESTS if name != "embeddings"])
 def test_output_is_observed_once(name: str) -> None:
-    said = "".join(read(Dialect.GEMINI, body_of(script_of("gemini")), observe=True).output)
+    [said] = read(Dialect.GEMINI, body_of(script_of("gemini")), observe=True).texts()
     script = script_of(name)
-    assert "".join(read(Dialect(script.dialect), body_of(script), script.content_type, observe=True).output) == said
+    assert read(Dialect(script.dialect), body_of(script), script.content_type, observe=True).texts() == [said]
 
 
 @pytest.mark.parametrize("name", [name for name in REQUESTS if name != "embeddings"])

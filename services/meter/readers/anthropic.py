@@ -7,7 +7,18 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from services.meter.readers.reading import Json, Reading, count, first_count, mapping, sequence, text, total
+from services.meter.readers.reading import (
+    CALL,
+    REASONING,
+    TEXT,
+    Json,
+    Reading,
+    count,
+    mapping,
+    sequence,
+    text,
+    total,
+)
 from shared.usage import Usage
 
 
@@ -36,14 +47,14 @@ class AnthropicReader:
             self._read_message(document)
             reading.complete = bool(reading.finish)
             if observe:
-                for block in sequence(document.get("content")):
-                    self._observe_block(mapping(block))
+                for index, block in enumerate(sequence(document.get("content"))):
+                    self._observe_block(index, mapping(block))
         elif kind == "error" or document.get("error"):
             reading.error = document.get("error") or dict(document)
         elif observe and kind == "content_block_delta":
-            self._observe_delta(mapping(document.get("delta")))
+            self._observe_delta(document.get("index"), mapping(document.get("delta")))
         elif observe and kind == "content_block_start":
-            self._observe_block(mapping(document.get("content_block")))
+            self._observe_block(document.get("index"), mapping(document.get("content_block")))
 
     def done(self) -> None:
         """`data: [DONE]`, which OpenRouter adds; `message_stop` was the end."""
@@ -66,15 +77,20 @@ class AnthropicReader:
         if holder.get("stop_reason"):
             self.reading.finish = [holder["stop_reason"]]
 
-    def _observe_delta(self, delta: Json) -> None:
+    def _observe_delta(self, index: Any, delta: Json) -> None:
         # signature_delta is opaque and no output of the model's.
-        self.reading.output += [text(delta.get(name)) for name in ("text", "thinking", "partial_json")]
+        self.reading.say(TEXT, index, delta.get("text"))
+        self.reading.say(REASONING, index, delta.get("thinking"))
+        self.reading.say(CALL, index, delta.get("partial_json"))
 
-    def _observe_block(self, block: Json) -> None:
-        if not text(block.get("type")).endswith("_result"):  # a server tool's answer is input
-            self.reading.output += [text(block.get(name)) for name in ("text", "thinking", "name")]
-            if block.get("input"):
-                self.reading.output.append(msgspec.json.encode(block["input"]).decode())
+    def _observe_block(self, index: Any, block: Json) -> None:
+        if text(block.get("type")).endswith("_result"):
+            return  # a server tool's answer is input
+        self.reading.say(TEXT, index, block.get("text"))
+        self.reading.say(REASONING, index, block.get("thinking"))
+        self.reading.say(CALL, index, block.get("name"))
+        if block.get("input"):
+            self.reading.say(CALL, index, msgspec.json.encode(block["input"]).decode())
 
 
 def normal_form(usage: Json) -> Usage:
@@ -89,7 +105,7 @@ def normal_form(usage: Json) -> Usage:
     thinking = count(mapping(usage.get("output_tokens_details")), "thinking_tokens")
     return Usage(
         input_tokens=None if plain is None else total(plain, read, written),
-        output_tokens=first_count(total(*(count(part, "output_tokens") for part in parts))),
+        output_tokens=total(*(count(part, "output_tokens") for part in parts)),
         cache_read_tokens=read,
         cache_write_tokens=written,
         reasoning_tokens=thinking,

@@ -3,11 +3,11 @@ not monotone (fields vanish, the prompt grows), so the last one counts, whole.""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
-from services.meter.readers.reading import Json, Reading, count, mapping, sequence, text, total
+from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Reading, count, mapping, sequence, text, total
 from shared.usage import Usage
 
 _COUNTS = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount")
@@ -43,18 +43,17 @@ class GeminiReader:
                 reading.complete = True
             if observe:
                 for part in map(mapping, sequence(mapping(candidate.get("content")).get("parts"))):
-                    self._observe_part(part)
+                    self._observe_part(candidate.get("index"), part)
 
     def done(self) -> None:
         """Gemini sends no [DONE]."""
 
-    def _observe_part(self, part: Json) -> None:
-        self.reading.output.append(text(part.get("text")))
+    def _observe_part(self, index: Any, part: Json) -> None:
+        self.reading.say(REASONING if part.get("thought") else TEXT, index, part.get("text"))
         call = mapping(part.get("functionCall"))
         if call:
-            self.reading.output.append(text(call.get("name")))
-            self.reading.output.append(msgspec.json.encode(call.get("args") or {}).decode())
-        self.reading.output.append(text(mapping(part.get("executableCode")).get("code")))
+            self.reading.say(CALL, index, call.get("name"), msgspec.json.encode(call.get("args") or {}).decode())
+        self.reading.say(CALL, index, mapping(part.get("executableCode")).get("code"))
 
 
 def normal_form(usage: Json) -> Usage:

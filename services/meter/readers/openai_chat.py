@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from services.meter.readers.reading import Json, Reading, count, first_count, mapping, sequence, text
+from services.meter.readers.reading import (
+    CALL,
+    REASONING,
+    TEXT,
+    Json,
+    Reading,
+    count,
+    first_count,
+    mapping,
+    sequence,
+    text,
+)
 from shared.usage import Usage
 
 
@@ -43,9 +54,9 @@ class ChatReader:
             if choice.get("finish_reason"):
                 reading.finish.append(choice["finish_reason"])
             if observe and not repeats:
-                part = mapping(choice.get("delta")) or mapping(choice.get("message"))
-                reading.output.extend(_output_of(part))
-                reading.output.append(text(choice.get("text")))
+                index = choice.get("index")
+                reading.say(TEXT, index, choice.get("text"))
+                _observe(reading, index, mapping(choice.get("delta")) or mapping(choice.get("message")))
         if document.get("object") in ("chat.completion", "text_completion") and reading.finish:
             reading.complete = True
 
@@ -109,23 +120,19 @@ def normal_form(usage: Json) -> Usage:
     ).completed()
 
 
-def _output_of(part: Json) -> list[str]:
+def _observe(reading: Reading, index: Any, part: Json) -> None:
     """What a delta or message says, each thing once."""
-    said = [text(part.get("refusal"))]
     content = part.get("content")
-    if isinstance(content, str):
-        said.append(content)
-    for piece in map(
-        mapping, sequence(content)
-    ):  # Mistral: [{"type": "thinking", "thinking": [{"text": …}]}, {"type": "text", …}]
-        said.append(text(piece.get("text")))
-        said.extend(text(mapping(thought).get("text")) for thought in sequence(piece.get("thinking")))
-    said.append(_reasoning_of(part))
-    calls = [*sequence(part.get("tool_calls")), {"function": part.get("function_call")}]
-    for call in calls:
-        function = mapping(mapping(call).get("function"))
-        said += [text(function.get("name")), text(function.get("arguments"))]
-    return said
+    reading.say(TEXT, index, content, part.get("refusal"))
+    for piece in map(mapping, sequence(content)):  # Mistral: [{"type": "thinking", "thinking": [{"text": …}]}, …]
+        reading.say(TEXT, index, piece.get("text"))
+        reading.say(REASONING, index, *(mapping(thought).get("text") for thought in sequence(piece.get("thinking"))))
+    reading.say(REASONING, index, _reasoning_of(part))
+    for call in map(mapping, sequence(part.get("tool_calls"))):
+        function = mapping(call.get("function"))
+        reading.say(CALL, f"{index} {call.get('index')}", function.get("name"), function.get("arguments"))
+    function = mapping(part.get("function_call"))
+    reading.say(CALL, index, function.get("name"), function.get("arguments"))
 
 
 def _reasoning_of(part: Json) -> str:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from services.meter.readers.reading import Json, Reading, count, mapping, sequence, text
+from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Reading, count, mapping, sequence, text
 from shared.usage import Usage
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
 
-# What is new in a stream; `.done` events and the final response repeat it.
-_DELTAS = (
-    "response.output_text.delta",
-    "response.refusal.delta",
-    "response.reasoning_text.delta",
-    "response.reasoning_summary_text.delta",
-    "response.function_call_arguments.delta",
-    "response.custom_tool_call_input.delta",
-    "response.mcp_call_arguments.delta",
-    "response.code_interpreter_call_code.delta",
-)
+# What is new in a stream, by kind; `.done` events and the final response repeat it.
+_DELTAS = {
+    "response.output_text.delta": TEXT,
+    "response.refusal.delta": TEXT,
+    "response.reasoning_text.delta": REASONING,
+    "response.reasoning_summary_text.delta": REASONING,
+    "response.function_call_arguments.delta": CALL,
+    "response.custom_tool_call_input.delta": CALL,
+    "response.mcp_call_arguments.delta": CALL,
+    "response.code_interpreter_call_code.delta": CALL,
+}
 
 
 class ResponsesReader:
@@ -46,9 +46,9 @@ class ResponsesReader:
                 self.reading.finish = [kind]
                 self.reading.complete = True
             if observe and kind in _DELTAS:
-                self.reading.output.append(text(document.get("delta")))
+                self.reading.say(_DELTAS[kind], document.get("output_index"), document.get("delta"))
             elif observe and kind == "response.output_item.added":
-                self.reading.output.append(text(mapping(document.get("item")).get("name")))
+                self.reading.say(CALL, document.get("output_index"), mapping(document.get("item")).get("name"))
         elif document.get("object") == "response":
             self._read_response(document)
             status = text(document.get("status"))
@@ -77,11 +77,12 @@ class ResponsesReader:
             reading.usage = normal_form(usage)
 
     def _observe_output(self, response: Json) -> None:
-        for item in map(mapping, sequence(response.get("output"))):
-            said = [text(item.get("name")), text(item.get("arguments")), text(item.get("input"))]
-            for part in map(mapping, [*sequence(item.get("content")), *sequence(item.get("summary"))]):
-                said += [text(part.get("text")), text(part.get("refusal"))]
-            self.reading.output.extend(said)
+        for index, item in enumerate(map(mapping, sequence(response.get("output")))):
+            self.reading.say(CALL, index, item.get("name"), item.get("arguments"), item.get("input"))
+            for part in map(mapping, sequence(item.get("content"))):
+                kind = REASONING if part.get("type") == "reasoning_text" else TEXT
+                self.reading.say(kind, index, part.get("text"), part.get("refusal"))
+            self.reading.say(REASONING, index, *(mapping(part).get("text") for part in sequence(item.get("summary"))))
 
 
 def normal_form(usage: Json) -> Usage:

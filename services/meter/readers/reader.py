@@ -8,8 +8,13 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from services.meter.readers.anthropic import AnthropicReader
+from services.meter.readers.bedrock import ConverseReader, InvokeReader
+from services.meter.readers.cohere import CohereReader
+from services.meter.readers.eventstream import EventStream
 from services.meter.readers.framing import Framing, JsonArray, JsonBody, NdJson, Sse
 from services.meter.readers.gemini import GeminiReader
+from services.meter.readers.gemini_interactions import InteractionsReader
+from services.meter.readers.ollama import OllamaReader
 from services.meter.readers.openai_chat import ChatReader
 from services.meter.readers.openai_responses import ResponsesReader
 from services.meter.readers.reading import BadUsage, Json, Reading
@@ -37,6 +42,14 @@ _DIALECTS: Mapping[Dialect, Callable[[], DialectReader]] = {
     Dialect.OPENAI_RESPONSES: ResponsesReader,
     Dialect.ANTHROPIC_MESSAGES: AnthropicReader,
     Dialect.GEMINI: GeminiReader,
+    Dialect.GEMINI_INTERACTIONS: InteractionsReader,
+    Dialect.COHERE_V1_CHAT: CohereReader,
+    Dialect.COHERE_V2_CHAT: CohereReader,
+    Dialect.OLLAMA_CHAT: OllamaReader,
+    Dialect.BEDROCK_CONVERSE: ConverseReader,
+    Dialect.BEDROCK_CONVERSE_STREAM: ConverseReader,
+    Dialect.BEDROCK_INVOKE: InvokeReader,
+    Dialect.BEDROCK_INVOKE_STREAM: InvokeReader,
     Dialect.PASSTHROUGH: ChatReader,
 }
 
@@ -52,7 +65,7 @@ class Reader:
 
     def __init__(self, dialect: Dialect, content_type: str = "", *, observe: bool = False) -> None:
         self._dialect = _DIALECTS.get(dialect, ChatReader)()
-        self._lines = "ndjson" in content_type or "jsonl" in content_type
+        self._content_type = content_type
         self._observe = observe
         self._framing: Framing | None = None
         self._head = b""
@@ -77,10 +90,12 @@ class Reader:
         return self._dialect.reading
 
     def _framing_for(self, first: bytes) -> Framing:
+        if "amazon.eventstream" in self._content_type:
+            return EventStream()
         if first == b"[":
             return JsonArray()
         if first == b"{":
-            return NdJson() if self._lines else JsonBody()
+            return NdJson() if "ndjson" in self._content_type else JsonBody()
         return Sse()
 
     def _take(self, event: bytes, payload: bytes) -> None:
@@ -107,7 +122,7 @@ class Reader:
         else:
             if reading.usage is not before:
                 reading.bad_usage = ""
-                reading.reported_at = len(reading.output)
+                reading.output_beyond_report = False
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or any(mark in payload for mark in self._dialect.interesting)

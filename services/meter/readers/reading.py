@@ -10,6 +10,10 @@ from shared.errors import ARouterError
 from shared.usage import Usage
 
 Json = Mapping[str, Any]
+Slot = tuple[str, int | str]
+
+# Kinds of output.
+TEXT, REASONING, CALL = "text", "reasoning", "call"
 
 # No model reads or writes this many tokens at once; a larger count is damage, and must not reach a bill.
 MAX_TOKENS = 1 << 32
@@ -33,13 +37,22 @@ class Reading:
     bad_usage: str = ""  # why the last usage object cannot be true; there is no usage then
     error: Any = None  # the provider's error, where it sent one
     complete: bool = False  # the dialect's own end was seen
-    output: list[str] = field(default_factory=list)  # visible output, in order; filled only when observing
-    reported_at: int = 0  # how much of `output` had come when the usage was last reported
+    # Visible output by where it belongs (kind and index), since choices and tool calls may be interleaved; filled only
+    # when observing.
+    output: dict[Slot, list[str]] = field(default_factory=dict)
+    output_beyond_report: bool = False  # output came after the last report, which cannot know of it
 
-    @property
-    def output_beyond_report(self) -> bool:
-        """Whether output came that the last report cannot know of."""
-        return any(self.output[self.reported_at :])
+    def say(self, kind: str, index: Any, *pieces: Any) -> None:
+        """Add pieces of output to one slot; what is no text is no output."""
+        said = [piece for piece in pieces if piece and isinstance(piece, str)]
+        if said:
+            slot = (kind, index if isinstance(index, (int, str)) else 0)
+            self.output.setdefault(slot, []).extend(said)
+            self.output_beyond_report = True
+
+    def texts(self) -> list[str]:
+        """The visible output, each slot in one piece."""
+        return ["".join(pieces) for pieces in self.output.values()]
 
 
 def count(usage: Json, name: str) -> int | None:

@@ -1,0 +1,84 @@
+"""Ratios learned from reports, and intervals that hold."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from services.meter import calibration
+from services.meter.calibration import Experience, estimate, expected, learn
+from services.meter.experience import Experiences
+from services.meter.tokenizers import Tokenizer, tokenizer_of
+from shared import names
+from shared.store import Store
+
+PLAIN = Tokenizer(per_answer=0, per_call=10)
+
+
+@pytest.mark.parametrize("truth", [0.7, 1.0, 1.3, 2.5])
+def test_the_ratio_is_learned(truth: float) -> None:
+    rng, experience = random.Random(truth), calibration.none_yet(PLAIN)
+    for _ in range(200):
+        observed = rng.randint(20, 900)
+        reported = round(observed * truth * rng.lognormvariate(0, 0.1))
+        experience = learn(experience, reported, expected(PLAIN, observed, 0))
+    figure = estimate(PLAIN, experience, 1000, 0)
+    assert figure.ratio == pytest.approx(truth, rel=0.05)
+    assert figure.low < truth * 1000 < figure.high
+
+
+def test_intervals_hold_for_nine_in_ten() -> None:
+    rng, experience, held = random.Random(7), calibration.none_yet(PLAIN), 0
+    for n in range(600):
+        observed = rng.randint(5, 900)
+        reported = max(1, round(observed * 1.2 * rng.lognormvariate(0, 0.2)))
+        figure = estimate(PLAIN, experience, observed, 0)
+        held += n >= 100 and figure.low <= reported <= figure.high
+        experience = learn(experience, reported, expected(PLAIN, observed, 0))
+    assert held / 500 >= 0.9
+
+
+def test_one_wild_report_does_not_move_much() -> None:
+    experience = calibration.none_yet(PLAIN)
+    for _ in range(50):
+        experience = learn(experience, 100, 100)
+    moved = learn(experience, 10**9, 100)
+    assert math.exp(moved.mean) < 1.1
+    assert learn(experience, 0, 100) == learn(experience, 100, 0) == experience
+
+
+def test_drift_is_beyond_limit_and_spread() -> None:
+    steady = Experience(100, 0.0, 0.01)
+    assert calibration.drifted(steady, 300, 100, limit=2.0)
+    assert not calibration.drifted(steady, 150, 100, limit=2.0)
+    assert not calibration.drifted(steady, 5, 2, limit=2.0)  # too few tokens to tell
+    assert not calibration.drifted(Experience(100, 0.0, 1.0), 300, 100, limit=2.0)
+
+
+def test_experience_survives_its_text() -> None:
+    experience = Experience(3, -0.123456789, 0.0625)
+    assert Experience.load(experience.dump()) == experience
+    with pytest.raises(ValueError, match="unpack"):
+        Experience.load("garbage")
+
+
+def test_families_are_found_by_name() -> None:
+    assert tokenizer_of("gpt-4").encoding == "cl100k_base"
+    assert tokenizer_of("gpt-4o-mini").encoding == "o200k_base"
+    assert tokenizer_of("anthropic/claude-3-5-sonnet").ratio == 1.15
+    assert tokenizer_of("claude-opus-4-8").ratio > tokenizer_of("claude-opus-4-5").ratio
+    assert tokenizer_of("claude-sonnet-4-20250514").ratio == 1.15
+    assert tokenizer_of("").ratio == tokenizer_of("something-new").ratio
+
+
+async def test_meters_share_their_experience(redis: Store) -> None:
+    first, second = Experiences(), Experiences()
+    for _ in range(100):
+        first.learn("openrouter", "x/claude-haiku", 150, 100.0)
+    await first.sync(redis)
+    await redis.hset(names.EXPERIENCE, "later\x1fversion", "v2:something else")  # type: ignore[misc]
+    await second.sync(redis)
+    assert second.of("openrouter", "x/claude-haiku") == first.of("openrouter", "x/claude-haiku")
+    assert second.of("openrouter", "x/claude-haiku").mean == pytest.approx(math.log(1.5), abs=0.05)
