@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from shared import names
@@ -90,19 +89,6 @@ async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:
         pipeline = store.pipeline(transaction=True)
         pipeline.xack(names.tail(shard), names.GROUP, *ids)
         pipeline.xdel(names.tail(shard), *ids)
-        await pipeline.execute()
-
-
-async def quarantine(store: Store, shard: int, entries: Sequence[StreamEntry], reason: str) -> None:
-    """Move records to the shard's quarantine, in one step; moving them again changes nothing."""
-    with translated():
-        pipeline = store.pipeline(transaction=True)
-        for entry in entries:
-            held = msgspec.msgpack.encode({"reason": reason, "fields": entry.fields})
-            pipeline.hset(names.quarantine(shard), entry.id, held)  # type: ignore[arg-type]
-        pipeline.hincrby(names.stats(shard), "quarantined", len(entries))
-        pipeline.xack(names.tail(shard), names.GROUP, *(entry.id for entry in entries))
-        pipeline.xdel(names.tail(shard), *(entry.id for entry in entries))
         await pipeline.execute()
 
 

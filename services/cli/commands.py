@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from shared import embedded, keys, store, totals
+from services.cli.output import print_table
+from services.cli.redis import with_redis
+from shared import keys, totals
 from shared.keys import KeyRecord, NoSuchKey
 from shared.settings import Settings
 from shared.store import Store
@@ -34,7 +34,7 @@ def create_key(arguments: argparse.Namespace) -> int:
         key, record = await keys.create(redis, await keys.load_pepper(redis, settings), arguments.name)
         print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
 
-    return _with_redis(create)
+    return with_redis(create)
 
 
 def list_keys(arguments: argparse.Namespace) -> int:
@@ -46,9 +46,9 @@ def list_keys(arguments: argparse.Namespace) -> int:
             print(json.dumps([record.as_dict() for record in records]))
         else:
             rows = [(r.hash[:16], r.label, r.name, _day(r.created_at), _day(r.revoked_at)) for r in records]
-            _print_table(("hash", "key", "name", "created", "revoked"), rows)
+            print_table(("hash", "key", "name", "created", "revoked"), rows)
 
-    return _with_redis(show)
+    return with_redis(show)
 
 
 def revoke_key(arguments: argparse.Namespace) -> int:
@@ -58,7 +58,7 @@ def revoke_key(arguments: argparse.Namespace) -> int:
         record = await keys.revoke(redis, arguments.hash)
         print(f"revoked {record.label} ({record.name})")
 
-    return _with_redis(revoke)
+    return with_redis(revoke)
 
 
 def show_usage(arguments: argparse.Namespace) -> int:
@@ -70,9 +70,9 @@ def show_usage(arguments: argparse.Namespace) -> int:
             print(json.dumps(rows))
         else:
             shown = [tuple(str(row[column]) for column in _COLUMNS) for row in rows]
-            _print_table(tuple(_HEADINGS.get(column, column) for column in _COLUMNS), shown)
+            print_table(tuple(_HEADINGS.get(column, column) for column in _COLUMNS), shown)
 
-    return _with_redis(show)
+    return with_redis(show)
 
 
 async def usage_rows(redis: Store, shards: int, hash_prefix: str | None) -> list[Row]:
@@ -88,27 +88,5 @@ def _named(record: KeyRecord, row: Row) -> Row:
     return {"key": record.hash, "name": record.name, **row}
 
 
-def _with_redis(work: Callable[[Store, Settings], Awaitable[None]]) -> int:
-    settings = Settings.load()
-    with embedded.redis_url(settings) as url:
-        asyncio.run(_connected(url, settings, work))
-    return 0
-
-
-async def _connected(url: str, settings: Settings, work: Callable[[Store, Settings], Awaitable[None]]) -> None:
-    redis = store.connect(url)
-    try:
-        await work(redis, settings)
-    finally:
-        await redis.aclose()
-
-
 def _day(seconds: int | None) -> str:
     return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [headings, *rows]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(headings))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

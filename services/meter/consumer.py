@@ -15,7 +15,7 @@ from services.meter.assembly import Assembled, Assembler
 from services.meter.gauge import LearningGauge
 from services.meter.ledger import Ledger, Settlement
 from services.meter.measure import measure
-from shared import streams
+from shared import quarantine, streams
 from shared.errors import BadRecord, StoreError
 from shared.store import Store
 from shared.tail import StreamEntry
@@ -105,7 +105,7 @@ class ShardConsumer:
                 assembled = self._assembler.add(entry, time.monotonic())
             except BadRecord as exc:
                 log.error("shard %d: quarantined a record: %s", self.shard, exc)  # noqa: TRY400  # its text is the reason
-                await streams.quarantine(self._store, self.shard, [entry], str(exc))
+                await quarantine.hold(self._store, self.shard, [entry], str(exc))
                 continue
             if assembled is not None:
                 whole.append(assembled)
@@ -132,6 +132,5 @@ class ShardConsumer:
 
     async def _quarantine(self, stream_ids: Sequence[bytes], reason: str) -> None:
         log.error("shard %d: quarantined an exchange: %s", self.shard, reason)
-        await streams.quarantine(
-            self._store, self.shard, await streams.fetch(self._store, self.shard, stream_ids), reason
-        )
+        entries = await streams.fetch(self._store, self.shard, stream_ids)
+        await quarantine.hold(self._store, self.shard, entries, reason)

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
 import pytest
 
 from services.meter import consumer as consumer_module
 from services.meter.consumer import ShardConsumer
 from services.meter.ledger import Ledger
-from shared import names, streams, tail, totals
+from shared import names, quarantine, streams, tail, totals
 from shared.dialects import Dialect
 from shared.ids import ExchangeId, new_boot
 from shared.store import Store
@@ -99,11 +98,32 @@ async def test_poison_is_quarantined_and_holds_nobody_up(redis: Store) -> None:
     async with metering(redis):
         await until(redis, 1)
     assert await requests(redis) == 1
-    held = await redis.hgetall(names.quarantine(0))  # type: ignore[misc]
-    reasons = sorted(msgspec.msgpack.decode(value)["reason"] for value in held.values())
-    assert len(held) == 5
-    assert sum("prompt_tokens is -3" in reason for reason in reasons) == 3
-    assert msgspec.msgpack.decode(next(iter(held.values())))["fields"]
+    held = await quarantine.cases(redis, 1)
+    assert len(held) == 3
+    assert next(case.reason for case in held if case.id == str(negative)).endswith("prompt_tokens is -3")
+    assert sum(len(case.entries) for case in held) == 5
+
+
+async def test_what_is_quarantined_can_be_retried_and_dropped(redis: Store) -> None:
+    id = ExchangeId(BOOT, 0, 0)
+    opened, segment, end = records(id)
+    await send(redis, id, [opened, end | {b"r": b"\xff"}, segment])
+    async with metering(redis):
+        async with asyncio.timeout(20):
+            while not (held := await quarantine.cases(redis, 1)):
+                await asyncio.sleep(0.02)
+        [case] = held
+        assert (case.id, len(case.entries)) == (str(id), 1)
+        await quarantine.retry(redis, case)
+        async with asyncio.timeout(20):
+            while not (again := await quarantine.cases(redis, 1)):  # it is no better now
+                await asyncio.sleep(0.02)
+        await quarantine.drop(redis, again[0])
+        await send(redis, id, [end])
+        await until(redis, 1)
+    assert await requests(redis) == 1
+    with pytest.raises(quarantine.NotQuarantined):
+        await quarantine.find(redis, 1, str(id))
 
 
 async def test_records_that_contradict_each_other_are_quarantined(redis: Store) -> None:

@@ -1,0 +1,130 @@
+"""`arouter inspect`: what the meter makes of recorded bodies, one or many."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from services.meter import calibration, prompt, tokens
+from services.meter.readers.reader import Reader
+from services.meter.readers.reading import CALL, Reading
+from services.meter.settings import MeterSettings
+from services.meter.tokenizers import tokenizer_of
+from shared.dialects import Dialect
+from shared.errors import SettingsError
+from shared.usage import Usage
+
+_CHUNK = 64 * 1024
+
+
+def add_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("--dialect", choices=list(Dialect), metavar="D", help=", ".join(Dialect))
+    parser.add_argument("--content-type", default="", metavar="T")
+    parser.add_argument("--request", type=Path, metavar="FILE", help="the request body, to count the prompt from")
+    parser.add_argument(
+        "--batch",
+        action="store_true",
+        help='read JSON lines {"path", "dialect", "content_type", "request_path"}, print a line for each',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was found, as JSON; 0 whatever the bodies hold."""
+    settings = MeterSettings.load()
+    tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
+    if arguments.batch:
+        for line in batch(sys.stdin):
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+        return 0
+    if arguments.file is None or arguments.dialect is None:
+        raise SettingsError("inspect: give a FILE and --dialect, or --batch")
+    found = inspect(arguments.file, arguments.dialect, arguments.content_type, arguments.request)
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+    return 0
+
+
+def batch(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """One answer per line, in order, even for garbage."""
+    for line in lines:
+        try:
+            asked = json.loads(line)
+            request = asked.get("request_path")
+            found = inspect(
+                Path(asked["path"]),
+                Dialect(asked["dialect"]),
+                asked.get("content_type") or "",
+                Path(request) if request else None,
+            )
+            yield {name: found[name] for name in _BATCH_FIELDS}
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as exc:
+            path = asked.get("path") if isinstance(asked := _object(line), dict) else None
+            yield _nothing(path) | {"error": f"{type(exc).__name__}: {exc}"}
+
+
+_BATCH_FIELDS = ("path", "reported", "usage", "observed_output_tokens", "model", "response_id", "finish", "error")
+
+
+def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | None) -> dict[str, Any]:
+    """What the meter reads in a body: the report, our own count, and the estimate it would book without a report."""
+    reading = _read(path, dialect, content_type)
+    body = request.read_bytes() if request is not None else b""
+    model = _asked_model(body) or reading.model
+    tokenizer = tokenizer_of(model)
+    observed = sum(tokens.count(text, model) for text in reading.texts())
+    calls = sum(kind == CALL for kind, _ in reading.output)
+    estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), observed, calls)
+    return {
+        "path": str(path),
+        "reported": reading.usage is not None,
+        "usage": (reading.usage or Usage()).as_dict(),
+        "raw_usage": reading.raw_usage,
+        "provisional": reading.provisional,
+        "observed_output_tokens": observed,
+        "estimated": {
+            "input_tokens": prompt.input_tokens(body, tokenizer, lambda text: tokens.count(text, model))
+            if body
+            else None,
+            "output_tokens": estimate.tokens,
+            "output_low": estimate.low,
+            "output_high": estimate.high,
+            "ratio": round(estimate.ratio, 4),
+        },
+        "model": reading.model or None,
+        "response_id": reading.response_id or None,
+        "finish": reading.finish,
+        "service_tier": reading.service_tier or None,
+        "complete": reading.complete,
+        "error": reading.bad_usage or reading.error,
+    }
+
+
+def _read(path: Path, dialect: Dialect, content_type: str) -> Reading:
+    reader = Reader(dialect, content_type, observe=True)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            reader.feed(chunk)
+    return reader.close()
+
+
+def _asked_model(body: bytes) -> str:
+    document = _object(body)
+    model = document.get("model") if isinstance(document, dict) else None
+    return model if isinstance(model, str) else ""
+
+
+def _object(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, UnicodeDecodeError):
+        return None
+
+
+def _nothing(path: Any) -> dict[str, Any]:
+    empty = dict.fromkeys(_BATCH_FIELDS)
+    return empty | {"path": path, "reported": False, "usage": Usage().as_dict(), "finish": []}

@@ -1,0 +1,119 @@
+"""`arouter quarantine list | show | retry | drop`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from services.cli.output import print_table
+from services.cli.redis import with_redis
+from shared import quarantine, tail
+from shared.errors import BadRecord
+from shared.quarantine import Case
+from shared.settings import Settings
+from shared.store import Store
+from shared.tail import StreamEntry
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="command")
+    one = commands.add_parser("list", help="what is held, oldest first")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=list_cases)
+    one = commands.add_parser("show", help="one case with its records and bytes, as JSON")
+    one.add_argument("id", help="exchange id, or shard:entry, as `list` prints it")
+    one.set_defaults(run=show_case)
+    for name, run, what in (
+        ("retry", retry_cases, "give records back to the meters"),
+        ("drop", drop_cases, "give records up: their exchange is never booked"),
+    ):
+        one = commands.add_parser(name, help=what)
+        one.add_argument("ids", nargs="+", metavar="id", help="as `list` prints it, or `all`")
+        one.set_defaults(run=run)
+
+
+def list_cases(arguments: argparse.Namespace) -> int:
+    """One line or JSON object per case."""
+
+    async def show(redis: Store, settings: Settings) -> None:
+        cases = await quarantine.cases(redis, settings.shards)
+        if arguments.json:
+            print(json.dumps([_summary(case) for case in cases]))
+        else:
+            rows = [(case.id, _time(case), str(len(case.entries)), str(case.size), case.reason) for case in cases]
+            print_table(("id", "since", "records", "bytes", "reason"), rows)
+
+    return with_redis(show)
+
+
+def show_case(arguments: argparse.Namespace) -> int:
+    """Everything that is held of one case; bytes are shown as text with escapes."""
+
+    async def show(redis: Store, settings: Settings) -> None:
+        case = await quarantine.find(redis, settings.shards, arguments.id)
+        records = [_record(entry) for entry in case.entries]
+        print(json.dumps(_summary(case) | {"records": records}, indent=2, ensure_ascii=False))
+
+    return with_redis(show)
+
+
+def retry_cases(arguments: argparse.Namespace) -> int:
+    """Back into the tail streams."""
+
+    async def retry(redis: Store, settings: Settings) -> None:
+        for case in await _chosen(redis, settings, arguments.ids):
+            await quarantine.retry(redis, case)
+            print(f"retried {case.id}")
+
+    return with_redis(retry)
+
+
+def drop_cases(arguments: argparse.Namespace) -> int:
+    """Gone for good."""
+
+    async def drop(redis: Store, settings: Settings) -> None:
+        for case in await _chosen(redis, settings, arguments.ids):
+            await quarantine.drop(redis, case)
+            print(f"dropped {case.id}: {case.reason}")
+
+    return with_redis(drop)
+
+
+async def _chosen(redis: Store, settings: Settings, ids: list[str]) -> list[Case]:
+    if ids == ["all"]:
+        return await quarantine.cases(redis, settings.shards)
+    return [await quarantine.find(redis, settings.shards, case_id) for case_id in ids]
+
+
+def _summary(case: Case) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "shard": case.shard,
+        "since": _time(case),
+        "records": len(case.entries),
+        "bytes": case.size,
+        "reason": case.reason,
+    }
+
+
+def _record(entry: StreamEntry) -> dict[str, Any]:
+    """A record decoded as far as it can be."""
+    try:
+        _, seq, record = tail.decode(entry.fields)
+    except BadRecord as exc:
+        raw = {name.decode("latin-1"): value.decode("latin-1") for name, value in entry.fields.items()}
+        return {"entry": entry.id.decode(), "unreadable": str(exc), "fields": raw}
+    shown = msgspec.to_builtins(record, builtin_types=(bytes,), str_keys=True)
+    body = getattr(record, "body", None)
+    text = body.unpack().decode("utf-8", "backslashreplace") if body is not None else None
+    return {"entry": entry.id.decode(), "seq": seq, "kind": type(record).__name__, "body": text} | (
+        {"open": shown} if body is None else {}
+    )
+
+
+def _time(case: Case) -> str:
+    return datetime.fromtimestamp(case.since_ms / 1000, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,28 @@
+"""Commands that only speak to Redis: connect, do the work, leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from shared import embedded, store
+from shared.settings import Settings
+from shared.store import Store
+
+Work = Callable[[Store, Settings], Awaitable[None]]
+
+
+def with_redis(work: Work) -> int:
+    """Run `work` with the configured Redis, or the embedded one; the exit status."""
+    settings = Settings.load()
+    with embedded.redis_url(settings) as url:
+        asyncio.run(_connected(url, settings, work))
+    return 0
+
+
+async def _connected(url: str, settings: Settings, work: Work) -> None:
+    redis = store.connect(url)
+    try:
+        await work(redis, settings)
+    finally:
+        await redis.aclose()

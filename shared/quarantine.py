@@ -1,0 +1,109 @@
+"""Quarantine: what a meter could not read, with its bytes and the reason, until an operator retries or drops it.
+
+Per shard a hash of stream entry id to the record as it was; the records of one exchange are held under its id together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from shared import names
+from shared.errors import ARouterError
+from shared.store import Store, translated
+from shared.tail import Fields, StreamEntry
+
+
+class NotQuarantined(ARouterError):
+    """Nothing is held under this id."""
+
+
+class _Held(msgspec.Struct, frozen=True):
+    reason: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything held for one exchange; `id` is the exchange's, or `shard:entry` where the record has none."""
+
+    id: str
+    shard: int
+    reason: str
+    entries: tuple[StreamEntry, ...]
+
+    @property
+    def since_ms(self) -> int:
+        """When the first record was written, UTC milliseconds."""
+        return int(self.entries[0].id.partition(b"-")[0])
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(len(value) for entry in self.entries for value in entry.fields.values())
+
+
+async def hold(store: Store, shard: int, entries: Sequence[StreamEntry], reason: str) -> None:
+    """Move records from the shard's tail stream here, in one step; moving them again changes nothing."""
+    ids = [entry.id for entry in entries]
+    if not ids:
+        return
+    held = {entry.id: msgspec.msgpack.encode(_Held(reason, entry.fields)) for entry in entries}
+    with translated():
+        pipeline = store.pipeline(transaction=True)
+        pipeline.hset(names.quarantine(shard), mapping=held)
+        pipeline.xack(names.tail(shard), names.GROUP, *ids)
+        pipeline.xdel(names.tail(shard), *ids)
+        await pipeline.execute()
+
+
+async def cases(store: Store, shards: int) -> list[Case]:
+    """Everything that is held, oldest first."""
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard in range(shards):
+            pipeline.hgetall(names.quarantine(shard))
+        replies = await pipeline.execute()
+    found = [case for shard, held in enumerate(replies) for case in _cases(shard, held)]
+    return sorted(found, key=lambda case: case.since_ms)
+
+
+async def find(store: Store, shards: int, case_id: str) -> Case:
+    """One case. NotQuarantined where there is none of this id."""
+    found = next((case for case in await cases(store, shards) if case.id == case_id), None)
+    if found is None:
+        raise NotQuarantined(f"nothing is held under {case_id!r}")
+    return found
+
+
+async def retry(store: Store, case: Case) -> None:
+    """Give the records back to the meters, in one step."""
+    with translated():
+        pipeline = store.pipeline(transaction=True)
+        for entry in case.entries:
+            pipeline.xadd(names.tail(case.shard), entry.fields)  # type: ignore[arg-type]
+            pipeline.hdel(names.quarantine(case.shard), entry.id)  # type: ignore[arg-type]
+        await pipeline.execute()
+
+
+async def drop(store: Store, case: Case) -> None:
+    """Give the records up for good: the exchange will never be booked."""
+    with translated():
+        await store.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[misc,arg-type]
+
+
+def _cases(shard: int, held: dict[bytes, bytes]) -> list[Case]:
+    grouped: dict[str, list[tuple[StreamEntry, str]]] = {}
+    for entry_id in sorted(held, key=_order):
+        record = msgspec.msgpack.decode(held[entry_id], type=_Held)
+        exchange_id = record.fields.get(b"x", b"").decode("ascii", "replace")
+        case_id = exchange_id or f"{shard}:{entry_id.decode()}"
+        grouped.setdefault(case_id, []).append((StreamEntry(entry_id, record.fields), record.reason))
+    return [Case(case_id, shard, parts[0][1], tuple(entry for entry, _ in parts)) for case_id, parts in grouped.items()]
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number)

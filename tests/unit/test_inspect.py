@@ -1,0 +1,45 @@
+"""`arouter inspect` on bodies of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from services.cli import inspect
+from services.meter import tokens
+from shared.dialects import Dialect
+from shared.usage import COUNTERS
+
+BODY = b'data: {"id":"c1","model":"gpt-4o","choices":[{"delta":{"content":"hello world"}}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\ndata: [DONE]\n\n'
+
+
+def test_one_body(tmp_path: Path) -> None:
+    tokens.load(tmp_path / "ranks")
+    path, request = tmp_path / "body", tmp_path / "request"
+    path.write_bytes(BODY)
+    request.write_text(json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}))
+    found = inspect.inspect(path, Dialect.OPENAI_CHAT, "text/event-stream", request)
+    assert (found["reported"], found["observed_output_tokens"], found["model"]) == (False, 2, "gpt-4o")
+    assert found["usage"] == dict.fromkeys(COUNTERS)
+    assert found["estimated"]["output_tokens"] == 2
+    assert found["estimated"]["input_tokens"] == 3 + 3 + 1
+    path.write_bytes(BODY + USAGE)
+    found = inspect.inspect(path, Dialect.OPENAI_CHAT, "", None)
+    assert (found["reported"], found["usage"]["total_tokens"], found["complete"]) == (True, 7, True)
+
+
+def test_a_batch_answers_every_line_in_order(tmp_path: Path) -> None:
+    tokens.load(tmp_path / "ranks")
+    path = tmp_path / "body"
+    path.write_bytes(BODY + USAGE)
+    good = json.dumps({"path": str(path), "dialect": "openai_chat", "content_type": None})
+    lines = [good, "", "garbage", "[1]", '"x"', '{"path": "/nowhere", "dialect": "gemini"}', '{"path": 5}', good]
+    answers = list(inspect.batch(lines))
+    assert len(answers) == len(lines)
+    assert [answer["reported"] for answer in answers] == [True, *[False] * 6, True]
+    assert answers[5]["path"] == "/nowhere"
+    for answer in answers:
+        assert list(answer) == list(answers[0])
+        assert list(answer["usage"]) == list(COUNTERS)
+    assert all(answer["error"] for answer in answers[1:-1])
