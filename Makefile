@@ -1,4 +1,4 @@
-.PHONY: demo test check format lock clean
+.PHONY: demo test check bench fuzz format lock clean
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,6 +7,8 @@ help:
 	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
 	@echo "make test   run all tests"
 	@echo "make check  lint, types and architecture"
+	@echo "make bench  how fast readers are on this machine; writes docs/performance.md"
+	@echo "make fuzz   coverage-guided fuzzing of the readers (SECONDS=600)"
 	@echo "make lock   pin the dependencies anew"
 
 # --without-pip, then the system's pip: Debian's python3 comes without ensurepip.
@@ -33,6 +35,13 @@ check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv/.dev
+	$(BIN)/python -m bench
+
+SECONDS ?= 600
+fuzz: .venv/.dev
+	$(BIN)/python -m tests.fuzz.readers -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=20
 
 format: .venv/.dev
 	$(BIN)/ruff format

@@ -131,6 +131,8 @@ def _start(folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
     deadline = time.monotonic() + _START_SECONDS
     while not _alive(socket_path):
         if server.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            server.wait()
             raise SettingsError(f"REDIS_URL: not set, and {binary} does not start: see {folder / 'valkey.log'}")
         time.sleep(0.02)
     return server

@@ -57,5 +57,8 @@ class ExchangeIds:
 
     def next(self) -> ExchangeId:
         n, shard = divmod(self._minted, self._shards)
+        if n >= MAX_N:  # days later; the meters would refuse larger numbers
+            self.boot, self._minted = new_boot(), 0
+            n, shard = 0, 0
         self._minted += 1
         return ExchangeId(self.boot, shard, n)

@@ -6,6 +6,7 @@ Each service has one class derived from `Settings`. `load` turns whatever is wro
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -86,11 +87,17 @@ def variable(location: tuple[int | str, ...]) -> str:
 
 
 def unknown_variables(*services: type[Settings]) -> list[str]:
-    """Variables in the environment that start as ours do but that no service reads: most likely misspelt."""
+    """Names in the environment or the file that start as ours do but that no service reads: most likely misspelt."""
     known = {variable((name,)) for service in services for name in service.model_fields}
     blocks = tuple(f"{PREFIX}{name.upper()}__" for service in services for name in service.model_fields)
-    given = (name.upper() for name in os.environ)  # noqa: TID251  # this is that border
-    return sorted(n for n in given if n.startswith(PREFIX) and n not in known and not n.startswith(blocks))
+    given = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}  # noqa: TID251  # that border
+    given |= {variable((name,)) for name in _names_in_file()}
+    return sorted(name for name in given if name not in known and not name.startswith(blocks))
+
+
+def _names_in_file() -> list[str]:
+    path = Path(TOML_FILE)
+    return list(tomllib.loads(path.read_text())) if path.exists() else []
 
 
 def own_environment(changes: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
             url, socket_timeout=timeout, socket_connect_timeout=timeout, max_connections=connections, timeout=timeout
         )
     except ValueError:
-        raise SettingsError("REDIS_URL: must start with redis://, rediss:// or unix://") from None
+        raise SettingsError("REDIS_URL: is no redis://, rediss:// or unix:// URL") from None
     return Redis.from_pool(pool)
 
 

@@ -27,6 +27,7 @@ def main() -> None:
     """The console script. Exits 0, 1 for an error of ours (one line), 2 for wrong usage."""
     arguments = _parser().parse_args()
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGHUP, _terminate)
     try:
         status = arguments.run(arguments)
     except ARouterError as exc:

@@ -44,8 +44,10 @@ class Processes:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of them behind
         for _, process in reversed(self._running):
             stop(process)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(
         self, command: str, *arguments: str, environment: Mapping[str, str] | None = None

@@ -23,7 +23,7 @@ _FLUSH_SECONDS = 15.0
 
 
 def create_app(settings: GatewaySettings, redis_url: str) -> FastAPI:
-    """The ASGI app of one gateway process. SettingsError where the Redis behind `redis_url` must not hold usage."""
+    """The ASGI app of one gateway process."""
     redis = store.connect(redis_url)
     client = UpstreamClient(settings)
     writer = RecordWriter(redis)
@@ -39,7 +39,6 @@ def create_app(settings: GatewaySettings, redis_url: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await store.verify(redis)
         tasks = Tasks()
         writing = tasks.start(writer.run(), "record writer")
         forever = [tasks.start(tap.run(), "tap ticker"), tasks.start(plane.watch(), "watchdog")]
@@ -52,14 +51,14 @@ def create_app(settings: GatewaySettings, redis_url: str) -> FastAPI:
         await client.close()
         await redis.aclose()
 
-    app = FastAPI(title="arouter", lifespan=lifespan, openapi_url=None)
+    app = FastAPI(title="arouter", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> dict[str, str]:
         """Alive: the event loop turns."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=["GET", "HEAD"])
     async def readyz() -> JSONResponse:
         """Ready: a new exchange would be taken. Says why not."""
         reasons = [] if writer.available else ["Redis takes no records"]

@@ -24,14 +24,15 @@ class Flags(msgspec.Struct, frozen=True):
     @property
     def usage_asked(self) -> bool | None:
         """`stream_options.include_usage`; None where the client did not set it."""
-        asked = (self.stream_options or {}).get("include_usage")
-        return None if asked is None else bool(asked)
+        options = self.stream_options or {}
+        return bool(options["include_usage"]) if "include_usage" in options else None
 
 
 _DECODER = msgspec.json.Decoder(Flags)
 
 # Strings as wholes, and the brackets between them: all a scanner of the top level needs to see.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
+_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 _COLON = re.compile(rb"\s*:\s*")
 _SCALAR = re.compile(rb"[^\s,}]+")
 
@@ -44,11 +45,18 @@ def read_flags(body: bytes) -> Flags:
         raise Refused(400, f"the request body is not as expected: {exc}") from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Refused(400, f"the request body is not valid JSON: {exc}") from exc
+    except RecursionError:
+        raise Refused(400, "the request body is nested too deeply") from None
 
 
 def with_model(body: bytes, model: str) -> bytes:
     """The same body with another model name."""
     encoded = msgspec.json.encode(model)
+    only = _MODEL.search(body) if body.count(b'"model"') == 1 else None
+    if only is not None:
+        changed = body[: only.start(1)] + encoded + body[only.end(1) :]
+        if read_flags(changed).model == model:  # it was the one at the top level, and the parser is fast
+            return changed
     for start, end in reversed(_values(body, b'"model"')):
         body = body[:start] + encoded + body[end:]
     return body

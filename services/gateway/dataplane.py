@@ -28,6 +28,7 @@ from shared.tasks import Tasks
 
 _OPEN_TIMEOUT = 2.0
 _WATCHDOG_SECONDS = 0.5
+_MAX_MODEL_NAME = 256  # totals are kept under it, for ever
 
 Scope = MutableMapping[str, Any]
 
@@ -68,16 +69,18 @@ class DataPlane:
             await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", b"GET, HEAD, POST")]})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
+        unread = _has_body(given)
         try:
             key = await self._keyring.authenticate(caller_key(given, query))
             matched = match(scope["method"], path, family, self._upstreams)
             family = matched.family
             body = await self._read_body(given, receive)
+            unread = False
             flags = _flags(matched, body, given)
             route = choose(matched, flags.model, self._upstreams)
             await self._run(scope, receive, send, key, matched, route, flags, body)
         except Refused as refused:
-            await refuse(send, family, refused)
+            await refuse(send, family, refused, unread=unread)
         except ClientLeft:
             return
 
@@ -113,23 +116,13 @@ class DataPlane:
         flags: Flags,
         body: bytes,
     ) -> None:
+        if len(route.model) > _MAX_MODEL_NAME:
+            raise Refused(400, f"the model name is longer than {_MAX_MODEL_NAME} characters")
         streamed = matched.streamed or bool(flags.stream)
         exchange_id = self._ids.next()
-        record = Open(
-            key=key.hash,
-            dialect=matched.dialect,
-            provider=route.upstream.provider,
-            model=route.model,
-            opened_ms=time.time_ns() // 1_000_000,
-            streamed=streamed,
-            path=route.url.partition("://")[2].partition("/")[2],
-        )
-        try:
-            tap = await self._tap.open(exchange_id, record, _OPEN_TIMEOUT)
-        except StoreUnavailable as exc:
-            raise Refused(503, "the gateway cannot record usage now") from exc
         request = Request(
             method=scope["method"],
+            provider=route.upstream.provider,
             url=route.url,
             query=without_key(scope["query_string"]),
             headers=headers.upstream_request(
@@ -142,7 +135,20 @@ class DataPlane:
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             drain=route.upstream.drain,
         )
+        record = Open(
+            key=key.hash,
+            dialect=matched.dialect,
+            provider=route.upstream.provider,
+            model=route.model,
+            opened_ms=time.time_ns() // 1_000_000,
+            streamed=streamed,
+            path=route.url.partition("://")[2].partition("/")[2],
+        )
         connection: ClientConnection = scope["extensions"]["arouter.connection"]
+        try:
+            tap = await self._tap.open(exchange_id, record, _OPEN_TIMEOUT)
+        except StoreUnavailable as exc:
+            raise Refused(503, "the gateway cannot record usage now") from exc
         exchange = Exchange(exchange_id, request, matched.family, tap, connection, self)
         self.open.add(exchange)
         try:
@@ -172,6 +178,10 @@ class DataPlane:
                 raise too_large
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _has_body(given: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in given or given.get(b"content-length", b"0") != b"0"
 
 
 def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:

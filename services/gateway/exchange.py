@@ -8,6 +8,7 @@ make every SDK report success.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from shared.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeou
 from shared.ids import ExchangeId
 from shared.tail import End, Outcome, Packed
 from shared.tasks import Tasks
+
+log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -42,6 +45,7 @@ class Request:
     """What goes upstream."""
 
     method: str
+    provider: str
     url: str
     query: bytes
     headers: list[Header]
@@ -93,7 +97,7 @@ class Exchange:
     async def run(self, receive: Receive, send: Send) -> Outcome:
         """Forward the request and relay the answer. Returns how it ended; raises only the server's own cancel."""
         watcher = self._plane.tasks.start(self._watch(receive), "client watcher")
-        outcome = Outcome.DRAINED
+        outcome = Outcome.UPSTREAM_FAILED
         try:
             outcome = await self._forward(send)
         except asyncio.CancelledError:
@@ -105,6 +109,11 @@ class Exchange:
             self._task.uncancel()
             self._ended = True  # a second cut changes nothing
             await self._tell_of_cut(outcome, send)
+        except Exception:
+            # A bug, or an answer no server should give: the client must not take it for a whole one.
+            log.exception("exchange %s failed in a way nobody expected", self.id)
+            self._ended = True
+            await self._fail(send)
         finally:
             self._ended = True
             watcher.cancel()
@@ -125,7 +134,7 @@ class Exchange:
         self._task.cancel()
 
     def _may_drain(self) -> bool:
-        return self._request.drain and self._answer is not None and self._plane.may_drain()
+        return self._request.drain and self._plane.may_drain()
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -134,24 +143,30 @@ class Exchange:
 
     async def _forward(self, send: Send) -> Outcome:
         request, client = self._request, self._plane.client
-        sending = client.start(request.method, request.url, request.query, request.headers, request.body)
+        sending = client.start(
+            request.provider, request.method, request.url, request.query, request.headers, request.body
+        )
         try:
             self._answer = await asyncio.shield(sending)
         except asyncio.CancelledError:
             client.abandon(sending)
             raise
-        except UpstreamTimeout:
+        except UpstreamTimeout as exc:
+            log.warning("exchange %s: the provider did not answer in time: %s", self.id, exc)
             await self._refuse(send, Refused(504, "the provider did not answer in time"))
-            return Outcome.TIMED_OUT
-        except UpstreamError:
+            return self._unless_client_left(Outcome.TIMED_OUT)
+        except UpstreamError as exc:
+            log.warning("exchange %s: the provider could not be reached: %s", self.id, exc)
             await self._refuse(send, Refused(502, "the provider refused the connection or could not be reached"))
-            return Outcome.UPSTREAM_FAILED
+            return self._unless_client_left(Outcome.UPSTREAM_FAILED)
         try:
             return await self._pump(self._answer, send)
-        except UpstreamTimeout:
+        except UpstreamTimeout as exc:
+            log.warning("exchange %s: the provider fell silent: %s", self.id, exc)
             self._connection.cut(flush=True)
             return self._unless_client_left(Outcome.TIMED_OUT)
-        except UpstreamBroken:
+        except UpstreamBroken as exc:
+            log.warning("exchange %s: the provider broke off: %s", self.id, exc)
             self._connection.cut(flush=True)
             return self._unless_client_left(Outcome.UPSTREAM_FAILED)
 
@@ -159,13 +174,8 @@ class Exchange:
         settings = self._plane.settings
         content_type = headers.find(answer.headers, b"content-type")
         stream = headers.is_stream(content_type) or (self._request.streamed and answer.status == 200)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": headers.downstream_response(answer.headers, str(self.id), stream=stream),
-            }
-        )
+        given = headers.downstream_response(answer.headers, str(self.id), status=answer.status, stream=stream)
+        await send({"type": "http.response.start", "status": answer.status, "headers": given})
         self._response_started = True
         tap = self._tap
         drained = 0
@@ -178,12 +188,21 @@ class Exchange:
                 if drained > settings.drain_bytes:
                     return Outcome.CLIENT_GONE
                 continue
-            self.blocked_since = time.monotonic()
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            self.blocked_since = None
+            await self._send_body(send, chunk, more=True)
         await answer.close()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send_body(send, b"", more=False)
         return self._unless_client_left(Outcome.COMPLETED)
+
+    async def _send_body(self, send: Send, body: bytes, *, more: bool) -> None:
+        self.blocked_since = time.monotonic()
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+        self.blocked_since = None
+
+    async def _fail(self, send: Send) -> None:
+        if self._response_started:
+            self._connection.cut(flush=True)
+        else:
+            await self._refuse(send, Refused(502, "the provider's answer cannot be passed on"))
 
     def _unless_client_left(self, outcome: Outcome) -> Outcome:
         return Outcome.CLIENT_GONE if self.client_left else outcome
@@ -218,12 +237,14 @@ class Exchange:
         )
 
 
-async def refuse(send: Send, family: Family, refused: Refused, generation_id: str | None = None) -> None:
-    """Answer with an error of the gateway's own, in the caller's dialect."""
+async def refuse(
+    send: Send, family: Family, refused: Refused, generation_id: str | None = None, *, unread: bool = False
+) -> None:
+    """Answer with an error of the gateway's own, in the caller's dialect. `unread`: the request's body is not read."""
     body = error_body(family, refused.status, refused.message)
     given: list[Header] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if refused.status in (408, 413):
-        given.append((b"connection", b"close"))  # the rest of the body is not read
+    if unread:
+        given.append((b"connection", b"close"))
     if generation_id is not None:
         given.append((headers.GENERATION_ID, generation_id.encode()))
     await send({"type": "http.response.start", "status": refused.status, "headers": given})

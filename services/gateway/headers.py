@@ -18,6 +18,8 @@ _HOP_BY_HOP = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"x-refused-upgrade",  # the same, defused by the protocol
+        b"http2-settings",
     }
 )
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
@@ -60,10 +62,13 @@ def upstream_request(headers: Iterable[Header], credential: Header | None, gener
     return passed
 
 
-def downstream_response(headers: Iterable[Header], generation_id: str, *, stream: bool) -> list[Header]:
+def downstream_response(headers: Iterable[Header], generation_id: str, *, status: int, stream: bool) -> list[Header]:
     """The headers an answer reaches the client with."""
     given = [(name.lower(), value) for name, value in headers]
     banned = _NOT_DOWNSTREAM | _named_by_connection(given)
+    if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in given):
+        # RFC 9112, 6.3: it says nothing of a body that is not there, and is overridden by the transfer encoding.
+        banned |= {b"content-length"}
     if stream:
         banned |= {name for name, _ in _STREAM_HEADERS}
     passed = [(name, value) for name, value in given if name not in banned]

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from services.gateway.upstreams import FAMILIES, Upstream, Upstreams
 from shared.dialects import Dialect, Family
 from shared.errors import Refused
 
+# Escapes of characters that need none (RFC 3986, 2.3), and of the colon before a Gemini method.
+_UNRESERVED = re.compile(r"%(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe]|3[0-9Aa]|2[DdEe])")
 _VERSION = re.compile(r"v\d+(?:alpha|beta)?\d*")
 _GEMINI_CALL = re.compile(r"(models|tunedModels)/(.+):(\w+)")
 
@@ -23,6 +26,14 @@ _CALLS: Mapping[str, Dialect] = {
     "responses": Dialect.OPENAI_RESPONSES,
     "embeddings": Dialect.OPENAI_EMBEDDINGS,
     "messages": Dialect.ANTHROPIC_MESSAGES,
+    "interactions": Dialect.GEMINI_INTERACTIONS,
+}
+# Providers' own APIs, as they stand below `/{provider}/`.
+_NATIVE_CALLS: Mapping[str, Dialect] = {
+    "api/chat": Dialect.OLLAMA_CHAT,
+    "api/generate": Dialect.OLLAMA_CHAT,
+    "v1/chat": Dialect.COHERE_V1_CHAT,
+    "v2/chat": Dialect.COHERE_V2_CHAT,
 }
 _GEMINI_METHODS: Mapping[str, Dialect] = {
     "generateContent": Dialect.GEMINI,
@@ -79,11 +90,11 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match
 
     `family` is that of `family_of`: it decides whose model list `/v1/models` is.
     """
-    segments = [segment for segment in path.split("/") if segment]  # SDKs double a slash now and then
+    segments = _segments(path)
     if not segments:
         raise Refused(404, f"no such route: {method} {path}")
     azure = upstreams.get("azure")
-    if azure is not None and segments[:2] == ["openai", "deployments"] and len(segments) > 3:
+    if azure is not None and _is_deployment(segments):
         return _azure_deployment(method, segments, azure)
     if _VERSION.fullmatch(segments[0]):
         version, rest = segments[0], "/".join(_without_versions(segments))
@@ -94,7 +105,9 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match
     upstream = upstreams.get(segments[0])
     if upstream is None:
         raise Refused(404, f"no such route, and no provider {segments[0]!r} is configured: {method} {path}")
-    return _match_provider(method, segments[1:], upstream)
+    if upstream is azure and _is_deployment(segments[1:]):
+        return _azure_deployment(method, segments[1:], azure)
+    return _match_provider(method, segments[1:], upstream, slash=path.endswith("/"))
 
 
 def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
@@ -110,7 +123,7 @@ def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
     if upstream is not None:
         if not upstream.serves(matched.dialect, matched.family):
             raise Refused(404, f"provider {prefix!r} does not serve {matched.dialect}")
-        rest = matched.rest.replace(f"models/{name}", f"models/{bare}", 1) if matched.path_model else matched.rest
+        rest = matched.rest.replace(name, bare, 1) if matched.path_model else matched.rest
         return Route(upstream, _url(matched, upstream, rest), bare, prefixed=matched.path_model is None)
     upstream = upstreams.default(matched.dialect, matched.family)
     if upstream is None or not upstream.serves(matched.dialect, matched.family):
@@ -130,7 +143,7 @@ def _match_call(method: str, rest: str, version: str) -> Match | None:
     if call is not None:
         dialect = _GEMINI_METHODS.get(call[3], Dialect.PASSTHROUGH)
         streamed = call[3].startswith("stream")
-        return Match(dialect, Family.GEMINI, rest, version, path_model=call[2], streamed=streamed)
+        return Match(dialect, Family.GEMINI, rest, version, path_model=unquote(call[2]), streamed=streamed)
     return None
 
 
@@ -143,7 +156,7 @@ def _match_metadata(method: str, rest: str, version: str, family: Family) -> Mat
     return None
 
 
-def _match_provider(method: str, segments: list[str], upstream: Upstream) -> Match:
+def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
     """Any path of one provider. Known calls go to the endpoint of their family, with one version segment."""
     bare = segments
     version = next((segment for segment in segments[:3] if _VERSION.fullmatch(segment)), None)
@@ -152,24 +165,56 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream) -> Mat
     rest = "/".join(bare)
     gemini = Family.GEMINI in upstream.endpoints
     found = _match_call(method, rest, version or ("v1beta" if gemini else "v1"))
-    if found is not None and upstream.serves(found.dialect, found.family):
-        return Match(
-            found.dialect,
-            found.family,
-            rest,
-            found.version,
-            upstream=upstream,
-            path_model=found.path_model,
-            streamed=found.streamed,
-        )
-    family = next(iter(upstream.endpoints))
-    if family is Family.OPENAI:
-        while segments and _VERSION.fullmatch(segments[0]):
-            segments = segments[1:]
-    dialect = Dialect.PASSTHROUGH if method == "POST" else Dialect.METADATA
-    path = "/".join(segments)
-    endpoint = upstream.endpoints[family] if family is Family.OPENAI else upstream.base_url
-    return Match(dialect, family, path, upstream=upstream, url=f"{endpoint}/{path}")
+    other_version = version is not None and not gemini and version not in _versions_of(upstream)
+    if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
+        return replace(found, upstream=upstream)
+    family, url = _raw_url(segments, upstream)
+    native = _NATIVE_CALLS.get("/".join(segments), Dialect.PASSTHROUGH)
+    dialect = native if method == "POST" else Dialect.METADATA
+    return Match(dialect, family, "/".join(segments), upstream=upstream, url=url + ("/" if slash else ""))
+
+
+def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
+    """Where a path that is no known call goes: below the base URL, whose own path the caller may have repeated."""
+    own = next(iter(upstream.endpoints))
+    if (
+        segments
+        and segments[0] == "anthropic"
+        and own is not Family.ANTHROPIC
+        and Family.ANTHROPIC in upstream.endpoints
+    ):
+        root = upstream.endpoints[Family.ANTHROPIC].removesuffix("/anthropic")
+        return Family.ANTHROPIC, "/".join([root, *segments])
+    base = upstream.base_url if own is not Family.OPENAI else upstream.endpoints[own]
+    scheme, _, place = base.partition("://")
+    host, *folders = place.split("/")
+    while folders and segments[: len(folders)] == folders:
+        segments = segments[len(folders) :]
+    versioned = bool(segments) and _VERSION.fullmatch(segments[0])
+    if folders and _VERSION.fullmatch(folders[-1]) and (versioned or segments[:1] == ["api"]):
+        repeated = segments[0] == folders[-1]
+        folders, segments = (folders, segments[1:]) if repeated else (folders[:-1], segments)
+    return own, f"{scheme}://{'/'.join([host, *folders, *segments])}"
+
+
+def _versions_of(upstream: Upstream) -> set[str]:
+    """Version segments that mean the provider's own: that of its base URL, and v1, which every SDK adds."""
+    return {"v1", upstream.base_url.rpartition("/")[2]}
+
+
+def _segments(path: str) -> list[str]:
+    """The segments of a path, with needless escapes undone: what is matched must be what the provider will see.
+
+    Empty ones are left out: SDKs double a slash now and then. Refused with 400 where a segment would climb.
+    """
+    segments = [_UNRESERVED.sub(lambda match: unquote(match[0]), part) for part in path.split("/") if part]
+    if any(segment in (".", "..") for segment in segments):
+        raise Refused(400, "a path must not contain . or .. segments")
+    return segments
+
+
+def _is_deployment(segments: list[str]) -> bool:
+    return segments[:2] == ["openai", "deployments"] and len(segments) > 3
 
 
 def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Match:

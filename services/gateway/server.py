@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from types import FrameType
+
 import uvicorn
 
 from services.gateway.app import create_app
 from services.gateway.protocol import limited_protocol
 from services.gateway.settings import GatewaySettings
+from shared import store
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Stops once. On a second Ctrl-C uvicorn would skip the shutdown that writes the running exchanges' ends."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            log.warning("still waiting for streams to end, for at most %s s", self.config.timeout_graceful_shutdown)
+        else:
+            super().handle_exit(sig, frame)
 
 
 def serve(settings: GatewaySettings, redis_url: str) -> None:
-    """Serve until SIGTERM or SIGINT; running streams may end first."""
+    """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis will not do."""
+    asyncio.run(_verify(redis_url))
+    # At debug these log headers of providers' answers, cookies among them.
+    for name in ("httpcore", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     config = uvicorn.Config(
         create_app(settings, redis_url),
         host=settings.host,
@@ -28,4 +49,12 @@ def serve(settings: GatewaySettings, redis_url: str) -> None:
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
-    uvicorn.Server(config).run()
+    _Server(config).run()
+
+
+async def _verify(redis_url: str) -> None:
+    redis = store.connect(redis_url)
+    try:
+        await store.verify(redis)
+    finally:
+        await redis.aclose()

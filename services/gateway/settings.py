@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
@@ -43,7 +44,20 @@ class ProviderSettings(BaseModel):
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", value):
             raise ValueError("must be an http:// or https:// URL without a query")
+        if value is not None:
+            try:
+                _ = urlsplit(value).port
+            except ValueError:
+                raise ValueError("has a port that is no number below 65536") from None
         return value and value.rstrip("/")
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _credential(cls, value: object) -> object:
+        text = value.strip() if isinstance(value, str) else value
+        if isinstance(text, str) and not (text.isascii() and text.isprintable()):
+            raise ValueError("must be printable ASCII")
+        return text or None
 
     @field_validator("dialects")
     @classmethod

@@ -12,10 +12,10 @@ import re
 
 import msgspec
 
-from services.gateway.writer import RecordWriter
+from services.gateway.writer import OpenUndecided, RecordWriter
 from shared import tail
 from shared.ids import ExchangeId
-from shared.tail import End, Open, Packed, Segment
+from shared.tail import End, Open, Outcome, Packed, Segment
 
 _SEGMENT_BYTES = 64 * 1024
 _SEGMENT_SECONDS = 1.0
@@ -24,6 +24,19 @@ _MAX_REQUEST_BYTES = 2 * 1024 * 1024
 # How usage looks in every dialect. Where it is in the tail the meter needs no request body. A marker cut in two by a
 # segment only sends the body along for nothing. `"usage":null` (on each chunk of a chat stream) is no usage.
 _USAGE = re.compile(rb'"(?:usage|usageMetadata)"\s*:\s*\{')
+
+_NEVER_SENT = End(
+    outcome=Outcome.UPSTREAM_FAILED,
+    status=None,
+    content_type="",
+    content_encoding="",
+    response_bytes=0,
+    request_bytes=0,
+    first_byte_ms=None,
+    duration_ms=0,
+    request_id="",
+    body=Packed(b""),
+)
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +126,13 @@ class Tap:
         return full
 
     async def open(self, exchange_id: ExchangeId, record: Open, timeout: float) -> ExchangeTap:
-        """Make the open record durable. StoreUnavailable after `timeout` seconds: then there is no exchange."""
-        await self.writer.put_durable(exchange_id.shard, tail.encode(exchange_id, 0, record), timeout)
+        """Make the open record durable. StoreUnavailable after `timeout` seconds: nothing must go upstream then."""
+        try:
+            await self.writer.put_durable(exchange_id.shard, tail.encode(exchange_id, 0, record), timeout)
+        except (OpenUndecided, asyncio.CancelledError):
+            # The open may be in Redis, or come there yet: it gets its end, so that it is booked as what it was.
+            self.writer.put(exchange_id.shard, tail.encode(exchange_id, 1, _NEVER_SENT))
+            raise
         tap = ExchangeTap(self, exchange_id)
         self._open.add(tap)
         return tap

@@ -46,25 +46,20 @@ class UpstreamClient:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=ssl.create_default_context(),
-            trust_env=False,
-            limits=httpx.Limits(
-                max_connections=settings.upstream_connections,
-                max_keepalive_connections=settings.upstream_connections,
-                keepalive_expiry=settings.upstream_keep_alive,
-            ),
-        )
+        self._tls = ssl.create_default_context()
+        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
         self._tasks = Tasks()
 
-    def start(self, method: str, url: str, query: bytes, headers: list[Header], body: bytes) -> asyncio.Task[Answer]:
-        """Send a request; the task ends when the answer's headers are here, or with UpstreamUnreachable or
-        UpstreamTimeout.
+    def start(
+        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+    ) -> asyncio.Task[Answer]:
+        """Send a request to a provider. The task ends when the answer's headers are here, or with
+        UpstreamUnreachable or UpstreamTimeout.
 
         It must not be cancelled: httpcore 1.0.9 then loses the connection's place in the pool for good. Who no longer
         wants the answer hands the task to `abandon`.
         """
-        return self._tasks.start(self._send(method, url, query, headers, body), "upstream request")
+        return self._tasks.start(self._send(provider, method, url, query, headers, body), "upstream request")
 
     def abandon(self, sending: asyncio.Task[Answer]) -> None:
         """Let a request nobody waits for end in the background, and close its answer."""
@@ -76,27 +71,50 @@ class UpstreamClient:
 
     async def close(self) -> None:
         """Close every connection. Abandoned requests still waiting for headers go with it."""
-        await self._transport.aclose()
+        for transport in self._transports.values():
+            await transport.aclose()
 
     def _close_unwanted(self, sending: asyncio.Task[Answer]) -> None:
         if not sending.cancelled() and sending.exception() is None:
             self.close_later(sending.result())
 
-    async def _send(self, method: str, url: str, query: bytes, headers: list[Header], body: bytes) -> Answer:
+    def _transport(self, provider: str) -> httpx.AsyncHTTPTransport:
+        """The provider's own pool: one that hangs must not take the others' connections."""
+        transport = self._transports.get(provider)
+        if transport is None:
+            most = self._settings.upstream_connections
+            transport = self._transports[provider] = httpx.AsyncHTTPTransport(
+                verify=self._tls,
+                trust_env=False,
+                limits=httpx.Limits(
+                    max_connections=most,
+                    max_keepalive_connections=most,
+                    keepalive_expiry=self._settings.upstream_keep_alive,
+                ),
+            )
+        return transport
+
+    async def _send(
+        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+    ) -> Answer:
         timeouts = {
             "connect": self._settings.connect_timeout,
             "pool": self._settings.connect_timeout,
             "read": self._settings.first_byte_timeout,
             "write": self._settings.idle_timeout,
         }
-        target = httpx.URL(url)
-        if query:
-            target = target.copy_with(query=query)
-        request = httpx.Request(method, target, headers=headers, content=body, extensions={"timeout": timeouts})
-        if not body and method in ("GET", "HEAD", "DELETE"):
-            request.headers.pop("content-length", None)
+        # httpx would escape, unescape and normalise; the provider gets the path and query as the client wrote them.
+        target = ("/" + url.partition("://")[2].partition("/")[2]).encode() + (b"?" + query if query else b"")
         with _translated(begun=False):
-            response = await self._transport.handle_async_request(request)
+            request = httpx.Request(
+                method, url, headers=headers, content=body, extensions={"timeout": timeouts, "target": target}
+            )
+            if not body and method in ("GET", "HEAD", "DELETE"):
+                request.headers.pop("content-length", None)
+            response = await self._transport(provider).handle_async_request(request)
+        if not 200 <= response.status_code <= 599:
+            self._tasks.start(response.aclose(), "upstream close")
+            raise UpstreamUnreachable(f"status {response.status_code}")
         return Answer(response, timeouts)
 
 

@@ -18,6 +18,7 @@ FAMILIES: Mapping[Dialect, Family] = {
     Dialect.OPENAI_EMBEDDINGS: Family.OPENAI,
     Dialect.ANTHROPIC_MESSAGES: Family.ANTHROPIC,
     Dialect.GEMINI: Family.GEMINI,
+    Dialect.GEMINI_INTERACTIONS: Family.GEMINI,
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 
 from shared import streams
 from shared.errors import StoreError, StoreUnavailable
@@ -24,13 +25,18 @@ _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 log = logging.getLogger(__name__)
 
 
+class OpenUndecided(StoreUnavailable):
+    """A record was given up on that may be in Redis, or may get there yet: it stays queued until it certainly is."""
+
+
 class _Queued:
-    __slots__ = ("fields", "shard", "size", "taken")
+    __slots__ = ("fields", "sent", "shard", "size", "taken")
 
     def __init__(self, shard: int, fields: Fields, taken: asyncio.Future[None] | None) -> None:
         self.shard = shard
         self.fields = fields
         self.taken = taken
+        self.sent = False  # at least once, with or without an answer
         self.size = len(fields[b"r"])
 
 
@@ -51,10 +57,14 @@ class RecordWriter:
         self._push(_Queued(shard, fields, None))
 
     async def put_durable(self, shard: int, fields: Fields, timeout: float) -> None:
-        """Queue a record and wait until Redis has it; StoreUnavailable after `timeout` seconds.
+        """Queue a record and wait until Redis has it.
 
-        A record that was given up is not sent, unless it is on its way at that moment.
+        StoreUnavailable at once where Redis took no records lately, and after `timeout` seconds; the record is then
+        forgotten. But OpenUndecided where it was sent already: nobody can tell whether Redis has it, so it will be
+        sent until it has.
         """
+        if not self.available:
+            raise StoreUnavailable("Redis takes no records")
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queued = _Queued(shard, fields, taken)
         self._push(queued)
@@ -62,21 +72,18 @@ class RecordWriter:
         timer = asyncio.get_running_loop().call_later(timeout, self._give_up, queued)
         try:
             await taken
-        except asyncio.CancelledError:
-            self._withdraw(queued)
-            raise
         finally:
             timer.cancel()
 
     def _give_up(self, queued: _Queued) -> None:
-        self._withdraw(queued)
-        if queued.taken is not None and not queued.taken.done():
-            queued.taken.set_exception(StoreUnavailable("Redis did not take the record in time"))
-
-    def _withdraw(self, queued: _Queued) -> None:
-        if queued in self._queue:
-            self._queue.remove(queued)
-            self.pending_bytes -= queued.size
+        if queued.taken is None or queued.taken.done():
+            return
+        if queued.sent:
+            queued.taken.set_exception(OpenUndecided("Redis has not answered in time"))
+            return
+        self._queue.remove(queued)
+        self.pending_bytes -= queued.size
+        queued.taken.set_exception(StoreUnavailable("Redis takes no records"))
 
     def _push(self, queued: _Queued) -> None:
         self._queue.append(queued)
@@ -134,10 +141,16 @@ class RecordWriter:
 
     async def _send(self) -> bool:
         batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+        for queued in batch:
+            queued.sent = True
+        errors: Sequence[StoreError | None]
         try:
             errors = await streams.append(self._store, [(queued.shard, queued.fields) for queued in batch])
         except StoreError as exc:
             errors = [exc] * len(batch)
+        except Exception as exc:  # a bug in the client library must not end the only writer
+            log.exception("writing records failed in a way nobody expected")
+            errors = [StoreUnavailable(f"{type(exc).__name__}: {exc}")] * len(batch)
         refused = [queued for queued, error in zip(batch, errors, strict=True) if error is not None]
         for queued, error in zip(batch, errors, strict=True):
             if error is None:

@@ -101,7 +101,7 @@ def _arq_pool(url: str) -> ArqRedis:
         # arq's own pool has no socket timeout: a Redis that does not answer would hang it for ever.
         pool = BlockingConnectionPool.from_url(url, socket_timeout=5, socket_connect_timeout=5)
     except ValueError:
-        raise SettingsError("AROUTER_ARQ_REDIS_URL: must start with redis://, rediss:// or unix://") from None
+        raise SettingsError("AROUTER_ARQ_REDIS_URL: is no redis://, rediss:// or unix:// URL") from None
     return ArqRedis(
         pool,
         default_queue_name=_QUEUE,

@@ -21,11 +21,22 @@ def test_flags_are_read_and_the_rest_skipped() -> None:
     assert (flags.model, flags.stream, flags.usage_asked) == ("a/b", True, True)
     assert read_flags(b'{"stream_options":{}}').usage_asked is None
     assert read_flags(b'{"stream_options":null}').usage_asked is None
+    assert read_flags(b'{"stream_options":{"include_usage":null}}').usage_asked is False
     assert read_flags(b'{"stream_options":{"include_usage":false}}').usage_asked is False
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"model":5}', b'{"model":"x"} trailing', b"\xff\xfe", b'{"model":"\xff"}']
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"model":5}',
+        b'{"model":"x"} trailing',
+        b"\xff\xfe",
+        b'{"model":"\xff"}',
+        b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
 )
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(Refused) as refused:

@@ -46,7 +46,7 @@ def test_an_answer_keeps_what_the_provider_said() -> None:
         (b"X-Request-Id", b"req_1"),
         (b"x-ratelimit-remaining", b"9"),
     ]
-    plain = headers.downstream_response(given, "id", stream=False)
+    plain = headers.downstream_response(given, "id", status=200, stream=False)
     assert plain == [
         (b"content-type", b"text/event-stream"),
         (b"cache-control", b"max-age=5"),
@@ -54,7 +54,7 @@ def test_an_answer_keeps_what_the_provider_said() -> None:
         (b"x-ratelimit-remaining", b"9"),
         (b"x-generation-id", b"id"),
     ]
-    streamed = dict(headers.downstream_response(given, "id", stream=True))
+    streamed = dict(headers.downstream_response(given, "id", status=200, stream=True))
     assert streamed[b"cache-control"] == b"no-cache, no-transform"
     assert streamed[b"x-accel-buffering"] == b"no"
     assert headers.request_id(given) == "req_1"

@@ -1,5 +1,6 @@
 import pytest
 
+from shared import ids as ids_module
 from shared.errors import BadRecord
 from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
 
@@ -16,6 +17,15 @@ def test_ids_are_dense_per_shard() -> None:
     minted = [ids.next() for _ in range(9)]
     for shard in range(3):
         assert [id.n for id in minted if id.shard == shard] == [0, 1, 2]
+
+
+def test_a_new_boot_begins_before_the_numbers_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids_module, "MAX_N", 3)
+    ids = ExchangeIds("B" * 26, shards=2)
+    minted = [ids.next() for _ in range(14)]
+    assert len({str(id) for id in minted}) == 14
+    assert max(id.n for id in minted) == 2
+    assert len({id.boot for id in minted}) == 3
 
 
 def test_an_id_survives_its_text() -> None:

@@ -21,6 +21,7 @@ USUAL = configured(
     gemini={},
     deepseek={},
     openrouter={},
+    groq={},
     azure={"base_url": "https://mine.openai.azure.com"},
     vllm={"base_url": "http://vllm:8000/v1"},
 )
@@ -129,8 +130,24 @@ OPENAI, ANTHROPIC, GEMINI = (
         (
             "/openrouter/api/v1/credits",
             None,
-            ("passthrough", "openrouter", "https://openrouter.ai/api/v1/api/v1/credits", ""),
+            ("passthrough", "openrouter", "https://openrouter.ai/api/v1/credits", ""),
         ),
+        # a base URL's own path may be repeated; another version is another place
+        ("/groq/openai/v1/models", None, ("passthrough", "groq", "https://api.groq.com/openai/v1/models", "")),
+        ("/groq/v1/audio/speech", None, ("passthrough", "groq", "https://api.groq.com/openai/v1/audio/speech", "")),
+        ("/vllm/v2/rerank", None, ("passthrough", "vllm", "http://vllm:8000/v2/rerank", "")),
+        ("/vllm/v2/chat", None, ("cohere_v2_chat", "vllm", "http://vllm:8000/v2/chat", "")),
+        ("/vllm/api/chat", "llama3", ("ollama_chat", "vllm", "http://vllm:8000/api/chat", "llama3")),
+        ("/deepseek/anthropic/v1/x", None, ("passthrough", "deepseek", "https://api.deepseek.com/anthropic/v1/x", "")),
+        ("/openai/v1/files/", None, ("passthrough", "openai", f"{OPENAI}/v1/files/", "")),
+        # needless escapes do not hide a call
+        ("/openai/v1/chat/completion%73", "x", ("openai_chat", "openai", f"{OPENAI}/v1/chat/completions", "x")),
+        (
+            "/v1beta/models/M%3AgenerateContent",
+            None,
+            ("gemini", "gemini", f"{GEMINI}/v1beta/models/M:generateContent", "M"),
+        ),
+        ("/v1beta/interactions", "g", ("gemini_interactions", "gemini", f"{GEMINI}/v1beta/interactions", "g")),
         # the Azure SDK's paths
         (
             "/openai/deployments/dep/chat/completions",
@@ -170,6 +187,9 @@ def test_gets_are_metadata(path: str, headers: dict[bytes, bytes], query: bytes,
         ("POST", "/v1/chat/completions", None, 400),
         ("POST", "/v1/chat/completions", "", 400),
         ("POST", "/v1/messages", "gemini/g", 404),
+        ("POST", "/openai/v1/x/../chat/completions", "x", 400),
+        ("POST", "/v1/responses/%2e%2E/chat/completions", "x", 400),
+        ("POST", "/openai/./v1/chat/completions", "x", 400),
     ],
 )
 def test_refusals(method: str, path: str, model: str | None, status: int) -> None:
