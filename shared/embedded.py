@@ -21,7 +21,7 @@ from typing import IO
 from shared.errors import SettingsError
 from shared.settings import Settings
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0  # a large append-only file takes its time to load
 _STOP_SECONDS = 20.0
 _SOCKET_PATH_LIMIT = 100  # sockaddr_un holds 104 to 108 bytes
 
@@ -58,7 +58,8 @@ def redis_url(settings: Settings) -> Iterator[str]:
     with open(folder / "users.lock", "w") as users:
         with _locked(folder):
             fcntl.flock(users, fcntl.LOCK_SH)
-            server = None if _alive(socket_path) else _start(folder, socket_path)
+            server = _start(folder, socket_path) if _answer(socket_path) is None else None
+            _wait_until_ready(folder, socket_path, server)
         try:
             yield f"unix://{socket_path}"
         finally:
@@ -107,20 +108,23 @@ def _last(users: IO[str]) -> bool:
     return True
 
 
-def _alive(socket_path: Path) -> bool:
+def _answer(socket_path: Path) -> bytes | None:
+    """What the server answers to a PING; None where there is none. While it loads its file it says so."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_START_SECONDS)
         try:
             probe.connect(str(socket_path))
+            probe.sendall(b"PING\r\n")
+            return probe.recv(100)
         except OSError:
-            return False
-    return True
+            return None
 
 
 def _start(folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
     binary = find_server()
     arguments = [part for name, value in _OPTIONS.items() for part in (f"--{name}", value)]
     # A session of its own: Ctrl-C in the terminal must reach us first, with the server still there to flush to.
-    server = subprocess.Popen(
+    return subprocess.Popen(
         [binary, *arguments, "--dir", str(folder), "--unixsocket", str(socket_path)],
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -128,14 +132,18 @@ def _start(folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def _wait_until_ready(folder: Path, socket_path: Path, server: subprocess.Popen[bytes] | None) -> None:
+    """Until the server answers, its file loaded. SettingsError where it does not, or ends."""
     deadline = time.monotonic() + _START_SECONDS
-    while not _alive(socket_path):
-        if server.poll() is not None or time.monotonic() > deadline:
-            server.kill()
-            server.wait()
-            raise SettingsError(f"REDIS_URL: not set, and {binary} does not start: see {folder / 'valkey.log'}")
+    while not (_answer(socket_path) or b"").startswith(b"+PONG"):
+        if (server is not None and server.poll() is not None) or time.monotonic() > deadline:
+            if server is not None:
+                server.kill()
+                server.wait()
+            raise SettingsError(f"REDIS_URL: not set, and the embedded server does not start: see {folder}/valkey.log")
         time.sleep(0.02)
-    return server
 
 
 def _stop(socket_path: Path) -> None:

@@ -10,6 +10,8 @@ from shared.errors import BadRecord
 from shared.ids import ExchangeId
 from shared.tail import End, Open, Record, Segment, StreamEntry
 
+_MOST_BAD = 10_000
+
 
 class Assembled(NamedTuple):
     """A whole exchange, and the stream entries it came in, duplicates included."""
@@ -28,12 +30,22 @@ class _Parts:
         self.changed = 0.0
 
 
+class BadExchange(BadRecord):
+    """Records that can be read, and contradict each other. `stream_ids`: all there are of the exchange."""
+
+    def __init__(self, reason: str, stream_ids: list[bytes]) -> None:
+        super().__init__(reason)
+        self.stream_ids = stream_ids
+
+
 class Assembler:
     """The exchanges of one shard that are not whole yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard: int) -> None:
+        self._shard = shard
         self._open: dict[ExchangeId, _Parts] = {}
         self._known: set[bytes] = set()
+        self._bad: set[ExchangeId] = set()  # their records may still be coming
 
     def __len__(self) -> int:
         return len(self._open)
@@ -42,23 +54,38 @@ class Assembler:
         return stream_id in self._known
 
     def add(self, entry: StreamEntry, now: float) -> Assembled | None:
-        """Take a record; the whole exchange if it was the last one missing. BadRecord where it cannot be read.
+        """Take a record; the whole exchange if it was the last one missing.
 
-        Records may come twice and in any order. `now` is any clock that only `idle` compares with.
+        Records may come twice and in any order. BadRecord where one cannot be read, BadExchange where several
+        contradict each other. `now` is any clock that only `idle` compares with.
         """
         if entry.id in self._known:
             return None
         id, seq, record = tail.decode(entry.fields)
+        if id.shard != self._shard:
+            raise BadRecord(f"a record of shard {id.shard} in shard {self._shard}")
+        if id in self._bad:
+            raise BadRecord(f"exchange {id} has records that contradict each other")
         parts = self._open.get(id) or self._open.setdefault(id, _Parts())
         self._known.add(entry.id)
         parts.stream_ids.append(entry.id)
-        parts.records.setdefault(seq, record)
         parts.changed = now
+        if not isinstance(parts.records.setdefault(seq, record), type(record)):
+            raise self._bad_exchange(id, f"exchange {id} has two different records {seq}")
         if isinstance(record, End):
             parts.end = seq
         if parts.end is None or len(parts.records) <= parts.end:
             return None
-        return Assembled(_whole(id, parts, parts.end), self.forget(id))
+        whole = _whole(id, parts.records, parts.end)
+        if whole is None:
+            raise self._bad_exchange(id, f"exchange {id} has records that contradict each other")
+        return Assembled(whole, self.forget(id))
+
+    def _bad_exchange(self, id: ExchangeId, reason: str) -> BadExchange:
+        if len(self._bad) >= _MOST_BAD:
+            self._bad.clear()
+        self._bad.add(id)
+        return BadExchange(reason, self.forget(id))
 
     def forget(self, id: ExchangeId) -> list[bytes]:
         """Stop holding an exchange; the ids of its stream entries."""
@@ -71,11 +98,10 @@ class Assembler:
         return [id for id, parts in self._open.items() if parts.changed < before]
 
 
-def _whole(id: ExchangeId, parts: _Parts, end: int) -> Tail:
-    first, last = parts.records[0], parts.records[end]
-    assert isinstance(first, Open) and isinstance(last, End)  # decode lets nothing else have these places
-    between = [parts.records.get(seq) for seq in range(1, end)]
-    segments = [record for record in between if isinstance(record, Segment)]
-    if len(segments) != end - 1:
-        raise BadRecord(f"exchange {id} has records that contradict each other")
+def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
+    """The tail, None where these records are none."""
+    first, last = records.get(0), records.get(end)
+    segments = [record for seq in range(1, end) if isinstance(record := records.get(seq), Segment)]
+    if not isinstance(first, Open) or not isinstance(last, End) or len(segments) != end - 1 or len(records) != end + 1:
+        return None
     return Tail(id=id, open=first, segments=segments, end=last)

@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Sequence
 
-from services.meter.assembly import Assembled, Assembler
+from services.meter.assembly import Assembled, Assembler, BadExchange
 from services.meter.gauge import LearningGauge
-from services.meter.ledger import Ledger, Settlement
+from services.meter.ledger import Ledger, Settlement, Verdict
 from services.meter.measure import measure
 from shared import quarantine, streams
-from shared.errors import BadRecord, StoreError
+from shared.errors import BadRecord, StoreError, StoreRefused, StoreUnavailable
 from shared.store import Store
 from shared.tail import StreamEntry
 
@@ -38,7 +38,7 @@ class ShardConsumer:
         self._ledger = ledger
         self._batch = batch
         self._gauge = gauge
-        self._assembler = Assembler()
+        self._assembler = Assembler(shard)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -59,7 +59,7 @@ class ShardConsumer:
                     continue
 
     async def _serve(self) -> None:
-        self._assembler = Assembler()
+        self._assembler = Assembler(self.shard)
         await streams.create_group(self._store, self.shard)
         await self._recover()
         tidied = time.monotonic()
@@ -74,7 +74,9 @@ class ShardConsumer:
     async def _recover(self) -> None:
         """Take over what was read before and never settled, whoever read it."""
         after = b"0"
-        while entries := await streams.read_pending(self._store, self.shard, after, count=self._batch):
+        while not self._stopping.is_set() and (
+            entries := await streams.read_pending(self._store, self.shard, after, count=self._batch)
+        ):
             after = entries[-1].id
             await self._take(entries)
 
@@ -103,9 +105,11 @@ class ShardConsumer:
         for entry in entries:
             try:
                 assembled = self._assembler.add(entry, time.monotonic())
+            except BadExchange as exc:
+                await self._quarantine(exc.stream_ids, str(exc))
+                continue
             except BadRecord as exc:
-                log.error("shard %d: quarantined a record: %s", self.shard, exc)  # noqa: TRY400  # its text is the reason
-                await quarantine.hold(self._store, self.shard, [entry], str(exc))
+                await self._quarantine([entry.id], str(exc))
                 continue
             if assembled is not None:
                 whole.append(assembled)
@@ -116,6 +120,7 @@ class ShardConsumer:
         for tail, stream_ids in whole:
             try:
                 measured = measure(tail, self._gauge)
+                settlement = Settlement(tail.id, measured.entry, stream_ids)
             except BadRecord as exc:
                 await self._quarantine(stream_ids, str(exc))
             except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
@@ -123,14 +128,19 @@ class ShardConsumer:
                 await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
             else:
                 self._gauge.learn(measured)
-                batch.append(Settlement(tail.id, measured.entry, stream_ids))
+                batch.append(settlement)
+            await asyncio.sleep(0)  # counting takes its time; leases must be renewed meanwhile
         if not batch:
             return
-        for verdict in await self._ledger.settle(batch):
-            if isinstance(verdict, StoreError):
+        for settlement, verdict in zip(batch, await self._ledger.settle(batch), strict=True):
+            if isinstance(verdict, StoreRefused):
+                await self._quarantine(settlement.stream_ids, f"the settle script refuses it: {verdict}")
+            elif isinstance(verdict, StoreError):
                 raise verdict
+            elif verdict is Verdict.CONFLICT:
+                raise StoreUnavailable(f"exchange {settlement.id} was amended by another worker meanwhile")
 
     async def _quarantine(self, stream_ids: Sequence[bytes], reason: str) -> None:
-        log.error("shard %d: quarantined an exchange: %s", self.shard, reason)
+        log.error("shard %d: quarantined %d records: %s", self.shard, len(stream_ids), reason)
         entries = await streams.fetch(self._store, self.shard, stream_ids)
         await quarantine.hold(self._store, self.shard, entries, reason)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ from services.meter.ledger import Ledger
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from shared import store
-from shared.errors import SettingsError, StoreError
+from shared.errors import SettingsError
 
 _QUEUE = "ar:arq"
 _HEALTH_SECONDS = 10
@@ -36,43 +37,55 @@ log = logging.getLogger(__name__)
 async def run(settings: MeterSettings, redis_url: str) -> None:
     """Meter until SIGTERM or SIGINT. Raises what a consumer failed with; SettingsError where it cannot start."""
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
-    redis = store.connect(redis_url)
+    # Each shard's consumer holds a connection while it waits for records.
+    redis = store.connect(redis_url, connections=settings.shards + 16)
     await store.verify(redis)
+    loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    while not stopping.is_set():
-        try:
-            await _host(settings, redis_url, redis, stopping)
-        except (RedisError, StoreError, OSError) as exc:
-            log.warning("arq has stopped and is started again: %s: %s", type(exc).__name__, exc)
-            try:
-                async with asyncio.timeout(_RESTART_SECONDS):
-                    await stopping.wait()
-            except TimeoutError:
-                continue
-    await redis.aclose()
-
-
-async def _host(settings: MeterSettings, redis_url: str, redis: store.Store, stopping: asyncio.Event) -> None:
-    """One life of an arq worker, which starts the meter and ends it."""
+        loop.add_signal_handler(number, stopping.set)
     meter = Meter(redis, settings)
-    metering: list[asyncio.Task[None]] = []
+    metering: asyncio.Future[None] = loop.create_future()
 
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def start_metering() -> None:
+        nonlocal metering
+        if not isinstance(metering, asyncio.Task):
+            metering = loop.create_task(meter.run(), name="meter")
+            log.info("the meter runs")
 
-    async def start(ctx: dict[Any, Any]) -> None:  # arq passes it by this name
-        task = asyncio.get_running_loop().create_task(meter.run(), name="meter")
-        task.add_done_callback(lambda _: ended.set_result(None))
-        metering.append(task)
-        log.info("the meter runs")
+    try:
+        while not stopping.is_set() and not metering.done():
+            await _host(settings, redis_url, redis, start_metering, stopping)
+            if isinstance(metering, asyncio.Task):
+                await _first(stopping, metering, timeout=_RESTART_SECONDS)
+            else:
+                await _first(stopping, timeout=_RESTART_SECONDS)
+    finally:
+        meter.stop()
+        if isinstance(metering, asyncio.Task):
+            await metering
+        await redis.aclose()
+
+
+async def _host(
+    settings: MeterSettings,
+    redis_url: str,
+    redis: store.Store,
+    start_metering: Callable[[], None],
+    stopping: asyncio.Event,
+) -> None:
+    """One life of an arq worker. Its start-up starts the meter, which outlives it: a Redis that is full ends arq,
+    and only the meter can make it less full."""
+
+    async def startup(ctx: dict[Any, Any]) -> None:
+        start_metering()
 
     arq_url = settings.arq_redis_url.get_secret_value() if settings.arq_redis_url else redis_url
     worker = Worker(
         redis_pool=_arq_pool(arq_url),
         queue_name=_QUEUE,
         cron_jobs=[cron(trim_ledger, minute=0, keep_result=0)],
-        on_startup=start,
+        on_startup=startup,
         handle_signals=False,
         health_check_interval=_HEALTH_SECONDS,
         # arq pickles by default: whoever can write to Redis could then run code here.
@@ -81,19 +94,24 @@ async def _host(settings: MeterSettings, redis_url: str, redis: store.Store, sto
         ctx={"ledger": Ledger(redis), "settings": settings},
     )
     hosting = asyncio.get_running_loop().create_task(worker.async_run(), name="arq")
-    stop = asyncio.ensure_future(stopping.wait())
-    try:
-        until: list[asyncio.Future[Any]] = [hosting, stop, ended]
-        await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stop.cancel()
-        meter.stop()
+    await _first(stopping, hosting)
+    while not hosting.done():
+        # Again and again: on Python 3.11 redis-py's wait_for can swallow a cancel.
         hosting.cancel()
-        results = await asyncio.gather(hosting, *metering, return_exceptions=True)
-        await _close(worker)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+        await asyncio.wait({hosting}, timeout=1)
+    error = None if hosting.cancelled() else hosting.exception()
+    await _close(worker)
+    if isinstance(error, (RedisError, OSError)):
+        log.warning("arq has stopped and is started again: %s: %s", type(error).__name__, error)
+    elif error is not None:
+        raise error
+
+
+async def _first(stopping: asyncio.Event, *others: asyncio.Future[Any], timeout: float | None = None) -> None:
+    """Wait until one of them is done, or for `timeout` seconds."""
+    stop = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait([stop, *others], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
 
 
 def _arq_pool(url: str) -> ArqRedis:
@@ -113,7 +131,7 @@ def _arq_pool(url: str) -> ArqRedis:
 async def _close(worker: Worker) -> None:
     try:
         await worker.close()
-    except (RedisError, OSError):
+    except (RedisError, OSError, asyncio.CancelledError):  # cancelled jobs come out of its gather
         log.debug("arq could not say goodbye to Redis")
 
 

@@ -13,7 +13,8 @@ from importlib.resources import files
 from shared import names
 from shared.store import Store, translated
 
-_SCRIPT = files("services.meter").joinpath("lease.lua").read_text()
+_LEASE = files("services.meter").joinpath("lease.lua").read_text()
+_ALIVE = files("services.meter").joinpath("alive.lua").read_text()
 
 
 class Leases:
@@ -24,18 +25,13 @@ class Leases:
         self._store = store
         self._worker = worker
         self._shards = shards
-        self._script = store.register_script(_SCRIPT)
+        self._script = store.register_script(_LEASE)
+        self._alive = store.register_script(_ALIVE)
 
     async def share(self) -> int:
         """Say that this worker lives; how many shards are its fair share now."""
         with translated():
-            seconds, microseconds = await self._store.time()  # one clock for all workers
-            now = seconds * 1000 + microseconds // 1000
-            pipeline = self._store.pipeline(transaction=True)
-            pipeline.zadd(names.METERS, {self._worker: now})
-            pipeline.zremrangebyscore(names.METERS, "-inf", now - names.METER_TTL_MS)
-            pipeline.zcard(names.METERS)
-            *_, workers = await pipeline.execute()
+            workers = await self._alive(keys=[names.METERS], args=[self._worker, names.METER_TTL_MS])
         return math.ceil(self._shards / max(1, int(workers)))
 
     async def renew(self) -> set[int]:
@@ -44,9 +40,8 @@ class Leases:
         self.held -= lost
         return lost
 
-    async def take(self, share: int) -> set[int]:
-        """Take free shards up to the share; those that were."""
-        taken: set[int] = set()
+    async def take(self, share: int) -> None:
+        """Take free shards up to the share."""
         free = [shard for shard in range(self._shards) if shard not in self.held]
         random.shuffle(free)  # workers that start together should not all ask for the same ones
         for shard in free:
@@ -54,8 +49,6 @@ class Leases:
                 break
             if await self._set(shard, names.LEASE_TTL_MS):
                 self.held.add(shard)
-                taken.add(shard)
-        return taken
 
     async def release(self, shard: int) -> None:
         """Give a shard up; its consumer must have stopped."""

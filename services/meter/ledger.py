@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from importlib.resources import files
-from typing import NamedTuple
 
 import msgspec
 from redis.exceptions import NoScriptError, RedisError
@@ -31,12 +30,16 @@ class Verdict(IntEnum):
     AMENDED = 2
 
 
-class Settlement(NamedTuple):
-    """An exchange to settle for good, with the stream entries that are done with it."""
+class Settlement:
+    """An exchange to settle for good, with the stream entries that are done with it.
 
-    id: ExchangeId
-    entry: Entry
-    stream_ids: Sequence[bytes]
+    What the script will be given is made here, so that an entry that cannot be written fails alone.
+    """
+
+    def __init__(self, id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes]) -> None:
+        self.id = id
+        self.stream_ids = stream_ids
+        self.keys, self.arguments = _call(id, entry, stream_ids)
 
 
 class Ledger:
@@ -81,13 +84,12 @@ class Ledger:
     async def _evaluate(self, sha: str, batch: Sequence[Settlement]) -> list[list[int] | RedisError]:
         pipeline = self._store.pipeline(transaction=False)
         for settlement in batch:
-            keys, arguments = _call(settlement)
-            pipeline.evalsha(sha, len(keys), *keys, *arguments)  # type: ignore[arg-type]  # bytes and int are taken too
+            keys = settlement.keys
+            pipeline.evalsha(sha, len(keys), *keys, *settlement.arguments)  # type: ignore[arg-type]  # bytes and int are taken too
         return await pipeline.execute(raise_on_error=False)
 
 
-def _call(settlement: Settlement) -> tuple[list[str], list[str | bytes | int]]:
-    id, entry = settlement.id, settlement.entry
+def _call(id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes]) -> tuple[list[str], list[str | bytes | int]]:
     hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
     keys = [
         names.tail(id.shard),
@@ -111,7 +113,7 @@ def _call(settlement: Settlement) -> tuple[list[str], list[str | bytes | int]]:
         names.FINAL_TTL_S,
         names.HOUR_TTL_S,
         int(entry.drift),
-        *settlement.stream_ids,
+        *stream_ids,
     ]
 
 

@@ -19,6 +19,9 @@ from shared.errors import BadRecord
 from shared.ids import ExchangeId
 from shared.tail import End, Open, Outcome, Segment
 
+_END_OF_TIME_MS = 1 << 42  # the year 2109
+_MAX_ERROR_BYTES = 4096
+
 
 class Gauge(Protocol):
     """What measuring needs beyond the tail itself."""
@@ -98,12 +101,14 @@ class Measured(NamedTuple):
 def measure(tail: Tail, gauge: Gauge) -> Measured:
     """The entry of an exchange. BadRecord where its bytes, or a count in them, cannot be true."""
     end, dialect = tail.end, tail.open.dialect
-    reading = _read(tail, observe=False)
+    if not 0 <= tail.open.opened_ms < _END_OF_TIME_MS:
+        raise BadRecord(f"opened_ms {tail.open.opened_ms} is no time")
+    reading, whole = _read(tail, observe=False)
     if reading.bad_usage:
         raise BadRecord(f"usage cannot be true: {reading.bad_usage}")
     reported = None if dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA) else reading.usage
-    normal_end = end.outcome is Outcome.COMPLETED and not end.lost_bytes and not (reported and reading.provisional)
-    needed = needs_observing(end.outcome, end.status, reported, reading.provisional)
+    normal_end = end.outcome is Outcome.COMPLETED and whole and not (reported and reading.provisional)
+    needed = needs_observing(end, reported, reading.provisional)
     observed, expected = None, 0.0
     if dialect not in TOKENLESS and (needed or _sampled(tail, gauge.sample)):
         observed, expected = _observe(tail, gauge)
@@ -119,19 +124,25 @@ def _sampled(tail: Tail, share: float) -> bool:
     return tail.end.status == 200 and zlib.crc32(str(tail.id).encode()) < share * 2**32
 
 
-def _read(tail: Tail, *, observe: bool) -> Reading:
+def _read(tail: Tail, *, observe: bool) -> tuple[Reading, bool]:
+    """What the tail says, and whether it was all readable: a hole, or a body that does not decode, ends it early."""
     reader = Reader(tail.open.dialect, tail.end.content_type, observe=observe)
-    decoder = encodings.decoder(tail.end.content_encoding)
-    for packed in (*(segment.body for segment in tail.segments), tail.end.body):
-        reader.feed(decoder.feed(packed.unpack()))
-    return reader.close()
+    whole = not tail.end.lost_bytes
+    pieces = [packed.unpack() for packed in (*(segment.body for segment in tail.segments), tail.end.body)]
+    try:
+        decoder = encodings.decoder(tail.end.content_encoding)
+        for piece in pieces:
+            reader.feed(decoder.feed(piece))
+    except BadRecord:
+        whole = False
+    return reader.close(), whole
 
 
 def _observe(tail: Tail, gauge: Gauge) -> tuple[Observed, float]:
     """Our own count, and the output it makes us expect to be reported."""
     model = tail.open.model
     tokenizer = tokenizer_of(model)
-    reading = _read(tail, observe=True)
+    reading, _ = _read(tail, observe=True)
     said = sum(gauge.count(text, model) for text in reading.texts())
     calls = sum(kind == CALL for kind, _ in reading.output)
     experience = gauge.experience(tail.open.provider, model)
@@ -168,7 +179,7 @@ def _entry(tail: Tail, reading: Reading, booked: Booked, observed: Observed | No
         request_id=end.request_id,
         finish=reading.finish,
         service_tier=reading.service_tier,
-        error=reading.error,
+        error=_bounded(reading.error),
         raw_usage=reading.raw_usage,
         observed_input_tokens=observed.input_tokens if observed else None,
         observed_output_tokens=observed.output_tokens if observed else None,
@@ -178,3 +189,9 @@ def _entry(tail: Tail, reading: Reading, booked: Booked, observed: Observed | No
         drift=drift,
         **booked.usage.as_dict(),
     )
+
+
+def _bounded(error: Any) -> Any:
+    """A provider's error as it came, unless it is a book."""
+    encoded = msgspec.json.encode(error)
+    return error if len(encoded) <= _MAX_ERROR_BYTES else encoded[:_MAX_ERROR_BYTES].decode("utf-8", "replace")

@@ -45,11 +45,16 @@ class Meter:
                     log.warning("leases: %s", exc)
                 await self._pause()
         finally:
-            await self._halt(list(self._running))
             try:
-                await self._leases.leave()
-            except StoreError as exc:
-                log.warning("leases end by themselves: %s", exc)
+                await self._halt(list(self._running))
+            finally:
+                await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            await self._leases.leave()
+        except StoreError as exc:
+            log.warning("leases end by themselves: %s", exc)
 
     async def _round(self) -> None:
         await self._halt(list(await self._leases.renew()))
@@ -57,9 +62,12 @@ class Meter:
         for shard in sorted(self._leases.held)[share:]:
             await self._halt([shard])
             await self._leases.release(shard)
+        try:
+            await self._leases.take(share)
+        finally:  # what was taken before a failure is held, and must be read
+            for shard in self._leases.held - self._running.keys():
+                self._start(shard)
         await self._gauge.sync(self._store)
-        for shard in await self._leases.take(share):
-            self._start(shard)
 
     def _start(self, shard: int) -> None:
         consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, self._gauge)
@@ -71,8 +79,10 @@ class Meter:
         stopped = [self._running.pop(shard) for shard in shards if shard in self._running]
         for consumer, _ in stopped:
             consumer.stop()
-        for _, task in stopped:
-            await task
+        results = await asyncio.gather(*(task for _, task in stopped), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _pause(self) -> None:
         """Until the next round; ends early on `stop`, and with the error of a consumer that failed."""

@@ -19,8 +19,9 @@ Count = Callable[[str], int]
 _PER_MESSAGE = 3
 _PRIMING = 3
 _BYTES_PER_TOKEN = 4
+_MOST_TEXT_BYTES = 400_000
 
-_MESSAGES = ("messages", "input", "contents", "prompt")
+_MESSAGES = ("messages", "input", "contents", "content", "requests", "prompt", "message")
 _INSTRUCTIONS = ("system", "instructions", "systemInstruction", "system_instruction")
 _SCHEMAS = ("tools", "functions", "response_format", "toolConfig")
 # Names whose values are identifiers, not text the model reads.
@@ -41,10 +42,13 @@ def input_tokens(body: bytes, tokenizer: Tokenizer, count: Count) -> int:
         value = request.get(name)
         if value is None:
             continue
-        tokens += _PER_MESSAGE * (len(value) if isinstance(value, list) else 1)
+        messages = value if isinstance(value, list) else [value]
+        tokens += _PER_MESSAGE * sum(not isinstance(message, (int, list)) for message in messages)
         for part in _parts(value):
             if isinstance(part, str):
                 texts.append(part)
+            elif isinstance(part, int):
+                tokens += 1  # a prompt may come as token ids
             else:
                 tokens += _media_tokens(part, tokenizer)
     texts += [msgspec.json.encode(request[name]).decode() for name in _SCHEMAS if request.get(name)]
@@ -52,13 +56,13 @@ def input_tokens(body: bytes, tokenizer: Tokenizer, count: Count) -> int:
 
 
 def from_length(request_bytes: int) -> int:
-    """An estimate for a request whose body was not kept."""
-    return request_bytes // _BYTES_PER_TOKEN
+    """An estimate for a request whose body was not kept. Large bodies are large by their images, not by their text."""
+    return min(request_bytes, _MOST_TEXT_BYTES) // _BYTES_PER_TOKEN
 
 
-def _parts(value: Any) -> Iterator[str | dict[str, Any]]:
-    """The strings of a value, and the objects in it that are images or audio."""
-    if isinstance(value, str):
+def _parts(value: Any) -> Iterator[str | int | dict[str, Any]]:
+    """The strings of a value, the integers of its arrays, and the objects in it that are images or audio."""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         yield value
     elif isinstance(value, list):
         for item in value:
@@ -68,7 +72,7 @@ def _parts(value: Any) -> Iterator[str | dict[str, Any]]:
             yield value
             return
         for name, item in value.items():
-            if name not in _NOT_TEXT:
+            if name not in _NOT_TEXT and not isinstance(item, int):
                 yield from _parts(item)
 
 

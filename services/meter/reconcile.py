@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from services.meter.calibration import Estimate
-from shared.tail import Outcome
+from shared.tail import End, Outcome
 from shared.usage import Source, Usage
 
 
@@ -31,11 +31,13 @@ class Booked:
 NOTHING = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
 
 
-def needs_observing(outcome: Outcome, status: int | None, reported: Usage | None, provisional: bool) -> bool:
+def needs_observing(end: End, reported: Usage | None, provisional: bool) -> bool:
     """Whether the content has to be counted: some was bought, and the provider's last word on it is missing."""
-    if status is None or status >= 400:
+    if end.status is None or end.status >= 300:
         return False  # an error's text is no output
-    return reported is None or provisional or outcome is not Outcome.COMPLETED
+    if end.outcome is Outcome.UPSTREAM_FAILED and end.first_byte_ms is None:
+        return False  # nothing came, so nothing is owed
+    return reported is None or provisional or end.outcome is not Outcome.COMPLETED
 
 
 def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | None) -> Booked:

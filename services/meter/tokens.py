@@ -42,6 +42,8 @@ _RANKS = (
 # Text beyond this is counted by its length: an estimate does not get better by it, only slower.
 _MAX_CHARACTERS = 2_000_000
 _CHARACTERS_PER_TOKEN = 4
+# Counted in slices: a token more at each seam, and no text can exhaust the tokenizer's stack.
+_SLICE = 50_000
 
 
 def load(folder: Path) -> None:
@@ -56,9 +58,20 @@ def load(folder: Path) -> None:
 def count(text: str, model: str) -> int:
     """Tokens of `text`, by the encoding nearest to the model's own."""
     encoding = _encoding(tokenizer_of(model).encoding)
-    rest = max(0, len(text) - _MAX_CHARACTERS)
-    # encode_ordinary: encode raises on text that looks like a control token.
-    return len(encoding.encode_ordinary(text[:_MAX_CHARACTERS])) + rest // _CHARACTERS_PER_TOKEN
+    slices = range(0, min(len(text), _MAX_CHARACTERS), _SLICE)
+    beyond = max(0, len(text) - _MAX_CHARACTERS)
+    return sum(_count_slice(encoding, text[at : at + _SLICE]) for at in slices) + beyond // _CHARACTERS_PER_TOKEN
+
+
+def _count_slice(encoding: tiktoken.Encoding, text: str) -> int:
+    try:
+        # encode_ordinary: encode raises on text that looks like a control token.
+        return len(encoding.encode_ordinary(text))
+    except BaseException as exc:
+        # tiktoken's Rust panics (on a million spaces, for one) with a class that is no Exception.
+        if type(exc).__name__ != "PanicException":
+            raise
+        return len(text) // _CHARACTERS_PER_TOKEN
 
 
 @cache

@@ -15,7 +15,7 @@ from shared import names, quarantine, streams, tail, totals
 from shared.dialects import Dialect
 from shared.ids import ExchangeId, new_boot
 from shared.store import Store
-from shared.tail import Open, Segment
+from shared.tail import Fields, Open, Segment
 from tests.support.gauge import WordGauge
 from tests.support.tails import KEY, OPENED_MS, records, send
 
@@ -26,9 +26,11 @@ BOOT = new_boot()
 async def metering(redis: Store, shard: int = 0) -> AsyncIterator[ShardConsumer]:
     consumer = ShardConsumer(redis, Ledger(redis), shard, 50, WordGauge())
     task = asyncio.get_running_loop().create_task(consumer.run())
-    yield consumer
-    consumer.stop()
-    await task
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await task
 
 
 async def requests(redis: Store) -> int:
@@ -126,17 +128,33 @@ async def test_what_is_quarantined_can_be_retried_and_dropped(redis: Store) -> N
         await quarantine.find(redis, 1, str(id))
 
 
-async def test_records_that_contradict_each_other_are_quarantined(redis: Store) -> None:
-    id = ExchangeId(BOOT, 0, 0)
+def contradictions() -> dict[str, list[Fields]]:
+    id, elsewhere = ExchangeId(BOOT, 0, 0), ExchangeId(BOOT, 1, 0)
     opened, segment, end = records(id)
-    late = tail.encode(id, 9, Segment(tail.Packed(b"beyond the end")))
-    await send(redis, id, [opened, late, end])
+    return {
+        "a record beyond the end": [opened, tail.encode(id, 9, Segment(tail.Packed(b"late"))), end],
+        "two records of one number": [opened, tail.encode(id, 2, Segment(tail.Packed(b"other"))), end, segment],
+        "no open": [segment, end, tail.encode(id, 3, Segment(tail.Packed(b"x")))],
+        "an open of no time": [
+            tail.encode(id, 0, Open(KEY, Dialect.GEMINI, "p", "m", 10**18, True, "/")),
+            segment,
+            end,
+        ],
+        "another shard's": records(elsewhere),
+    }
+
+
+@pytest.mark.parametrize("what", contradictions())
+async def test_records_that_contradict_each_other_are_quarantined_whole(redis: Store, what: str) -> None:
+    given = contradictions()[what]
+    neighbour = ExchangeId(BOOT, 0, 7)
+    await send(redis, ExchangeId(BOOT, 0, 0), given)
+    await send(redis, neighbour, records(neighbour))
     async with metering(redis):
-        async with asyncio.timeout(20):
-            while not await redis.hlen(names.quarantine(0)):  # type: ignore[misc]
-                await asyncio.sleep(0.02)
-    assert segment
-    assert await requests(redis) == 0
+        await until(redis, 1)
+        await until(redis, 1)
+    assert await redis.xlen(names.tail(0)) == 0
+    assert sum(len(case.entries) for case in await quarantine.cases(redis, 1)) == len(given)
 
 
 async def test_an_empty_redis_is_survived(redis: Store) -> None:

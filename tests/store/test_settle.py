@@ -23,7 +23,7 @@ async def assembled(redis: Store, id: ExchangeId, *, prompt: int = 10, answer: i
     """Write an exchange's records, read them as a meter does, and measure it."""
     await streams.create_group(redis, id.shard)
     await send(redis, id, records(id, prompt=prompt, answer=answer))
-    assembler = Assembler()
+    assembler = Assembler(id.shard)
     for entry in await streams.read(redis, id.shard, count=100, block_ms=1000):
         whole = assembler.add(entry, 0.0)
         if whole is not None and whole.tail.id == id:
@@ -107,8 +107,8 @@ async def test_a_full_redis_still_drains(redis: Store) -> None:
 
 async def test_an_n_out_of_range_writes_nothing(redis: Store) -> None:
     settlement = await assembled(redis, ExchangeId(BOOT, 0, 0))
-    absurd = settlement._replace(id=ExchangeId(BOOT, 0, 1 << 24))
-    [error] = await Ledger(redis).settle([absurd])
+    settlement.arguments[1] = 1 << 24
+    [error] = await Ledger(redis).settle([settlement])
     assert isinstance(error, StoreRefused)
     assert (await totals.read(redis, [KEY], 1))[KEY] == []
 

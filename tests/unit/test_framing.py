@@ -21,7 +21,7 @@ def cuts(body: bytes) -> list[list[bytes]]:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_events_wherever_they_are_cut(end: bytes) -> None:
     lines = [
-        b"\xef\xbb\xbf: comment",
+        b": comment",
         b"",
         b"event: one",
         b'data: {"a":',
@@ -85,6 +85,7 @@ def test_a_body_is_one_document() -> None:
 @pytest.mark.parametrize("cutter", [Sse, NdJson, JsonBody, JsonArray])
 def test_memory_is_bounded_and_what_follows_is_read(cutter: type[Framing], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framing, "MAX_PAYLOAD", 10_000)
+    monkeypatch.setattr(framing, "MAX_BODY", 10_000)
     under_test = cutter()
     assert fed(under_test, [b'["', *[b"x" * 1000] * 50]) == []
     if cutter in (Sse, NdJson):

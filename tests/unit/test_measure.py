@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.meter import prompt, tokens
 from services.meter.calibration import Estimate
 from services.meter.measure import Entry, Tail, measure
-from services.meter.reconcile import Observed, needs_observing, reconcile
+from services.meter.reconcile import Observed, reconcile
 from services.meter.tokenizers import tokenizer_of
 from shared.dialects import Dialect
 from shared.errors import BadRecord
@@ -140,7 +141,6 @@ def test_reported_wins() -> None:
     raised = reconcile(False, report, Observed(1, 99, much, beyond_report=True))
     assert (raised.usage, raised.estimate) == (Usage(10, 99, None, None, None, 109), much)
     assert reconcile(False, report, Observed(1, 5, little, beyond_report=True)).usage == report
-    assert not needs_observing(Outcome.COMPLETED, 200, report, provisional=False)
 
 
 def test_prompts_are_counted_by_their_text() -> None:
@@ -198,3 +198,50 @@ def test_observed_output_is_per_choice_and_padding_is_none() -> None:
         b"data: " + chunk(index, word) + b"\n\n" for index, word in [(0, "on"), (1, "tw"), (0, "e"), (1, "o")]
     )
     assert entry(body, Dialect.OPENAI_CHAT).observed_output_tokens == 2
+
+
+def test_a_prompt_has_many_shapes() -> None:
+    def tokens_of(body: object) -> int:
+        return prompt.input_tokens(json.dumps(body).encode(), tokenizer_of("gpt-4o"), lambda text: len(text.split()))
+
+    assert tokens_of({"content": {"parts": [{"text": "a b c"}]}}) == 3 + 3 + 3
+    assert tokens_of({"requests": [{"content": {"parts": [{"text": "a b"}]}}] * 2}) == 3 + 6 + 4
+    assert tokens_of({"prompt": [5, 6, 7, 8]}) == 3 + 4
+    assert tokens_of({"input": [[5, 6], [7]]}) == 3 + 3
+    assert prompt.from_length(30_000_000) == 100_000
+
+
+def test_nothing_is_owed_where_nothing_came() -> None:
+    booked = entry(b"", Dialect.OPENAI_CHAT, outcome=Outcome.UPSTREAM_FAILED, first_byte_ms=None)
+    assert figures(booked) == (Source.PARTIAL, 0, 0, 0)
+    moved = entry(b"moved", Dialect.OPENAI_CHAT, status=301)
+    assert figures(moved) == (Source.REPORTED, 0, 0, 0)
+
+
+def test_a_body_that_does_not_decode_is_partial() -> None:
+    damaged = gzip.compress(START + TEXT)[:60] + b"\xff" * 40
+    assert entry(damaged, content_encoding="gzip").source == Source.PARTIAL
+    assert entry(START, content_encoding="snappy").source == Source.PARTIAL
+
+
+def test_what_strict_json_forbids_is_read_and_written() -> None:
+    usage = '"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}'
+    body = (
+        '\ufeff{"choices":[{"message":{"content":"\\ud83d"},"finish_reason":"a\\ud83d","x":-Infinity}],' + usage + "}"
+    )
+    booked = entry(body.encode(), Dialect.OPENAI_CHAT, content_type="application/json")
+    assert figures(booked) == (Source.REPORTED, 1, 2, 3)
+    assert msgspec.json.encode(booked)
+
+
+def test_a_time_that_is_none_is_a_bad_record() -> None:
+    opened = Open("k", Dialect.OPENAI_CHAT, "p", "m", 10**18, True, "/")
+    ending = End(Outcome.COMPLETED, 200, "", "", 0, 0, None, 0, "", Packed(b""))
+    with pytest.raises(BadRecord, match="no time"):
+        measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], ending), WordGauge())
+
+
+def test_no_text_can_stop_the_counting(tmp_path: Path) -> None:
+    tokens.load(tmp_path)
+    assert tokens.count(" " * 1_500_000, "gpt-4o") > 0
+    assert tokens.count(" " * 1_500_000, "gpt-4") > 0

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 MAX_PAYLOAD = 32 * 1024 * 1024
+# An answer that is one document may be larger: a batch of embeddings is.
+MAX_BODY = 128 * 1024 * 1024
 
 Payload = tuple[bytes, bytes]
 
@@ -71,12 +73,8 @@ class Sse:
     def __init__(self) -> None:
         self._blocks = _Blocks(b"\n\n")
         self._held_cr = False
-        self._started = False
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        if not self._started and data:
-            self._started = True
-            data = data.removeprefix(b"\xef\xbb\xbf")
         if self._held_cr or b"\r" in data:
             data = self._with_lf(data)
         for block in self._blocks.feed(data):
@@ -141,7 +139,7 @@ class JsonBody:
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         self._size += len(data)
-        if self._size > MAX_PAYLOAD:
+        if self._size > MAX_BODY:
             self._parts = []
         else:
             self._parts.append(data)

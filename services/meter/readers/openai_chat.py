@@ -89,8 +89,9 @@ def normal_form(usage: Json) -> Usage:
     """
     details_in = mapping(usage.get("prompt_tokens_details"))
     details_out = mapping(usage.get("completion_tokens_details"))
-    prompt = count(usage, "prompt_tokens")
-    completion = count(usage, "completion_tokens")
+    # Images and audio of OpenAI's report under the names of responses.
+    prompt = first_count(count(usage, "prompt_tokens"), count(usage, "input_tokens"))
+    completion = first_count(count(usage, "completion_tokens"), count(usage, "output_tokens"))
     total = count(usage, "total_tokens")
     reasoning = first_count(count(details_out, "reasoning_tokens"), count(usage, "reasoning_tokens"))
     if prompt is not None and completion is not None and total is not None and total > prompt + completion:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -21,6 +22,7 @@ from services.meter.readers.reading import BadUsage, Json, Reading
 from shared.dialects import Dialect
 
 _DONE = b"[DONE]"
+_BOM = b"\xef\xbb\xbf"
 
 
 class DialectReader(Protocol):
@@ -74,9 +76,10 @@ class Reader:
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
         if self._framing is None:
-            data = self._head = self._head + data
-            first = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]  # DeepSeek sends empty lines before an answer
-            if not first:
+            self._head += data
+            data = self._head.removeprefix(_BOM)
+            first = data.lstrip()[:1]  # DeepSeek sends empty lines before an answer
+            if not first or _BOM.startswith(data):
                 return
             self._framing = self._framing_for(first)
         for event, payload in self._framing.feed(data):
@@ -104,10 +107,7 @@ class Reader:
             return
         if not self._observe and self._decoded >= _ALWAYS_DECODED and not self._matters(event, payload):
             return
-        try:
-            document = msgspec.json.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return
+        document = _decode(payload)
         if isinstance(document, dict):
             self._decoded += 1
             self._read(event, document)
@@ -126,6 +126,29 @@ class Reader:
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or any(mark in payload for mark in self._dialect.interesting)
+
+
+def _decode(payload: bytes) -> Any:
+    """A JSON document, None where it is none. Answers hold what strict JSON forbids: lone surrogates, Infinity."""
+    try:
+        return msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        return _clean(json.loads(payload))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _clean(value: Any) -> Any:
+    """The same without what cannot be written as JSON again."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {_clean(name): _clean(item) for name, item in value.items()}
+    return value
 
 
 def read(dialect: Dialect, body: bytes, content_type: str = "", *, observe: bool = False) -> Reading:

@@ -60,7 +60,8 @@ def count(usage: Json, name: str) -> int | None:
     value = usage.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole:
         raise BadUsage(f"{name} is {value!r:.40}")
     if not 0 <= value < MAX_TOKENS:
         raise BadUsage(f"{name} is {value!r:.40}")
