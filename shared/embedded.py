@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,10 +65,13 @@ def redis_url(settings: Settings) -> Iterator[str]:
             yield f"unix://{socket_path}"
         finally:
             with _locked(folder):
-                if _last(users):
+                last = _last(users)
+                if last:
                     _stop(socket_path)
-                    if server is not None:
-                        server.wait()
+                if server is not None and last:
+                    server.wait()
+                elif server is not None:  # still our child, to be reaped when another user has ended it
+                    threading.Thread(target=server.wait, daemon=True).start()
 
 
 def find_server() -> Path:

@@ -12,6 +12,7 @@ from services.meter.readers.reading import (
     REASONING,
     TEXT,
     Json,
+    Marks,
     Reading,
     count,
     mapping,
@@ -25,7 +26,7 @@ from shared.usage import Usage
 class AnthropicReader:
     """Reads message events, and a message as one document."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (b'"usage"', b'"error"', b'"message_stop"', b'"stop_reason"')
+    marks: ClassVar[Marks] = Marks(every=(b'"usage"', b'"message_stop"', b'"stop_reason"'))
 
     def __init__(self) -> None:
         self.reading = Reading()

@@ -14,6 +14,7 @@ from services.meter.readers.reading import (
     REASONING,
     TEXT,
     Json,
+    Marks,
     Reading,
     count,
     first_count,
@@ -29,7 +30,7 @@ _METRICS = "amazon-bedrock-invocationMetrics"
 class ConverseReader:
     """Reads ConverseStream events, and a Converse answer as one document."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (b'"usage"', b'"stopReason"')
+    marks: ClassVar[Marks] = Marks(every=(b'"usage"', b'"stopReason"'))
 
     def __init__(self) -> None:
         self.reading = Reading()
@@ -67,7 +68,7 @@ class ConverseReader:
 class InvokeReader:
     """Reads InvokeModelWithResponseStream chunks and invoke answers, of Anthropic and of other models."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (b'"bytes"', b'"usage"', b'"message"')
+    marks: ClassVar[Marks] = Marks(every=(b'"bytes"', b'"usage"', b'"message"'))
 
     def __init__(self) -> None:
         self._model = AnthropicReader()

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Reading, count, first_count, mapping, text
+from services.meter.readers.reading import (
+    CALL,
+    REASONING,
+    TEXT,
+    Json,
+    Marks,
+    Reading,
+    count,
+    first_count,
+    mapping,
+    text,
+)
 from shared.usage import Usage
 
 
 class CohereReader:
     """Reads v2 events (`message-start` … `message-end`), and an answer as one document (v1 and v2)."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (b'"message-end"', b'"finish_reason"', b'"usage"', b'"error"')
+    marks: ClassVar[Marks] = Marks(every=(b'"message-end"', b'"finish_reason"', b'"usage"'))
 
     def __init__(self) -> None:
         self.reading = Reading()

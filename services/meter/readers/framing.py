@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 MAX_PAYLOAD = 32 * 1024 * 1024
 # An answer that is one document may be larger: a batch of embeddings is.
@@ -26,6 +26,22 @@ class Framing(Protocol):
         """What is left when the body has ended, properly or not."""
 
 
+class BlockFraming(Protocol):
+    """A framing whose documents stand in blocks behind one separator, so that blocks can be skipped unread."""
+
+    separator: ClassVar[bytes]
+
+    def feed(self, data: bytes) -> Iterator[Payload]: ...
+
+    def close(self) -> Iterator[Payload]: ...
+
+    def span(self, data: bytes) -> bytes:
+        """Instead of `feed`: the blocks that are complete now, each with its separator."""
+
+    def parse(self, block: bytes) -> Iterator[Payload]:
+        """The documents of one block."""
+
+
 class _Blocks:
     """Cuts bytes at a separator; joins what is pending only once a separator may be complete."""
 
@@ -35,23 +51,26 @@ class _Blocks:
         self._size = 0
         self._dropping = False
 
-    def feed(self, data: bytes) -> list[bytes]:
-        if not data:
-            return []
+    def span(self, data: bytes) -> bytes:
+        """The blocks that are complete now, each with its separator."""
+        separator = self._separator
         if self._pending:
-            edge = self._pending[-1][1 - len(self._separator) :] if len(self._separator) > 1 else b""
-            if self._separator not in data and self._separator not in edge + data[: len(self._separator)]:
+            edge = self._pending[-1][1 - len(separator) :] if len(separator) > 1 else b""
+            if separator not in data and separator not in edge + data[: len(separator)]:
                 self._keep(data)
-                return []
+                return b""
             data = b"".join((*self._pending, data))
             self._pending, self._size = [], 0
-        *blocks, rest = data.split(self._separator)
-        if blocks and self._dropping:
+        end = data.rfind(separator) + len(separator)
+        if end < len(separator):
+            self._keep(data)
+            return b""
+        if end < len(data):
+            self._keep(data[end:])
+        if self._dropping and (end == len(data) or self._size <= MAX_PAYLOAD):
             self._dropping = False
-            blocks = blocks[1:]
-        if rest:
-            self._keep(rest)
-        return blocks
+            return data[data.find(separator) + len(separator) : end]
+        return data[:end]
 
     def rest(self) -> bytes:
         rest = b"" if self._dropping else b"".join(self._pending)
@@ -59,6 +78,8 @@ class _Blocks:
         return rest
 
     def _keep(self, data: bytes) -> None:
+        if not data:
+            return
         self._pending.append(data)
         self._size += len(data)
         if self._size > MAX_PAYLOAD:
@@ -70,19 +91,27 @@ class _Blocks:
 class Sse:
     """Server-Sent Events: lines end at CR, LF or CRLF and at nothing else, an event at an empty line."""
 
+    separator: ClassVar[bytes] = b"\n\n"
+
     def __init__(self) -> None:
-        self._blocks = _Blocks(b"\n\n")
+        self._blocks = _Blocks(self.separator)
         self._held_cr = False
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        if self._held_cr or b"\r" in data:
-            data = self._with_lf(data)
-        for block in self._blocks.feed(data):
+        for block in self.span(data).split(self.separator):
             yield from _event(block)
 
     def close(self) -> Iterator[Payload]:
         # The standard drops an event without its empty line; here it may be the one that holds the usage.
         yield from _event(self._blocks.rest())
+
+    def span(self, data: bytes) -> bytes:
+        if self._held_cr or b"\r" in data:
+            data = self._with_lf(data)
+        return self._blocks.span(data)
+
+    def parse(self, block: bytes) -> Iterator[Payload]:
+        return _event(block)
 
     def _with_lf(self, data: bytes) -> bytes:
         if self._held_cr:
@@ -118,16 +147,24 @@ def _event(block: bytes) -> Iterator[Payload]:
 class NdJson:
     """One JSON document a line."""
 
+    separator: ClassVar[bytes] = b"\n"
+
     def __init__(self) -> None:
-        self._blocks = _Blocks(b"\n")
+        self._blocks = _Blocks(self.separator)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        return ((b"", line) for line in self._blocks.feed(data) if line.strip())
+        for line in self.span(data).split(self.separator):
+            yield from self.parse(line)
 
     def close(self) -> Iterator[Payload]:
-        rest = self._blocks.rest()
-        if rest.strip():
-            yield b"", rest
+        yield from self.parse(self._blocks.rest())
+
+    def span(self, data: bytes) -> bytes:
+        return self._blocks.span(data)
+
+    def parse(self, block: bytes) -> Iterator[Payload]:
+        if block.strip():
+            yield b"", block
 
 
 class JsonBody:
@@ -156,10 +193,45 @@ class JsonBody:
 _TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 
 
-class JsonArray:
-    """Documents as the elements of one JSON array, as Gemini streams without `alt=sse`."""
+class LinedArray:
+    """The rest of a JSON array whose elements, and nothing inside them, end with a brace at a line's beginning.
+
+    So Google prints its arrays, with all that is inside indented; line ends inside strings are escaped.
+    """
+
+    separator: ClassVar[bytes] = b"\n}"
 
     def __init__(self) -> None:
+        self._blocks = _Blocks(self.separator)
+
+    def feed(self, data: bytes) -> Iterator[Payload]:
+        *blocks, _ = self.span(data).split(self.separator)
+        for block in blocks:
+            yield from self.parse(block)
+
+    def close(self) -> Iterator[Payload]:
+        return iter(())  # an element that was cut is no document
+
+    def span(self, data: bytes) -> bytes:
+        return self._blocks.span(data)
+
+    def parse(self, block: bytes) -> Iterator[Payload]:
+        yield b"", block.lstrip(b"[, \t\r\n") + self.separator
+
+
+_ELEMENTS_TO_TELL = 2
+
+
+class JsonArray:
+    """Documents as the elements of one JSON array, as Gemini streams without `alt=sse`.
+
+    With `quick`, it stops after the first elements where they are lined; `rest` is then for a LinedArray.
+    """
+
+    def __init__(self, *, quick: bool = False) -> None:
+        self.lined = False
+        self._quick = quick
+        self._elements = 0
         self._buffer = b""
         self._waiting: list[bytes] = []  # chunks inside one long string: without a quote, nothing is to find in them
         self._waiting_size = 0
@@ -180,9 +252,13 @@ class JsonArray:
     def close(self) -> Iterator[Payload]:
         return iter(())  # an element that was cut is no document
 
+    def rest(self) -> bytes:
+        """What is left behind the elements that were yielded."""
+        return self._buffer
+
     def _scan(self) -> Iterator[Payload]:
         buffer, at = self._buffer, self._scanned
-        while True:
+        while not self.lined:
             match = _TO_BRACKET.match(buffer, at)
             assert match is not None  # it matches nothing, too
             at = match.end()
@@ -197,7 +273,7 @@ class JsonArray:
             else:
                 self._depth -= 1
                 if self._depth == 1:
-                    yield b"", buffer[self._start : at]
+                    yield self._element(buffer[self._start : at])
         self._in_string = at < len(buffer)
         keep = self._start if self._depth >= 2 else at
         if len(buffer) - keep > MAX_PAYLOAD:
@@ -206,3 +282,10 @@ class JsonArray:
         self._buffer = buffer[keep:]
         self._scanned = at - keep
         self._start = 0
+
+    def _element(self, element: bytes) -> Payload:
+        lined = element.endswith(LinedArray.separator) and element.count(LinedArray.separator) == 1
+        self._quick = self._quick and lined
+        self._elements += 1
+        self.lined = self._quick and self._elements == _ELEMENTS_TO_TELL
+        return b"", element

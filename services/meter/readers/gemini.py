@@ -7,7 +7,19 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Reading, count, mapping, sequence, text, total
+from services.meter.readers.reading import (
+    CALL,
+    REASONING,
+    TEXT,
+    Json,
+    Marks,
+    Reading,
+    count,
+    mapping,
+    sequence,
+    text,
+    total,
+)
 from shared.usage import Usage
 
 _COUNTS = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount")
@@ -16,7 +28,7 @@ _COUNTS = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoug
 class GeminiReader:
     """Reads GenerateContentResponse documents and embedding answers."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (b'"usageMetadata"', b'"error"', b'"finishReason"', b'"promptFeedback"')
+    marks: ClassVar[Marks] = Marks(every=(b'"finishReason"',), last=(b'TokenCount"',))
 
     def __init__(self) -> None:
         self.reading = Reading()

@@ -6,14 +6,26 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Reading, count, mapping, sequence, text, total
+from services.meter.readers.reading import (
+    CALL,
+    REASONING,
+    TEXT,
+    Json,
+    Marks,
+    Reading,
+    count,
+    mapping,
+    sequence,
+    text,
+    total,
+)
 from shared.usage import Usage
 
 
 class InteractionsReader:
     """Reads `interaction.*` and `step.*` events, and an interaction as one document."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (b'"interaction"', b'"usage"', b'"error"')
+    marks: ClassVar[Marks] = Marks(every=(b'"interaction"', b'"usage"'))
 
     def __init__(self) -> None:
         self.reading = Reading()

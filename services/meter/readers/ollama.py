@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Reading, count, mapping, sequence, text
+from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Marks, Reading, count, mapping, sequence, text
 from shared.usage import Usage
 
 _COUNTS = ("prompt_eval_count", "eval_count")
@@ -15,7 +15,7 @@ _COUNTS = ("prompt_eval_count", "eval_count")
 class OllamaReader:
     """Reads `/api/chat` and `/api/generate` documents."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (b'"done":true', b'"done": true', b'"error"')
+    marks: ClassVar[Marks] = Marks(every=(b'"done":true', b'"done": true'))
 
     def __init__(self) -> None:
         self.reading = Reading()

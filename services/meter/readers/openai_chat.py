@@ -13,6 +13,7 @@ from services.meter.readers.reading import (
     REASONING,
     TEXT,
     Json,
+    Marks,
     Reading,
     count,
     first_count,
@@ -26,13 +27,8 @@ from shared.usage import Usage
 class ChatReader:
     """Reads `chat.completion(.chunk)`, `text_completion` and embedding documents."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (
-        b'"usage":{',
-        b'"usage": {',
-        b'"x_groq"',
-        b'"error"',
-        b'"finish_reason":"',
-        b'"finish_reason": "',
+    marks: ClassVar[Marks] = Marks(
+        every=(b'finish_reason":"', b'finish_reason": "', b"[DONE]"), last=(b'"usage":{', b'"usage": {')
     )
 
     def __init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Reading, count, mapping, sequence, text
+from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Marks, Reading, count, mapping, sequence, text
 from shared.usage import Usage
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
@@ -26,12 +26,7 @@ _DELTAS = {
 class ResponsesReader:
     """Reads response events, and a response as one document."""
 
-    interesting: ClassVar[tuple[bytes, ...]] = (
-        b'"response"',
-        b'"error"',
-        b'"object":"response"',
-        b'"object": "response"',
-    )
+    marks: ClassVar[Marks] = Marks(every=(b'"response"', b"[DONE]"))
 
     def __init__(self) -> None:
         self.reading = Reading()

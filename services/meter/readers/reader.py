@@ -12,13 +12,13 @@ from services.meter.readers.anthropic import AnthropicReader
 from services.meter.readers.bedrock import ConverseReader, InvokeReader
 from services.meter.readers.cohere import CohereReader
 from services.meter.readers.eventstream import EventStream
-from services.meter.readers.framing import Framing, JsonArray, JsonBody, NdJson, Sse
+from services.meter.readers.framing import BlockFraming, Framing, JsonArray, JsonBody, LinedArray, NdJson, Sse
 from services.meter.readers.gemini import GeminiReader
 from services.meter.readers.gemini_interactions import InteractionsReader
 from services.meter.readers.ollama import OllamaReader
 from services.meter.readers.openai_chat import ChatReader
 from services.meter.readers.openai_responses import ResponsesReader
-from services.meter.readers.reading import BadUsage, Json, Reading
+from services.meter.readers.reading import BadUsage, Json, Marks, Reading
 from shared.dialects import Dialect
 
 _DONE = b"[DONE]"
@@ -28,8 +28,7 @@ _BOM = b"\xef\xbb\xbf"
 class DialectReader(Protocol):
     """Understands the documents of one dialect."""
 
-    # A document holding none of these says nothing but text; it is not decoded unless the text is observed.
-    interesting: ClassVar[tuple[bytes, ...]]
+    marks: ClassVar[Marks]
     reading: Reading
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None: ...
@@ -55,8 +54,11 @@ _DIALECTS: Mapping[Dialect, Callable[[], DialectReader]] = {
     Dialect.PASSTHROUGH: ChatReader,
 }
 
-# The first documents are always decoded: they name the response and its model.
-_ALWAYS_DECODED = 2
+# The first documents are always decoded, because they name the response and its model. Azure's first names nothing.
+_NAMING_DOCUMENTS = range(2, 16)
+
+# Beside a dialect's own marks: errors, inside the documents and outside (`event: error`, a line `error: …`).
+_ERROR = b"error"
 
 
 class Reader:
@@ -82,8 +84,10 @@ class Reader:
             if not first or _BOM.startswith(data):
                 return
             self._framing = self._framing_for(first)
-        for event, payload in self._framing.feed(data):
-            self._take(event, payload)
+        self._read_from(self._framing, data)
+        if isinstance(self._framing, JsonArray) and self._framing.lined:
+            rest, self._framing = self._framing.rest(), LinedArray()
+            self._read_from(self._framing, rest)
 
     def close(self) -> Reading:
         """The body has ended, properly or not: what was read."""
@@ -96,16 +100,58 @@ class Reader:
         if "amazon.eventstream" in self._content_type:
             return EventStream()
         if first == b"[":
-            return JsonArray()
+            return JsonArray(quick=not self._observe)
         if first == b"{":
             return NdJson() if "ndjson" in self._content_type else JsonBody()
         return Sse()
+
+    def _read_from(self, framing: Framing, data: bytes) -> None:
+        if isinstance(framing, (Sse, NdJson, LinedArray)) and not self._observe and self._named:
+            self._scan(framing, framing.span(data))
+            return
+        for event, payload in framing.feed(data):
+            self._take(event, payload)
+
+    @property
+    def _named(self) -> bool:
+        """Whether the beginning was read as far as it matters."""
+        named = bool(self._dialect.reading.response_id) and self._decoded >= _NAMING_DOCUMENTS.start
+        return named or self._decoded >= _NAMING_DOCUMENTS.stop
+
+    def _scan(self, framing: BlockFraming, span: bytes) -> None:
+        """Read only the blocks that matter: searching for marks is many times faster than cutting every block out."""
+        taken: dict[int, bool] = {}  # by where the block begins, whether it reported usage
+        wanted: dict[int, int] = {}
+        for mark in (_ERROR, *self._dialect.marks.every):
+            at = span.find(mark)
+            while at >= 0:
+                start, end = _block_around(span, at, framing.separator)
+                wanted[start] = end
+                at = span.find(mark, end)
+        for start in sorted(wanted):
+            taken[start] = self._take_block(framing, span[start : wanted[start]])
+        at = _last_mark(span, self._dialect.marks.last, len(span))
+        while at >= 0:
+            start, end = _block_around(span, at, framing.separator)
+            reported = taken[start] if start in taken else self._take_block(framing, span[start:end])
+            at = -1 if reported else _last_mark(span, self._dialect.marks.last, start)
+
+    def _take_block(self, framing: BlockFraming, block: bytes) -> bool:
+        """Read a block; whether it reported usage, true or not."""
+        reading = self._dialect.reading
+        before = reading.usage
+        reading.bad_usage, bad = "", reading.bad_usage
+        for event, payload in framing.parse(block):
+            self._take(event, payload)
+        reported = reading.usage is not before or bool(reading.bad_usage)
+        reading.bad_usage = reading.bad_usage if reported else bad
+        return reported
 
     def _take(self, event: bytes, payload: bytes) -> None:
         if len(payload) < 16 and payload.strip() == _DONE:
             self._dialect.done()
             return
-        if not self._observe and self._decoded >= _ALWAYS_DECODED and not self._matters(event, payload):
+        if not self._observe and self._named and not self._matters(event, payload):
             return
         document = _decode(payload)
         if isinstance(document, dict):
@@ -125,7 +171,18 @@ class Reader:
                 reading.output_beyond_report = False
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
-        return event == b"error" or any(mark in payload for mark in self._dialect.interesting)
+        marks = self._dialect.marks
+        return event == b"error" or any(mark in payload for mark in (_ERROR, *marks.every, *marks.last))
+
+
+def _block_around(span: bytes, at: int, separator: bytes) -> tuple[int, int]:
+    """Where the block begins and ends that holds the byte `at`."""
+    start, end = span.rfind(separator, 0, at), span.find(separator, at)
+    return (0 if start < 0 else start + len(separator)), (len(span) if end < 0 else end)
+
+
+def _last_mark(span: bytes, marks: tuple[bytes, ...], before: int) -> int:
+    return max((span.rfind(mark, 0, before) for mark in marks), default=-1)
 
 
 def _decode(payload: bytes) -> Any:

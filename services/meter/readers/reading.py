@@ -23,6 +23,14 @@ class BadUsage(ARouterError):
     """A reported count that cannot be true: negative, fractional, absurd."""
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What to look for in the bytes of a document before decoding it. One with no mark says nothing but text."""
+
+    every: tuple[bytes, ...]  # each document that holds one of these is decoded
+    last: tuple[bytes, ...] = ()  # of those that hold one of these, only the last has a say: a running usage
+
+
 @dataclass(slots=True)
 class Reading:
     """The state of one answer as far as it was read."""

@@ -1,0 +1,122 @@
+"""The meter of a process, its leases and consumers together, on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from services.meter import meter as meter_module
+from services.meter.consumer import ShardConsumer
+from services.meter.leases import Leases
+from services.meter.meter import Meter
+from services.meter.settings import MeterSettings
+from shared import names, store, totals
+from shared.errors import StoreUnavailable
+from shared.ids import ExchangeId, new_boot
+from shared.store import Store
+from tests.support.tails import KEY, records, send
+
+SHARDS = 4
+BOOT = new_boot()
+
+
+@pytest.fixture(autouse=True)
+def _quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter_module, "_ROUND_SECONDS", 0.1)
+
+
+@asynccontextmanager
+async def running(redis: Store) -> AsyncIterator[Meter]:
+    meter = Meter(redis, MeterSettings(shards=SHARDS))
+    task = asyncio.get_running_loop().create_task(meter.run())
+    try:
+        yield meter
+    finally:
+        meter.stop()
+        await task
+
+
+async def settled(redis: Store, count: int) -> None:
+    async with asyncio.timeout(20):
+        while sum(int(row["requests"]) for row in (await totals.read(redis, [KEY], SHARDS))[KEY]) < count:
+            await asyncio.sleep(0.05)
+
+
+async def give(redis: Store, count: int, first: int = 0) -> None:
+    for n in range(first, first + count):
+        id = ExchangeId(BOOT, n % SHARDS, n)
+        await send(redis, id, records(id))
+
+
+async def test_every_shard_is_metered_and_given_up_in_the_end(redis: Store) -> None:
+    async with running(redis):
+        await give(redis, 40)
+        await settled(redis, 40)
+    assert not await redis.exists(*(names.lease(shard) for shard in range(SHARDS)))
+    assert await redis.zcard(names.METERS) == 0
+
+
+async def test_two_meters_share_and_one_takes_over(redis: Store) -> None:
+    async with running(redis):
+        async with running(redis):
+            async with asyncio.timeout(20):
+                while len({await redis.get(names.lease(shard)) for shard in range(SHARDS)}) < 2:
+                    await asyncio.sleep(0.05)
+            await give(redis, 40)
+            await settled(redis, 40)
+        await give(redis, 40, first=40)
+        await settled(redis, 80)
+
+
+async def test_a_full_redis_is_drained_by_a_meter_that_starts(redis: Store) -> None:
+    await give(redis, 40)
+    await redis.config_set("maxmemory", "1kb")
+    try:
+        async with running(redis):
+            await settled(redis, 40)
+    finally:
+        await redis.config_set("maxmemory", "0")
+
+
+async def test_a_lost_reply_strands_no_shard(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = iter([False, True, False, True])
+
+    async def losing(self: object, shard: int, ttl_ms: int) -> bool:
+        answer = await kept(self, shard, ttl_ms)  # type: ignore[arg-type]
+        if next(lost, False):
+            raise StoreUnavailable("the reply is lost")
+        return answer
+
+    kept = Leases._set
+    monkeypatch.setattr(Leases, "_set", losing)
+    async with running(redis):
+        await give(redis, 40)
+        await settled(redis, 40)
+
+
+async def test_a_consumer_that_fails_ends_the_meter(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: ShardConsumer) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(ShardConsumer, "run", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        async with asyncio.timeout(10):
+            await Meter(redis, MeterSettings(shards=SHARDS)).run()
+    assert not await redis.exists(*(names.lease(shard) for shard in range(SHARDS)))
+
+
+async def test_redis_may_be_away_at_the_start(redis: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = store.connect("redis://127.0.0.1:9")
+    meter = Meter(away, MeterSettings(shards=SHARDS))
+    task = asyncio.get_running_loop().create_task(meter.run())
+    await asyncio.sleep(0.3)
+    assert not task.done()
+    away.connection_pool = store.connect(redis_url, connections=SHARDS + 16).connection_pool
+    await give(redis, 8)
+    await settled(redis, 8)
+    meter.stop()
+    await task
+    await away.connection_pool.disconnect()
