@@ -193,6 +193,12 @@ class TestGenai:
         assert embedded.embeddings is not None
         assert embedded.embeddings[0].values == [1.0, 2.0, 3.0]
 
+    def test_streams_that_fail_raise(self, genai_client: genai.Client) -> None:
+        with pytest.raises(genai_errors.APIError, match="demo error 503"):
+            list(genai_client.models.generate_content_stream(model="demo-error", contents="hi"))
+        with pytest.raises(Exception, match=r"peer closed|incomplete|Connection"):
+            list(genai_client.models.generate_content_stream(model="demo-cut", contents="hi"))
+
     def test_errors(self, system: System, genai_client: genai.Client) -> None:
         with pytest.raises(genai_errors.APIError) as error:
             genai_client.models.generate_content(model="demo-status=429", contents="hi")
@@ -209,6 +215,15 @@ class TestGenerativeAi:
         assert "".join(chunk.text for chunk in chunks) == SAID
         assert chunks[-1].usage_metadata.candidates_token_count == 12
         assert legacy_model.count_tokens("hi").total_tokens > 7
+
+    def test_tools(self, legacy_model: Any) -> None:
+        answer = legacy.GenerativeModel("demo-tools").generate_content("hi")
+        call = answer.candidates[0].content.parts[0].function_call
+        assert (call.name, dict(call.args)) == ("weather", {"city": "São Paulo", "days": 3})
+
+    def test_a_stream_that_breaks_off_raises(self, legacy_model: Any) -> None:
+        with pytest.raises(Exception, match=r"Unfinished stream|Connection broken|prematurely"):
+            list(legacy.GenerativeModel("demo-cut").generate_content("hi", stream=True))
 
     def test_errors(self, system: System, legacy_model: Any) -> None:
         limited = legacy.GenerativeModel("demo-status=429")

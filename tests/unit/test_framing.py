@@ -1,12 +1,13 @@
 import json
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.meter.readers import framing
-from services.meter.readers.framing import Framing, JsonArray, JsonBody, NdJson, Payload, Sse
+from services.meter.readers.framing import Framing, JsonArray, JsonBody, LinedArray, NdJson, Payload, Sse
 
 
 def fed(cutter: Framing, parts: list[bytes]) -> list[Payload]:
@@ -83,15 +84,38 @@ def test_a_body_is_one_document() -> None:
 
 
 @pytest.mark.parametrize("cutter", [Sse, NdJson, JsonBody, JsonArray])
-def test_memory_is_bounded_and_what_follows_is_read(cutter: type[Framing], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded(cutter: type[Framing], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "MAX_PAYLOAD", 100_000)
+    monkeypatch.setattr(framing, "MAX_BODY", 100_000)
+    under_test, piece = cutter(), b"x" * 10_000
+    assert list(under_test.feed(b'["')) == []
+    tracemalloc.start()
+    for _ in range(500):
+        assert list(under_test.feed(piece + b" ")) == []  # a piece of its own each time
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("cutter", [Sse, NdJson])
+def test_what_follows_a_monster_is_read(cutter: type[Framing], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framing, "MAX_PAYLOAD", 10_000)
-    monkeypatch.setattr(framing, "MAX_BODY", 10_000)
-    under_test = cutter()
-    assert fed(under_test, [b'["', *[b"x" * 1000] * 50]) == []
-    if cutter in (Sse, NdJson):
-        separator = b"\n\n"
-        got = fed(cutter(), [*[b"x" * 1000] * 50, separator, b"data: 1", separator])
-        assert [data.removeprefix(b"data:").strip() for _, data in got] == [b"1"]
+    got = fed(cutter(), [*[b"x" * 1000] * 50, b"\n\n", b"data: 1", b"\n\n"])
+    assert [data.removeprefix(b"data:").strip() for _, data in got] == [b"1"]
+
+
+def test_lined_arrays_are_read_the_quick_way() -> None:
+    elements = [{"a": {"b": [1, 2]}, "t": "x\n}"}] * 5
+    body = ("[" + ",\r\n".join(json.dumps(element, indent=2) for element in elements) + "\n]").encode()
+    for parts in cuts(body):
+        array = JsonArray(quick=True)
+        got = [payload for part in parts for payload in array.feed(part)]
+        assert array.lined
+        at = body.index(array.rest()) if array.rest() else len(body)
+        rest = LinedArray()
+        got += rest.feed(body[at:]) if len(parts) == 1 else ()
+        assert [json.loads(data) for _, data in got] == elements[: len(got)]
+        assert len(got) == (5 if len(parts) == 1 else 2)
 
 
 @pytest.mark.parametrize("cutter", [Sse, NdJson, JsonBody, JsonArray])
