@@ -67,6 +67,31 @@ def test_reported_usage_is_read_whole_and_in_any_pieces(name: str, tools: str) -
             )
 
 
+@pytest.mark.parametrize("name", REQUESTS)
+@given(data=st.data())
+def test_any_split_of_any_stream_gives_the_same_usage(name: str, data: st.DataObject) -> None:
+    directives = f"tokens={data.draw(st.integers(0, 60))}, seed={data.draw(st.integers(0, 9))}"
+    script = script_of(name, directives + data.draw(st.sampled_from(["", ", tools", ", no-usage"])))
+    body, dialect = body_of(script), Dialect(script.dialect)
+    cut = data.draw(st.integers(0, len(body)) | st.just(len(body)))
+    body = body[:cut]
+    whole = read(dialect, body, script.content_type)
+    for _ in range(2):  # again, as after a restart
+        at = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=8)))
+        reader = Reader(dialect, script.content_type)
+        for start, stop in zip([0, *at], [*at, len(body)], strict=True):
+            reader.feed(body[start:stop])
+        again = reader.close()
+        assert (again.usage, again.raw_usage, again.finish, again.complete) == (
+            whole.usage,
+            whole.raw_usage,
+            whole.finish,
+            whole.complete,
+        )
+    if cut == len(body_of(script)):
+        assert (whole.usage.as_dict() if whole.usage else None) == script.usage
+
+
 @pytest.mark.parametrize("name", [name for name in REQUESTS if name != "embeddings"])
 def test_output_is_observed_once(name: str) -> None:
     [said] = read(Dialect.GEMINI, body_of(script_of("gemini")), observe=True).texts()
