@@ -29,7 +29,8 @@ class Framing(Protocol):
 class BlockFraming(Protocol):
     """A framing whose documents stand in blocks behind one separator, so that blocks can be skipped unread."""
 
-    separator: ClassVar[bytes]
+    @property
+    def separator(self) -> bytes: ...
 
     def feed(self, data: bytes) -> Iterator[Payload]: ...
 
@@ -88,30 +89,50 @@ class _Blocks:
             self._pending, self._size = [data[-len(self._separator) :]], len(self._separator)
 
 
-class Sse:
-    """Server-Sent Events: lines end at CR, LF or CRLF and at nothing else, an event at an empty line."""
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 
-    separator: ClassVar[bytes] = b"\n\n"
+
+class Sse:
+    """Server-Sent Events: lines end at CR, LF or CRLF and at nothing else, an event at an empty line.
+
+    The first line end tells what separates blocks. Where it is CRLF, blocks are cut as they are and only those that
+    are read get their line ends unified; a block may then hold several events, if a provider mixes line ends.
+    """
 
     def __init__(self) -> None:
-        self._blocks = _Blocks(self.separator)
+        self.separator = b"\n\n"
+        self._blocks: _Blocks | None = None
+        self._head = b""  # until the first line end
         self._held_cr = False
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         for block in self.span(data).split(self.separator):
-            yield from _event(block)
+            yield from self.parse(block)
 
     def close(self) -> Iterator[Payload]:
         # The standard drops an event without its empty line; here it may be the one that holds the usage.
-        yield from _event(self._blocks.rest())
+        yield from self.parse(self._head if self._blocks is None else self._blocks.rest())
 
     def span(self, data: bytes) -> bytes:
-        if self._held_cr or b"\r" in data:
+        if self._blocks is None:
+            data = self._head = self._head + data
+            end = _LINE_END.search(data)
+            undecided = end is None or (end[0] == b"\r" and end.end() == len(data))
+            if undecided and len(data) <= MAX_PAYLOAD:
+                return b""
+            if end is not None and end[0] == b"\r\n":
+                self.separator = b"\r\n\r\n"
+            self._blocks = _Blocks(self.separator)
+        if self.separator == b"\n\n" and (self._held_cr or b"\r" in data):
             data = self._with_lf(data)
         return self._blocks.span(data)
 
     def parse(self, block: bytes) -> Iterator[Payload]:
-        return _event(block)
+        if b"\r" not in block:
+            yield from _event(block)
+            return
+        for event in _LINE_END.sub(b"\n", block).split(b"\n\n"):
+            yield from _event(event)
 
     def _with_lf(self, data: bytes) -> bytes:
         if self._held_cr:
