@@ -90,6 +90,7 @@ class Exchange:
         self._task = asyncio.current_task()
         self._cut_by: Outcome | None = None
         self._ended = False
+        self._body_ended = False  # the provider's body came to its proper end
         self._answer: Answer | None = None
         self._response_started = False
         self._first_byte: float | None = None
@@ -126,6 +127,8 @@ class Exchange:
         """End the exchange now, for the first reason given."""
         if self._ended or self._cut_by is not None or self._task is None:
             return
+        if outcome is Outcome.CLIENT_GONE and self._body_ended:
+            return  # it has been given everything; many a client closes as soon as it has the last byte
         if outcome is Outcome.CLIENT_GONE and self._may_drain():
             self.client_left = True
             self.deadline = min(self.deadline, time.monotonic() + self._plane.settings.drain_seconds)
@@ -189,6 +192,7 @@ class Exchange:
                     return Outcome.CLIENT_GONE
                 continue
             await self._send_body(send, chunk, more=True)
+        self._body_ended = True
         await answer.close()
         await self._send_body(send, b"", more=False)
         return self._unless_client_left(Outcome.COMPLETED)

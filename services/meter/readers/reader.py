@@ -70,6 +70,8 @@ class Reader:
     def __init__(self, dialect: Dialect, content_type: str = "", *, observe: bool = False) -> None:
         self._dialect = _DIALECTS.get(dialect, ChatReader)()
         self._content_type = content_type
+        untyped_ollama = dialect is Dialect.OLLAMA_CHAT and "json" not in content_type
+        self._lines = "ndjson" in content_type or untyped_ollama
         self._observe = observe
         self._framing: Framing | None = None
         self._head = b""
@@ -97,12 +99,13 @@ class Reader:
         return self._dialect.reading
 
     def _framing_for(self, first: bytes) -> Framing:
-        if "amazon.eventstream" in self._content_type:
+        """By the first byte that is no white space; the content type settles what a brace begins."""
+        if first == b"\0" or "amazon.eventstream" in self._content_type:  # a frame's length
             return EventStream()
         if first == b"[":
             return JsonArray(quick=not self._observe)
         if first == b"{":
-            return NdJson() if "ndjson" in self._content_type else JsonBody()
+            return NdJson() if self._lines else JsonBody()
         return Sse()
 
     def _read_from(self, framing: Framing, data: bytes) -> None:
