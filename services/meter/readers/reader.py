@@ -70,7 +70,7 @@ class Reader:
     def __init__(self, dialect: Dialect, content_type: str = "", *, observe: bool = False) -> None:
         self._dialect = _DIALECTS.get(dialect, ChatReader)()
         self._content_type = content_type
-        untyped_ollama = dialect is Dialect.OLLAMA_CHAT and "json" not in content_type
+        untyped_ollama = dialect == Dialect.OLLAMA_CHAT and "json" not in content_type
         self._lines = "ndjson" in content_type or untyped_ollama
         self._observe = observe
         self._framing: Framing | None = None
