@@ -41,7 +41,7 @@ bench: .venv/.dev
 
 SECONDS ?= 600
 fuzz: .venv/.dev
-	$(BIN)/python -m tests.fuzz.readers -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=20
+	$(BIN)/python -m tests.fuzz.readers -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=20 -artifact_prefix=.fuzz-
 
 format: .venv/.dev
 	$(BIN)/ruff format

@@ -42,8 +42,18 @@ def test_events_wherever_they_are_cut(end: bytes) -> None:
         assert [(name, data.strip()) for name, data in got] == [(name, data.strip()) for name, data in expected]
 
 
+@given(st.lists(st.sampled_from([b"data: 1", b"data:2", b": c", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n"])))
+def test_mixed_line_ends_wherever_they_are_cut(parts: list[bytes]) -> None:
+    body = b"".join(parts)
+    whole = fed(Sse(), [body])
+    assert fed(Sse(), [body[at : at + 1] for at in range(len(body))]) == whole
+    assert fed(Sse(), parts) == whole
+    unified = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    assert fed(Sse(), [unified]) == whole
+
+
 def test_an_error_outside_the_events_is_one() -> None:
-    assert fed(Sse(), [b'data: 1\n\nerror: {"detail":"x"}\n']) == [(b"", b" 1"), (b"error", b'{"detail":"x"}')]
+    assert fed(Sse(), [b'data: 1\n\nerror: {"detail":"x"}\n']) == [(b"", b"1"), (b"error", b'{"detail":"x"}')]
     raw = b'data: 1\n\n{\n  "error": {\n    "code": 503\n  }\n}\n'
     [_, (name, data)] = fed(Sse(), [raw])
     assert (name, json.loads(data)) == (b"error", {"error": {"code": 503}})

@@ -128,10 +128,9 @@ class Sse:
         return self._blocks.span(data)
 
     def parse(self, block: bytes) -> Iterator[Payload]:
-        if b"\r" not in block:
-            yield from _event(block)
-            return
-        for event in _LINE_END.sub(b"\n", block).split(b"\n\n"):
+        if b"\r" in block:
+            block = _LINE_END.sub(b"\n", block)
+        for event in block.split(b"\n\n"):
             yield from _event(event)
 
     def _with_lf(self, data: bytes) -> bytes:
@@ -145,7 +144,7 @@ class Sse:
 
 def _event(block: bytes) -> Iterator[Payload]:
     if block.startswith(b"data:") and b"\n" not in block:
-        yield b"", block[5:]
+        yield b"", block[5:].removeprefix(b" ")
         return
     name, data, other = b"", [], []
     for line in block.split(b"\n"):
