@@ -14,6 +14,7 @@ import httpx
 
 from services.gateway.headers import Header
 from services.gateway.settings import GatewaySettings
+from services.gateway.transport import PooledTransport
 from shared.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from shared.tasks import Tasks
 
@@ -30,7 +31,7 @@ class Answer:
     async def chunks(self, idle_timeout: float) -> AsyncIterator[bytes]:
         """Body bytes as they come, undecoded. UpstreamTimeout after `idle_timeout` seconds without any,
         UpstreamBroken where the body breaks off."""
-        self._timeouts["read"] = idle_timeout  # httpcore looks it up for every read
+        self._timeouts["read"] = idle_timeout  # the transport looks it up for every read
         with _translated(begun=True):
             async for chunk in self._response.aiter_raw():
                 yield chunk
@@ -47,30 +48,28 @@ class UpstreamClient:
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._tls = ssl.create_default_context()
-        self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._tasks = Tasks()
 
     def start(
         self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
     ) -> asyncio.Task[Answer]:
         """Send a request to a provider. The task ends when the answer's headers are here, or with
-        UpstreamUnreachable or UpstreamTimeout.
-
-        It must not be cancelled: httpcore 1.0.9 then loses the connection's place in the pool for good. Who no longer
-        wants the answer hands the task to `abandon`.
+        UpstreamUnreachable or UpstreamTimeout. Who no longer wants the answer hands the task to `abandon`.
         """
         return self._tasks.start(self._send(provider, method, url, query, headers, body), "upstream request")
 
     def abandon(self, sending: asyncio.Task[Answer]) -> None:
-        """Let a request nobody waits for end in the background, and close its answer."""
+        """End a request nobody waits for any more; if its answer comes at this moment, close that."""
         sending.add_done_callback(self._close_unwanted)
+        sending.cancel()
 
     def close_later(self, answer: Answer) -> None:
         """Close an answer without waiting for it: its reader may be under cancellation."""
         self._tasks.start(answer.close(), "upstream close")
 
     async def close(self) -> None:
-        """Close every connection. Abandoned requests still waiting for headers go with it."""
+        """Close every connection."""
         for transport in self._transports.values():
             await transport.aclose()
 
@@ -78,19 +77,13 @@ class UpstreamClient:
         if not sending.cancelled() and sending.exception() is None:
             self.close_later(sending.result())
 
-    def _transport(self, provider: str) -> httpx.AsyncHTTPTransport:
+    def _transport(self, provider: str) -> httpx.AsyncBaseTransport:
         """The provider's own pool: one that hangs must not take the others' connections."""
         transport = self._transports.get(provider)
         if transport is None:
-            most = self._settings.upstream_connections
-            transport = self._transports[provider] = httpx.AsyncHTTPTransport(
-                verify=self._tls,
-                trust_env=False,
-                limits=httpx.Limits(
-                    max_connections=most,
-                    max_keepalive_connections=most,
-                    keepalive_expiry=self._settings.upstream_keep_alive,
-                ),
+            settings = self._settings
+            transport = self._transports[provider] = PooledTransport(
+                self._tls, settings.upstream_connections, settings.upstream_keep_alive
             )
         return transport
 

@@ -34,7 +34,7 @@ def read(dialect: Dialect, content_type: str, pieces: list[bytes], *, observe: b
 
 
 def outcome(reading: Reading) -> tuple[Any, ...]:
-    return reading.usage, reading.raw_usage, reading.bad_usage, reading.finish, reading.complete, reading.model
+    return reading.usage, reading.raw_usage, reading.bad_usage, reading.finish, reading.complete
 
 
 def check(data: bytes) -> None:

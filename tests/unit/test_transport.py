@@ -1,0 +1,222 @@
+"""The upstream transport against real sockets: pooling, cancelling, backpressure, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from services.gateway.transport import PooledTransport
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+TIMEOUTS = {"connect": 2.0, "pool": 0.3, "read": 2.0, "write": 2.0}
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@asynccontextmanager
+async def serving(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """A server whose handler gets every connection; its URL."""
+    running: set[asyncio.StreamWriter] = set()
+
+    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running.add(writer)
+        try:
+            await handle(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            running.discard(writer)
+            writer.close()
+
+    server = await asyncio.start_server(handled, "127.0.0.1", 0, ssl=tls)
+    yield f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    server.close()
+    for writer in list(running):
+        writer.transport.abort()
+    await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def pooled(
+    connections: int = 10, tls: ssl.SSLContext | None = None, keep_alive: float = 5
+) -> AsyncIterator[PooledTransport]:
+    pool = PooledTransport(tls or ssl.create_default_context(), connections, keep_alive)
+    yield pool
+    await pool.aclose()
+    await asyncio.sleep(0.05)
+    assert len(pool) == 0
+
+
+async def ask(pool: PooledTransport, url: str, **timeouts: float) -> httpx.Response:
+    return await pool.handle_async_request(httpx.Request("GET", url, extensions={"timeout": TIMEOUTS | timeouts}))
+
+
+async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await reader.readuntil(b"\r\n\r\n"):
+        writer.write(OK)
+
+
+async def body_of(response: httpx.Response) -> bytes:
+    body = b"".join([chunk async for chunk in response.aiter_raw()])
+    await response.aclose()
+    return body
+
+
+async def test_connections_are_used_again_until_they_expire() -> None:
+    async with serving(answering) as url, pooled(keep_alive=0.2) as pool:
+        for _ in range(5):
+            assert await body_of(await ask(pool, url)) == b"ok"
+            assert len(pool) == 1
+        await asyncio.sleep(0.4)
+        assert len(pool) == 0
+
+
+async def test_one_that_the_server_has_closed_is_not_used_again() -> None:
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+
+    async with serving(once) as url, pooled() as pool:
+        for _ in range(5):
+            assert await body_of(await ask(pool, url)) == b"ok"
+            await asyncio.sleep(0.05)
+
+
+async def test_a_full_pool_is_waited_for_and_then_given_up() -> None:
+    async with serving(answering) as url, pooled(connections=1) as pool:
+        held = await ask(pool, url)
+        with pytest.raises(httpx.PoolTimeout):
+            await ask(pool, url)
+        await held.aclose()
+        assert await body_of(await ask(pool, url)) == b"ok"
+
+
+async def test_cancelling_at_any_moment_leaks_nothing() -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            await asyncio.sleep(random.random() * 0.01)
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(5):
+                writer.write(b"3\r\nabc\r\n")
+                await asyncio.sleep(random.random() * 0.005)
+            writer.write(b"0\r\n\r\n")
+
+    async def whole(pool: PooledTransport, url: str) -> bytes:
+        response = await ask(pool, url)
+        try:
+            return b"".join([chunk async for chunk in response.aiter_raw()])
+        finally:
+            await response.aclose()
+
+    rng = random.Random(3)
+    async with serving(slow) as url, pooled(connections=20) as pool:
+        for _ in range(30):
+            tasks = [asyncio.get_running_loop().create_task(whole(pool, url)) for _ in range(15)]
+            await asyncio.sleep(rng.random() * 0.04)
+            for task in tasks:
+                task.cancel()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert result == b"abc" * 5 or isinstance(result, asyncio.CancelledError)
+        assert pool._free._value == 20
+        assert await whole(pool, url) == b"abc" * 5
+
+
+async def test_an_answer_nobody_reads_is_not_taken_in() -> None:
+    written = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 200000000\r\n\r\n")
+        while written < 200_000_000:
+            writer.write(b"x" * 100_000)
+            written += 100_000
+            await writer.drain()
+
+    async with serving(flood) as url, pooled() as pool:
+        response = await ask(pool, url)
+        await asyncio.sleep(0.5)
+        assert written < 30_000_000
+        assert len(await body_of(response)) == 200_000_000
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"", httpx.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\ncontent-le", httpx.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", httpx.RemoteProtocolError),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n", httpx.RemoteProtocolError),
+        (b"nonsense\r\n\r\n", httpx.RemoteProtocolError),
+        (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", httpx.RemoteProtocolError),
+    ],
+)
+async def test_a_broken_answer_is_an_error(answer: bytes, error: type[httpx.TransportError]) -> None:
+    async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+
+    async with serving(broken) as url, pooled() as pool:
+        with pytest.raises(error):
+            await body_of(await ask(pool, url))
+
+
+async def test_silence_is_a_timeout() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with serving(silent) as url, pooled() as pool:
+        with pytest.raises(httpx.ReadTimeout):
+            await ask(pool, url, read=0.2)
+        with pytest.raises(httpx.ConnectError):
+            await ask(pool, "http://127.0.0.1:9/")
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context with a certificate of its own, and a client's that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cafile=str(pem))
+
+
+async def test_tls_is_verified(tmp_path: Path) -> None:
+    server, client = certificate(tmp_path)
+    async with serving(answering, server) as url:
+        async with pooled(tls=client) as pool:
+            for _ in range(3):
+                assert await body_of(await ask(pool, url)) == b"ok"
+            assert len(pool) == 1
+        async with pooled() as stranger:
+            with pytest.raises(httpx.ConnectError):
+                await ask(stranger, url)
