@@ -243,7 +243,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         try:
             connection = await self._connection(request.url, timeouts)
             await connection.send(request.method.encode(), _head(request) + body, timeouts)
-        except BaseException:
+        except BaseException:  # cancelled, too: what is on the connection then is nobody's answer
             if connection is not None:
                 connection.abort()
             self._free.release()

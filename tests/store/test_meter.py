@@ -39,7 +39,7 @@ async def running(redis: Store) -> AsyncIterator[Meter]:
         await task
 
 
-async def settled(redis: Store, count: int) -> None:
+async def expect_settled(redis: Store, count: int) -> None:
     async with asyncio.timeout(20):
         while sum(int(row["requests"]) for row in (await totals.read(redis, [KEY], SHARDS))[KEY]) < count:
             await asyncio.sleep(0.05)
@@ -54,7 +54,7 @@ async def give(redis: Store, count: int, first: int = 0) -> None:
 async def test_every_shard_is_metered_and_given_up_in_the_end(redis: Store) -> None:
     async with running(redis):
         await give(redis, 40)
-        await settled(redis, 40)
+        await expect_settled(redis, 40)
     assert not await redis.exists(*(names.lease(shard) for shard in range(SHARDS)))
     assert await redis.zcard(names.METERS) == 0
 
@@ -66,9 +66,9 @@ async def test_two_meters_share_and_one_takes_over(redis: Store) -> None:
                 while len({await redis.get(names.lease(shard)) for shard in range(SHARDS)}) < 2:
                     await asyncio.sleep(0.05)
             await give(redis, 40)
-            await settled(redis, 40)
+            await expect_settled(redis, 40)
         await give(redis, 40, first=40)
-        await settled(redis, 80)
+        await expect_settled(redis, 80)
 
 
 async def test_a_full_redis_is_drained_by_a_meter_that_starts(redis: Store) -> None:
@@ -76,7 +76,7 @@ async def test_a_full_redis_is_drained_by_a_meter_that_starts(redis: Store) -> N
     await redis.config_set("maxmemory", "1kb")
     try:
         async with running(redis):
-            await settled(redis, 40)
+            await expect_settled(redis, 40)
     finally:
         await redis.config_set("maxmemory", "0")
 
@@ -94,7 +94,7 @@ async def test_a_lost_reply_strands_no_shard(redis: Store, monkeypatch: pytest.M
     monkeypatch.setattr(Leases, "_set", losing)
     async with running(redis):
         await give(redis, 40)
-        await settled(redis, 40)
+        await expect_settled(redis, 40)
 
 
 async def test_a_consumer_that_fails_ends_the_meter(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ async def test_redis_may_be_away_at_the_start(redis: Store, redis_url: str, monk
     assert not task.done()
     away.connection_pool = store.connect(redis_url, connections=SHARDS + 16).connection_pool
     await give(redis, 8)
-    await settled(redis, 8)
+    await expect_settled(redis, 8)
     meter.stop()
     await task
     await away.connection_pool.disconnect()
