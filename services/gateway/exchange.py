@@ -145,15 +145,11 @@ class Exchange:
         self.cut(Outcome.CLIENT_GONE)
 
     async def _forward(self, send: Send) -> Outcome:
-        request, client = self._request, self._plane.client
-        sending = client.start(
-            request.provider, request.method, request.url, request.query, request.headers, request.body
-        )
+        request = self._request
         try:
-            self._answer = await asyncio.shield(sending)
-        except asyncio.CancelledError:
-            client.abandon(sending)
-            raise
+            self._answer = await self._plane.client.send(
+                request.provider, request.method, request.url, request.query, request.headers, request.body
+            )
         except UpstreamTimeout as exc:
             log.warning("exchange %s: the provider did not answer in time: %s", self.id, exc)
             await self._refuse(send, Refused(504, "the provider did not answer in time"))

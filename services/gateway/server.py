@@ -29,9 +29,6 @@ class _Server(uvicorn.Server):
 def serve(settings: GatewaySettings, redis_url: str) -> None:
     """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis will not do."""
     asyncio.run(_verify(redis_url))
-    # At debug these log headers of providers' answers, cookies among them.
-    for name in ("httpcore", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     config = uvicorn.Config(
         create_app(settings, redis_url),
         host=settings.host,

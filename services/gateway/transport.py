@@ -1,7 +1,7 @@
 """An httpx transport over asyncio protocols and the httptools parser: HTTP/1.1, pooled, safe to cancel anywhere.
 
-httpx stays the vocabulary (requests, responses, timeouts, errors). httpcore beneath it costs hundreds of microseconds
-per event, scans its whole pool per request, and loses a place in it with every request that is cancelled early.
+httpx stays the vocabulary (requests, responses, timeouts, errors). httpcore, which it uses by itself, costs hundreds of
+microseconds per event, scans its whole pool per request, and loses a place in it with every early cancel.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ A transparent relay wants no redirects, cookies, retries or added headers, so re
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
@@ -51,19 +50,6 @@ class UpstreamClient:
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._tasks = Tasks()
 
-    def start(
-        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
-    ) -> asyncio.Task[Answer]:
-        """Send a request to a provider. The task ends when the answer's headers are here, or with
-        UpstreamUnreachable or UpstreamTimeout. Who no longer wants the answer hands the task to `abandon`.
-        """
-        return self._tasks.start(self._send(provider, method, url, query, headers, body), "upstream request")
-
-    def abandon(self, sending: asyncio.Task[Answer]) -> None:
-        """End a request nobody waits for any more; if its answer comes at this moment, close that."""
-        sending.add_done_callback(self._close_unwanted)
-        sending.cancel()
-
     def close_later(self, answer: Answer) -> None:
         """Close an answer without waiting for it: its reader may be under cancellation."""
         self._tasks.start(answer.close(), "upstream close")
@@ -72,10 +58,6 @@ class UpstreamClient:
         """Close every connection."""
         for transport in self._transports.values():
             await transport.aclose()
-
-    def _close_unwanted(self, sending: asyncio.Task[Answer]) -> None:
-        if not sending.cancelled() and sending.exception() is None:
-            self.close_later(sending.result())
 
     def _transport(self, provider: str) -> httpx.AsyncBaseTransport:
         """The provider's own pool: one that hangs must not take the others' connections."""
@@ -87,9 +69,11 @@ class UpstreamClient:
             )
         return transport
 
-    async def _send(
+    async def send(
         self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
     ) -> Answer:
+        """Send a request to a provider and wait for the answer's headers; UpstreamUnreachable or UpstreamTimeout
+        where none come. May be cancelled: the connection is then closed."""
         timeouts = {
             "connect": self._settings.connect_timeout,
             "pool": self._settings.connect_timeout,

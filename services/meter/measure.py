@@ -87,6 +87,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=False):
     ratio: float | None
     output_low: int | None
     output_high: int | None
+    # The same interval of the input, where that is an estimate.
+    input_low: int | None
+    input_high: int | None
     drift: bool  # the report is further from what was observed than can be explained
 
 
@@ -157,6 +160,7 @@ def _observe(tail: Tail, gauge: Gauge) -> tuple[Observed, float]:
 
 def _entry(tail: Tail, reading: Reading, booked: Booked, observed: Observed | None, *, drift: bool) -> Entry:
     opened, end = tail.open, tail.end
+    guessed = prompt.interval(booked.usage.input_tokens or 0) if booked.input_estimated else (None, None)
     return Entry(
         exchange_id=str(tail.id),
         key=opened.key,
@@ -186,6 +190,8 @@ def _entry(tail: Tail, reading: Reading, booked: Booked, observed: Observed | No
         ratio=round(booked.estimate.ratio, 4) if booked.estimate else None,
         output_low=booked.estimate.low if booked.estimate else None,
         output_high=booked.estimate.high if booked.estimate else None,
+        input_low=guessed[0],
+        input_high=guessed[1],
         drift=drift,
         **booked.usage.as_dict(),
     )

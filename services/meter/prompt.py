@@ -20,6 +20,9 @@ _PER_MESSAGE = 3
 _PRIMING = 3
 _BYTES_PER_TOKEN = 4
 _MOST_TEXT_BYTES = 400_000
+# Just beyond the 5th and 95th percentile of reported / estimated over 477 recorded requests. The upper one is this high because
+# providers put prompts of their own, stored conversations and hidden tool texts in front of short requests.
+_LOW, _HIGH = 0.4, 40.0
 
 _MESSAGES = ("messages", "input", "contents", "content", "requests", "prompt", "message")
 _INSTRUCTIONS = ("system", "instructions", "systemInstruction", "system_instruction")
@@ -53,6 +56,11 @@ def input_tokens(body: bytes, tokenizer: Tokenizer, count: Count) -> int:
                 tokens += _media_tokens(part, tokenizer)
     texts += [msgspec.json.encode(request[name]).decode() for name in _SCHEMAS if request.get(name)]
     return round((tokens + count("\n".join(texts))) * tokenizer.ratio)
+
+
+def interval(tokens: int) -> tuple[int, int]:
+    """Where the truth about an estimate of ours lies nine times out of ten."""
+    return int(tokens * _LOW), int(tokens * _HIGH)
 
 
 def from_length(request_bytes: int) -> int:

@@ -26,6 +26,7 @@ class Booked:
     usage: Usage
     source: Source
     estimate: Estimate | None = None  # of the output, where that is what was booked
+    input_estimated: bool = False
 
 
 NOTHING = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
@@ -52,7 +53,7 @@ def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | Non
     if reported is None:
         assert observed is not None
         counted = Usage(input_tokens=observed.input_tokens, output_tokens=observed.output.tokens).completed()
-        return Booked(counted, Source.ESTIMATED if normal_end else Source.PARTIAL, observed.output)
+        return Booked(counted, Source.ESTIMATED if normal_end else Source.PARTIAL, observed.output, True)
     if normal_end:
         return Booked(reported, Source.REPORTED)
     if observed is not None and observed.beyond_report and observed.output.tokens > (reported.output_tokens or 0):

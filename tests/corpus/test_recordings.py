@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from services.cli import inspect
-from services.meter import calibration, tokens
+from services.meter import calibration, prompt, tokens
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import CALL, Reading
 from services.meter.tokenizers import tokenizer_of
@@ -147,6 +148,22 @@ def test_estimates_of_other_families_hold(rows: list[Row], tmp_path: Path) -> No
         learned[place] = calibration.learn(experience, reported, calibration.expected(tokenizer, observed, calls))
     assert len(errors) >= 100
     assert statistics.median(errors) <= 0.10
+    assert sum(held) / len(held) >= 0.90
+
+
+def test_intervals_of_estimated_inputs_hold(rows: list[Row], tmp_path: Path) -> None:
+    tokens.load(tmp_path)
+    held = []
+    for row in rows:
+        reported = (row["norm"] or {}).get("input_total")
+        if row["synthetic"] or not reported or not row.get("request_file"):
+            continue
+        model = row["request_model"] or row["model"] or ""
+        body = (FOLDER / row["request_file"]).read_bytes()
+        guess = prompt.input_tokens(body, tokenizer_of(model), functools.partial(tokens.count, model=model))
+        low, high = prompt.interval(guess)
+        held.append(low <= reported <= high)
+    assert len(held) >= 100
     assert sum(held) / len(held) >= 0.90
 
 

@@ -179,8 +179,10 @@ def test_an_estimate_carries_its_ratio_and_interval() -> None:
     assert booked.output_low is not None
     assert booked.output_high is not None
     assert booked.output_low <= 3 <= booked.output_high
+    assert (booked.input_tokens, booked.input_low, booked.input_high) == (100, 40, 4000)
     reported = entry(START + TEXT + FINAL)
     assert (reported.ratio, reported.observed_output_tokens, reported.output_low) == (None, None, None)
+    assert (reported.input_low, reported.input_high) == (None, None)
 
 
 def test_a_sample_of_the_reported_is_observed_too() -> None:
