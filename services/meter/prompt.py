@@ -20,8 +20,8 @@ _PER_MESSAGE = 3
 _PRIMING = 3
 _BYTES_PER_TOKEN = 4
 _MOST_TEXT_BYTES = 400_000
-# Just beyond the 5th and 95th percentile of reported / estimated over 477 recorded requests. The upper one is this high because
-# providers put prompts of their own, stored conversations and hidden tool texts in front of short requests.
+# Just beyond the 5th and 95th percentile of reported / estimated over 477 recorded requests. The upper one is this high
+# because providers put prompts of their own, stored conversations and hidden tool texts in front of short requests.
 _LOW, _HIGH = 0.4, 40.0
 
 _MESSAGES = ("messages", "input", "contents", "content", "requests", "prompt", "message")
