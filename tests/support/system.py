@@ -97,7 +97,8 @@ class System:
 
     def emitted(self) -> Book:
         """The provider's book: emit log lines by exchange id."""
-        lines = map(json.loads, self.emit_log.read_text().splitlines())
+        whole = self.emit_log.read_text().rpartition("\n")[0]  # the last line may be half written
+        lines = map(json.loads, whole.splitlines())
         return {line["exchange_id"]: line for line in lines if line["exchange_id"]}
 
     def ledger(self) -> Book:
