@@ -12,8 +12,9 @@ from services.gateway import body as request_body
 from services.gateway import headers
 from services.gateway.body import Flags
 from services.gateway.credentials import caller_key, without_key
-from services.gateway.exchange import ClientConnection, Exchange, Receive, Request, Send, refuse
+from services.gateway.exchange import Exchange, Receive, Request, Send, refuse
 from services.gateway.keyring import KeyRing
+from services.gateway.protocol import Connection
 from services.gateway.routing import Match, Route, choose, family_of, match
 from services.gateway.settings import GatewaySettings
 from services.gateway.tap import Tap
@@ -24,7 +25,6 @@ from shared.errors import Refused, StoreUnavailable
 from shared.ids import ExchangeIds
 from shared.keys import KeyRecord
 from shared.tail import Open, Outcome
-from shared.tasks import Tasks
 
 _OPEN_TIMEOUT = 2.0
 _WATCHDOG_SECONDS = 0.5
@@ -56,7 +56,6 @@ class DataPlane:
         self._keyring = keyring
         self._tap = tap
         self._ids = ids
-        self.tasks = Tasks()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,11 +73,12 @@ class DataPlane:
             key = await self._keyring.authenticate(caller_key(given, query))
             matched = match(scope["method"], path, family, self._upstreams)
             family = matched.family
-            body = await self._read_body(given, receive)
+            connection: Connection = scope["extensions"]["arouter.connection"]
+            body = await self._read_body(given, connection, receive)
             unread = False
             flags = _flags(matched, body, given)
             route = choose(matched, flags.model, self._upstreams)
-            await self._run(scope, receive, send, key, matched, route, flags, body)
+            await self._run(scope, connection, send, key, matched, route, flags, body)
         except Refused as refused:
             await refuse(send, family, refused, unread=unread)
         except ClientLeft:
@@ -108,7 +108,7 @@ class DataPlane:
     async def _run(
         self,
         scope: Scope,
-        receive: Receive,
+        connection: Connection,
         send: Send,
         key: KeyRecord,
         matched: Match,
@@ -144,7 +144,6 @@ class DataPlane:
             streamed=streamed,
             path=route.url.partition("://")[2].partition("/")[2],
         )
-        connection: ClientConnection = scope["extensions"]["arouter.connection"]
         try:
             tap = await self._tap.open(exchange_id, record, _OPEN_TIMEOUT)
         except StoreUnavailable as exc:
@@ -152,16 +151,21 @@ class DataPlane:
         exchange = Exchange(exchange_id, request, matched.family, tap, connection, self)
         self.open.add(exchange)
         try:
-            await exchange.run(receive, send)
+            await exchange.run(send)
         finally:
             self.open.discard(exchange)
 
-    async def _read_body(self, given: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _read_body(self, given: dict[bytes, bytes], connection: Connection, receive: Receive) -> bytes:
         limit = self.settings.max_body_bytes
         too_large = Refused(413, f"the request body is larger than {limit} bytes")
         declared = given.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             raise too_large
+        whole = connection.whole_body()
+        if whole is not None:
+            if len(whole) > limit:
+                raise too_large
+            return whole
         parts: list[bytes] = []
         size = 0
         while True:

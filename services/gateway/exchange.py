@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from services.gateway import headers
 from services.gateway.envelopes import error_body
 from services.gateway.headers import Header
+from services.gateway.protocol import Connection
 from services.gateway.settings import GatewaySettings
 from services.gateway.tap import ExchangeTap
 from services.gateway.upstream import Answer, UpstreamClient
@@ -24,20 +25,12 @@ from shared.dialects import Family
 from shared.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
 from shared.ids import ExchangeId
 from shared.tail import End, Outcome, Packed
-from shared.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-
-class ClientConnection(Protocol):
-    """What the server offers beside ASGI, as `scope["extensions"]["arouter.connection"]`."""
-
-    def cut(self, *, flush: bool) -> None:
-        """Close without a proper end of the response: after what is written is sent, or at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,6 @@ class Plane(Protocol):
 
     settings: GatewaySettings
     client: UpstreamClient
-    tasks: Tasks
 
     def may_drain(self) -> bool: ...
 
@@ -74,7 +66,7 @@ class Exchange:
         request: Request,
         family: Family,
         tap: ExchangeTap,
-        connection: ClientConnection,
+        connection: Connection,
         plane: Plane,
     ) -> None:
         self.id = exchange_id
@@ -90,14 +82,14 @@ class Exchange:
         self._task = asyncio.current_task()
         self._cut_by: Outcome | None = None
         self._ended = False
-        self._body_ended = False  # the provider's body came to its proper end
         self._answer: Answer | None = None
         self._response_started = False
         self._first_byte: float | None = None
+        self._drained = 0
 
-    async def run(self, receive: Receive, send: Send) -> Outcome:
+    async def run(self, send: Send) -> Outcome:
         """Forward the request and relay the answer. Returns how it ended; raises only the server's own cancel."""
-        watcher = self._plane.tasks.start(self._watch(receive), "client watcher")
+        self._connection.attach(self)
         outcome = Outcome.UPSTREAM_FAILED
         try:
             outcome = await self._forward(send)
@@ -117,9 +109,9 @@ class Exchange:
             await self._fail(send)
         finally:
             self._ended = True
-            watcher.cancel()
+            self._connection.detach()
             if self._answer is not None and outcome is not Outcome.COMPLETED:
-                self._plane.client.close_later(self._answer)
+                self._answer.close()
             self._end(outcome)
         return outcome
 
@@ -127,22 +119,34 @@ class Exchange:
         """End the exchange now, for the first reason given."""
         if self._ended or self._cut_by is not None or self._task is None:
             return
-        if outcome is Outcome.CLIENT_GONE and self._body_ended:
+        if outcome is Outcome.CLIENT_GONE and self._answer is not None and self._answer.ended:
             return  # it has been given everything; many a client closes as soon as it has the last byte
-        if outcome is Outcome.CLIENT_GONE and self._may_drain():
+        if outcome is Outcome.CLIENT_GONE and not self.client_left and self._may_drain():
             self.client_left = True
+            self.client_ready()
             self.deadline = min(self.deadline, time.monotonic() + self._plane.settings.drain_seconds)
             return
         self._cut_by = Outcome.CLIENT_GONE if self.client_left else outcome
         self._task.cancel()
 
+    def client_gone(self) -> None:
+        """The client has closed its connection."""
+        self.cut(Outcome.CLIENT_GONE)
+
+    def client_full(self) -> None:
+        """The client reads more slowly than the provider sends."""
+        self.blocked_since = time.monotonic()
+        if self._answer is not None:
+            self._answer.pause()
+
+    def client_ready(self) -> None:
+        """The client has read on."""
+        self.blocked_since = None
+        if self._answer is not None:
+            self._answer.resume()
+
     def _may_drain(self) -> bool:
         return self._request.drain and self._plane.may_drain()
-
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self.cut(Outcome.CLIENT_GONE)
 
     async def _forward(self, send: Send) -> Outcome:
         request = self._request
@@ -174,29 +178,33 @@ class Exchange:
         content_type = headers.find(answer.headers, b"content-type")
         stream = headers.is_stream(content_type) or (self._request.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, str(self.id), status=answer.status, stream=stream)
+        whole = answer.whole()
+        if whole is not None:
+            if whole:
+                self._first_byte = time.monotonic()
+                self._tap.feed(whole)
+            answer.close()
+            self._response_started = True
+            self._connection.respond(answer.status, given, whole)
+            return self._unless_client_left(Outcome.COMPLETED)
         await send({"type": "http.response.start", "status": answer.status, "headers": given})
         self._response_started = True
-        tap = self._tap
-        drained = 0
-        async for chunk in answer.chunks(settings.idle_timeout):
-            if self._first_byte is None:
-                self._first_byte = time.monotonic()
-            tap.feed(chunk)
-            if self.client_left:
-                drained += len(chunk)
-                if drained > settings.drain_bytes:
-                    return Outcome.CLIENT_GONE
-                continue
-            await self._send_body(send, chunk, more=True)
-        self._body_ended = True
-        await answer.close()
-        await self._send_body(send, b"", more=False)
+        await answer.relay(self._relay, settings.idle_timeout)
+        answer.close()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
         return self._unless_client_left(Outcome.COMPLETED)
 
-    async def _send_body(self, send: Send, body: bytes, *, more: bool) -> None:
-        self.blocked_since = time.monotonic()
-        await send({"type": "http.response.body", "body": body, "more_body": more})
-        self.blocked_since = None
+    def _relay(self, chunk: bytes) -> None:
+        """Bytes of the body, on their way: called for every read from the provider."""
+        if self._first_byte is None:
+            self._first_byte = time.monotonic()
+        self._tap.feed(chunk)
+        if not self.client_left:
+            self._connection.write(chunk)
+            return
+        self._drained += len(chunk)
+        if self._drained > self._plane.settings.drain_bytes:
+            self.cut(Outcome.CLIENT_GONE)
 
     async def _fail(self, send: Send) -> None:
         if self._response_started:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from services.gateway.envelopes import error_body
+from services.gateway.headers import Header
 from services.gateway.settings import GatewaySettings
 from shared.dialects import Family
 
 _FLUSH_SECONDS = 5.0
+_NO_BODY = (204, 304)
 # An upgrade nobody serves must not cost the request its body: the JDK's client asks for h2c on every first request.
 _UPGRADE = re.compile(rb"(?<=\r\n)upgrade[ \t]*:", re.IGNORECASE)
+
+
+class ClientListener(Protocol):
+    """Who is told what the client at the other end does."""
+
+    def client_gone(self) -> None:
+        """It has closed its connection."""
+
+    def client_full(self) -> None:
+        """It reads more slowly than it is written to: write no more."""
+
+    def client_ready(self) -> None:
+        """It has read on."""
 
 
 class _RefusedHead(Exception):
@@ -24,18 +40,79 @@ class _RefusedHead(Exception):
 
 
 class Connection:
-    """`scope["extensions"]["arouter.connection"]`: the client's connection while one request is answered."""
+    """`scope["extensions"]["arouter.connection"]`: the client's connection while one request is answered.
 
-    __slots__ = ("_protocol", "cycle")
+    Start and end of a response go through ASGI's `send`; the body may be written here in between, which spares a
+    coroutine and a dict per chunk.
+    """
 
-    def __init__(self, protocol: LimitedProtocol) -> None:
+    __slots__ = ("_cycle", "_protocol")
+
+    def __init__(self, protocol: LimitedProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol = protocol
-        self.cycle: RequestResponseCycle | None = None
+        self._cycle = cycle
+
+    def attach(self, listener: ClientListener) -> None:
+        """Tell `listener` from now on what the client does; until `detach`."""
+        self._protocol.attached = listener
+        if self._cycle.disconnected:
+            listener.client_gone()
+            return
+        self._protocol.flow.resume_reading()  # a closed connection is noticed only by reading from it
+        if self._protocol.flow.write_paused:
+            listener.client_full()
+
+    def detach(self) -> None:
+        self._protocol.attached = None
+
+    def whole_body(self) -> bytes | None:
+        """The request's body, if all of it is here; it will not come through `receive` then."""
+        cycle = self._cycle
+        if cycle.more_body:
+            return None
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
+
+    def write(self, body: bytes) -> None:
+        """Write body bytes of a response that `send` has started."""
+        cycle = self._cycle
+        if cycle.disconnected:
+            return
+        if cycle.chunked_encoding:
+            self._protocol.write_now(b"%x\r\n%b\r\n" % (len(body), body))
+        elif cycle.scope["method"] != "HEAD":
+            if len(body) > cycle.expected_content_length:
+                raise RuntimeError("the body is longer than its content-length")
+            cycle.expected_content_length -= len(body)
+            self._protocol.write_now(body)
+
+    def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Write a whole response, in one system call; nothing may have been sent before."""
+        cycle = self._cycle
+        if cycle.disconnected:
+            return
+        protocol = self._protocol
+        lines = [STATUS_LINE[status]]
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+        bodiless = status in _NO_BODY or cycle.scope["method"] == "HEAD"
+        if not bodiless and not any(name == b"content-length" for name, _ in headers):
+            lines.append(b"content-length: %d\r\n" % len(body))
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        if not bodiless:
+            lines.append(body)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        protocol.write_now(b"".join(lines))
+        if not cycle.keep_alive:
+            protocol.transport.close()
+        cycle.on_response()
 
     def cut(self, *, flush: bool) -> None:
         """Close without the final chunk, so that no client can take what it has for the whole answer."""
-        if self.cycle is not None:
-            self.cycle.disconnected = True  # else uvicorn logs the missing end as the application's error
+        self._cycle.disconnected = True  # else uvicorn logs the missing end as the application's error
         transport = self._protocol.transport
         if flush:
             transport.close()
@@ -68,9 +145,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._refusal = (400, "invalid HTTP request")
         self._cycles: list[RequestResponseCycle] = []
+        self.attached: ClientListener | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
+        self._fd: int = transport.get_extra_info("socket").fileno()
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -80,6 +159,31 @@ class LimitedProtocol(HttpToolsProtocol):
             if not cycle.response_complete:
                 cycle.disconnected = True
                 cycle.message_event.set()
+        if self.attached is not None:
+            self.attached.client_gone()
+
+    def write_now(self, data: bytes) -> None:
+        """Write in this turn of the loop; uvloop would read from all other sockets first."""
+        transport = self.transport
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            try:
+                sent = os.write(self._fd, data)
+            except OSError:  # full, or broken: the transport finds out and says so
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.attached is not None:
+            self.attached.client_full()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.attached is not None:
+            self.attached.client_ready()
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -108,7 +212,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
         if self._head_timer is None:
             self._start_head_timer()
-        self.scope["extensions"] = {"arouter.connection": Connection(self)}  # type: ignore[dict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # a trailer is none of the request's headers, and could pass for one
@@ -124,8 +227,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._check_head()
         super().on_headers_complete()
-        extensions: dict[str, Any] = self.scope["extensions"]
-        extensions["arouter.connection"].cycle = self.cycle
+        extension: dict[Any, Any] = {"arouter.connection": Connection(self, self.cycle)}
+        self.scope["extensions"] = extension
         self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete] + [self.cycle]
 
     def send_400_response(self, msg: str) -> None:

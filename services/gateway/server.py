@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from types import FrameType
 
@@ -40,12 +41,16 @@ def serve(settings: GatewaySettings, redis_url: str) -> None:
         interface="asgi3",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=int(settings.keep_alive_timeout),
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20000, 20, 50)
     _Server(config).run()
 
 

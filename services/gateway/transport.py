@@ -1,15 +1,16 @@
 """An httpx transport over asyncio protocols and the httptools parser: HTTP/1.1, pooled, safe to cancel anywhere.
 
-httpx stays the vocabulary (requests, responses, timeouts, errors). httpcore, which it uses by itself, costs hundreds of
-microseconds per event, scans its whole pool per request, and loses a place in it with every early cancel.
+httpx stays the vocabulary (timeouts, errors; any httpx client can use this transport). The relay takes the short way:
+`open` gives it the connection, and `push` calls its sink for every read, within the read's own turn of the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import httptools
@@ -18,8 +19,13 @@ import httpx
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
 _NO_BODY = (204, 304)
+# One ticker counts every connection's silence, so that no read needs a timer or a clock. Limits are kept to a tick.
+_TICK_SECONDS = 0.25
+# Below it one write of head and body together is cheaper than two; above it a copy of the body is dearer.
+_JOIN_BYTES = 64 * 1024
 
 Origin = tuple[str, str, int]  # scheme, host, port
+Timeouts = dict[str, float]  # httpx's: connect, pool, write, read; seconds
 
 
 class Connection(asyncio.Protocol):
@@ -30,12 +36,11 @@ class Connection(asyncio.Protocol):
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._expiry: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._error: httpx.TransportError | None = None
+        self._writable = True
         self._idle = True
+        self._quiet = 0  # ticks since the last read, or since somebody began to wait
+        self._limit = math.inf  # ticks
         self._reset(b"")
 
     def _reset(self, method: bytes) -> None:
@@ -45,9 +50,11 @@ class Connection(asyncio.Protocol):
         self._method = method
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
+        self._error: Exception | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
+        self._sink: Callable[[bytes], None] | None = None
         self._has_head = False
         self._framed = False
         self._complete = False
@@ -62,7 +69,6 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._reusable = False
         self._pool.forget(self)
-        self._writable.set()
         if self._has_head and not self._framed and exc is None:
             self._complete = True  # the end of the connection is the end of the body
         elif not self._complete and self._error is None:
@@ -70,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def data_received(self, data: bytes) -> None:
+        self._quiet = 0
         if self._idle:
             self.abort()  # an answer to nothing
             return
@@ -79,12 +86,20 @@ class Connection(asyncio.Protocol):
             self._fail(httpx.RemoteProtocolError("the provider switched protocols"))
         except httptools.HttpParserError as exc:
             self._fail(httpx.RemoteProtocolError(str(exc)))
+        if self._sink is not None:
+            self._deliver()
+            if not self._complete:
+                return
+        elif self._buffered > _HIGH_WATER:
+            self.pause()
+        self._wake()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._writable = False
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._writable = True
+        self._wake()
 
     # What the parser calls.
 
@@ -106,88 +121,143 @@ class Connection(asyncio.Protocol):
             # The parser does not know what was asked, and would wait for a body.
             self._reusable = self._method != b"HEAD" and self._parser.should_keep_alive()
             self._complete = True
-        self._wake()
 
     def on_body(self, body: bytes) -> None:
-        if self._complete:
-            return
-        self._chunks.append(body)
-        self._buffered += len(body)
-        if self._buffered > _HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
+        if not self._complete:
+            self._chunks.append(body)
+            self._buffered += len(body)
 
     def on_message_complete(self) -> None:
         if self._has_head and not self._complete:
             self._reusable = self._parser.should_keep_alive()
             self._complete = True
-            self._wake()
 
     # What a request calls.
 
-    async def send(self, method: bytes, data: bytes, timeouts: dict[str, float]) -> None:
+    async def send(self, method: bytes, head: bytes, body: bytes, timeouts: Timeouts) -> None:
         """Send a request and wait for the answer's head."""
         self._reset(method)
         self._idle = False
-        if self._expiry is not None:
-            self._expiry.cancel()
         if self._transport is None:
             raise httpx.RemoteProtocolError("the provider closed the connection")
-        self._transport.write(data)
-        if not self._writable.is_set():
-            try:
-                async with asyncio.timeout(timeouts.get("write")):
-                    await self._writable.wait()
-            except TimeoutError:
-                raise httpx.WriteTimeout("the request could not be sent in time") from None
+        if len(body) < _JOIN_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        while not self._writable and not self._has_head:
+            await self._wait(timeouts.get("write"))
         while not self._has_head:
             await self._wait(timeouts.get("read"))
 
-    async def chunks(self, timeouts: dict[str, float]) -> AsyncIterator[bytes]:
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body has come."""
+        return self._complete
+
+    def take(self) -> bytes:
+        """The body bytes that have come and were not taken yet."""
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        return body
+
+    async def push(self, sink: Callable[[bytes], None], idle_timeout: float | None) -> None:
+        """Call `sink` with the body bytes of every read until the body ends; it may `pause` and `resume` meanwhile.
+
+        Raises httpx.ReadTimeout, what broke the body off, or what `sink` raised.
+        """
+        self._sink = sink
+        try:
+            self._deliver()
+            while not self._complete:
+                await self._wait(idle_timeout)
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._sink = None
+
+    async def chunks(self, timeouts: Timeouts) -> AsyncIterator[bytes]:
         """The body as it comes; httpx.ReadTimeout, or what broke it off."""
         while True:
             while self._chunks:
                 chunk = self._chunks.popleft()
                 self._buffered -= len(chunk)
-                if self._paused and self._buffered < _LOW_WATER and self._transport is not None:
-                    self._paused = False
-                    self._transport.resume_reading()
+                if self._buffered < _LOW_WATER:
+                    self.resume()
                 yield chunk
             if self._complete:
                 return
             await self._wait(timeouts.get("read"))
 
-    def release(self, keep_alive: float) -> bool:
-        """The request is over. Whether the connection can take another; else it is closed."""
-        if self._complete and self._reusable and not self._chunks and self._transport is not None:
+    def pause(self) -> None:
+        """Read no more: whoever takes the bytes has enough. Silence is not counted meanwhile."""
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._quiet = 0
+            self._transport.resume_reading()
+
+    def release(self) -> None:
+        """The request is over: the connection goes back to the pool, or is closed where it cannot take another."""
+        reusable = self._complete and self._reusable and not self._chunks and self._transport is not None
+        if reusable:
             self._idle = True
-            self._expiry = self._loop.call_later(keep_alive, self.abort)
-            return True
-        self.abort()
-        return False
+            self._waiter = None
+            self._error = None
+            self.resume()
+        else:
+            self.abort()
+        self._pool.give_back(self, reusable=reusable)
+
+    def expire_after(self, seconds: float) -> None:
+        """Close the connection if it is not used within this time."""
+        self._quiet = 0
+        self._limit = seconds / _TICK_SECONDS
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
+    def tick(self) -> None:
+        """A tick has passed."""
+        if self._paused or not (self._idle or self._waiter):
+            return
+        self._quiet += 1
+        if self._quiet <= self._limit:
+            return
+        if self._idle:
+            self.abort()
+        elif self._writable:
+            self._fail(httpx.ReadTimeout("the provider sent nothing in time"))
+        else:
+            self._fail(httpx.WriteTimeout("the request could not be sent in time"))
+
+    def _deliver(self) -> None:
+        if self._chunks and self._sink is not None and self._error is None:
+            try:
+                self._sink(self.take())
+            except Exception as exc:  # noqa: BLE001  # the sink's own; it belongs to who pushes, not to the event loop
+                self._complete = False
+                self._fail(exc)
+
     async def _wait(self, timeout: float | None) -> None:
         """Until something has happened; raises what had gone wrong before."""
         if self._error is not None:
             raise self._error
+        self._quiet = 0
+        self._limit = math.inf if timeout is None else timeout / _TICK_SECONDS
         waiter = self._waiter = self._loop.create_future()
-        timer = None if timeout is None else self._loop.call_later(timeout, self._time_out)
         try:
             await waiter
         finally:
             self._waiter = None
-            if timer is not None:
-                timer.cancel()
 
-    def _time_out(self) -> None:
-        self._fail(httpx.ReadTimeout("the provider sent nothing in time"))
-
-    def _fail(self, error: httpx.TransportError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._error is None and not self._complete:
             self._error = error
         self.abort()
@@ -201,8 +271,7 @@ class Connection(asyncio.Protocol):
 class _Body(httpx.AsyncByteStream):
     """The body of an answer; closing it gives the connection back, or up."""
 
-    def __init__(self, pool: PooledTransport, connection: Connection, timeouts: dict[str, float]) -> None:
-        self._pool = pool
+    def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
         self._connection: Connection | None = connection
         self._timeouts = timeouts
 
@@ -214,7 +283,7 @@ class _Body(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._pool.give_back(connection)
+            connection.release()
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
@@ -224,72 +293,91 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._tls = tls
         self._keep_alive = keep_alive
         self._free = asyncio.Semaphore(connections)
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._idle: dict[Origin, dict[Connection, None]] = {}
         self._all: set[Connection] = set()
+        self._ticker: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._all)
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; returns with the answer's head. Raises httpx.TransportError; may be cancelled."""
-        timeouts: dict[str, float] = request.extensions.get("timeout", {})
-        body = await request.aread()
-        try:
-            async with asyncio.timeout(timeouts.get("pool")):
-                await self._free.acquire()
-        except TimeoutError:
-            raise httpx.PoolTimeout("all connections to the provider are in use") from None
+    async def open(self, origin: Origin, method: bytes, head: bytes, body: bytes, timeouts: Timeouts) -> Connection:
+        """Send a request, `head` with its empty line; returns with the answer's head, to be ended by `release`.
+
+        Raises httpx.TransportError; may be cancelled.
+        """
+        if self._free.locked():
+            try:
+                async with asyncio.timeout(timeouts.get("pool")):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise httpx.PoolTimeout("all connections to the provider are in use") from None
+        else:
+            await self._free.acquire()
         connection: Connection | None = None
         try:
-            connection = await self._connection(request.url, timeouts)
-            await connection.send(request.method.encode(), _head(request) + body, timeouts)
+            idle = self._idle.get(origin)
+            # The one used last: the others may expire.
+            connection = idle.popitem()[0] if idle else await self._connect(origin, timeouts)
+            await connection.send(method, head, body, timeouts)
         except BaseException:  # cancelled, too: what is on the connection then is nobody's answer
             if connection is not None:
                 connection.abort()
             self._free.release()
             raise
-        stream = _Body(self, connection, timeouts)
-        return httpx.Response(connection.status, headers=connection.headers, stream=stream)
+        return connection
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """httpx's own way in: the body comes by iterating the response."""
+        timeouts: Timeouts = request.extensions.get("timeout", {})
+        url = request.url
+        origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        target = request.extensions.get("target") or url.raw_path
+        method = request.method.encode()
+        connection = await self.open(
+            origin, method, request_head(method, target, request.headers.raw), await request.aread(), timeouts
+        )
+        return httpx.Response(connection.status, headers=connection.headers, stream=_Body(connection, timeouts))
 
     async def aclose(self) -> None:
         for connection in list(self._all):
             connection.abort()
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection, *, reusable: bool) -> None:
         """A request on this connection is over."""
         self._free.release()
-        if connection.release(self._keep_alive):
-            self._idle.setdefault(connection.origin, []).append(connection)
+        if reusable:
+            connection.expire_after(self._keep_alive)
+            self._idle.setdefault(connection.origin, {})[connection] = None
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
         self._all.discard(connection)
-        idle = self._idle.get(connection.origin, [])
-        if connection in idle:
-            idle.remove(connection)
+        self._idle.get(connection.origin, {}).pop(connection, None)
 
-    async def _connection(self, url: httpx.URL, timeouts: dict[str, float]) -> Connection:
-        tls = url.scheme == "https"
-        origin = (url.scheme, url.host, url.port or (443 if tls else 80))
-        idle = self._idle.get(origin)
-        if idle:
-            return idle.pop()  # the one used last: the others may expire
-        options: dict[str, Any] = {"ssl": self._tls, "server_hostname": url.host} if tls else {}
+    async def _connect(self, origin: Origin, timeouts: Timeouts) -> Connection:
+        scheme, host, port = origin
+        options: dict[str, Any] = {"ssl": self._tls, "server_hostname": host} if scheme == "https" else {}
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeouts.get("connect")):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self, origin), url.host, origin[2], **options
-                )
+                _, connection = await loop.create_connection(lambda: Connection(self, origin), host, port, **options)
         except TimeoutError:
             raise httpx.ConnectTimeout("no connection to the provider in time") from None
         except (OSError, UnicodeError) as exc:
             raise httpx.ConnectError(str(exc)) from exc
         self._all.add(connection)
+        if self._ticker is None:
+            self._ticker = loop.call_later(_TICK_SECONDS, self._tick)
         return connection
 
+    def _tick(self) -> None:
+        for connection in list(self._all):
+            connection.tick()
+        self._ticker = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick) if self._all else None
 
-def _head(request: httpx.Request) -> bytes:
-    target = request.extensions.get("target") or request.url.raw_path
-    lines = [request.method.encode() + b" " + target + b" HTTP/1.1"]
-    lines += [name + b": " + value for name, value in request.headers.raw]
+
+def request_head(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The request line and headers, with the empty line that ends them."""
+    lines = [method + b" " + target + b" HTTP/1.1"]
+    lines += [name + b": " + value for name, value in headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"

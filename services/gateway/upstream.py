@@ -1,42 +1,127 @@
 """The border to the providers: httpx at the transport level, and its errors as ours.
 
-A transparent relay wants no redirects, cookies, retries or added headers, so requests go to an httpx *transport*.
+A transparent relay wants no redirects, cookies, retries or added headers, so requests go to an httpx *transport*. Our
+own one pushes; any other one (a proxy's, a mock) is read in the ordinary way. Both end in the same sink.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import httpx
 
 from services.gateway.headers import Header
 from services.gateway.settings import GatewaySettings
-from services.gateway.transport import PooledTransport
+from services.gateway.transport import Connection, Origin, PooledTransport, Timeouts, request_head
 from shared.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from shared.tasks import Tasks
 
+Sink = Callable[[bytes], None]
+TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
-class Answer:
-    """A provider's answer whose headers are here; the body comes by iterating `chunks`."""
 
-    def __init__(self, response: httpx.Response, timeouts: dict[str, float]) -> None:
+class Answer(Protocol):
+    """A provider's answer whose headers are here."""
+
+    status: int
+    headers: list[Header]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body has come to its proper end."""
+
+    def whole(self) -> bytes | None:
+        """The body, if all of it has come with the headers; then there is nothing to relay."""
+
+    async def relay(self, sink: Sink, idle_timeout: float) -> None:
+        """Call `sink` with the body's bytes as they come, undecoded, until it ends.
+
+        UpstreamTimeout after `idle_timeout` seconds without any, UpstreamBroken where the body breaks off.
+        """
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+
+    def resume(self) -> None:
+        """Go on reading."""
+
+    def close(self) -> None:
+        """Give the connection back, or close it where the body was not read to its end."""
+
+
+class _PushedAnswer:
+    """From our own transport: the sink is called in the turn of the loop that has read the bytes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.status = connection.status
+        self.headers = connection.headers
+        self._connection: Connection | None = connection
+
+    @property
+    def ended(self) -> bool:
+        return self._connection is None or self._connection.complete
+
+    def whole(self) -> bytes | None:
+        return self._connection.take() if self._connection is not None and self._connection.complete else None
+
+    async def relay(self, sink: Sink, idle_timeout: float) -> None:
+        assert self._connection is not None
+        with _translated(begun=True):
+            await self._connection.push(sink, idle_timeout)
+
+    def pause(self) -> None:
+        if self._connection is not None:  # else it may be another exchange's already
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+
+class _PulledAnswer:
+    """From any httpx transport."""
+
+    def __init__(self, response: httpx.Response, timeouts: Timeouts, tasks: Tasks) -> None:
         self.status = response.status_code
         self.headers: list[Header] = response.headers.raw
         self._response = response
         self._timeouts = timeouts
+        self._tasks = tasks
+        self.ended = False
+        self._wanted = asyncio.Event()
+        self._wanted.set()
 
-    async def chunks(self, idle_timeout: float) -> AsyncIterator[bytes]:
-        """Body bytes as they come, undecoded. UpstreamTimeout after `idle_timeout` seconds without any,
-        UpstreamBroken where the body breaks off."""
+    def whole(self) -> bytes | None:
+        return None
+
+    async def relay(self, sink: Sink, idle_timeout: float) -> None:
         self._timeouts["read"] = idle_timeout  # the transport looks it up for every read
         with _translated(begun=True):
             async for chunk in self._response.aiter_raw():
-                yield chunk
+                sink(chunk)
+                await self._wanted.wait()
+        self.ended = True
 
-    async def close(self) -> None:
-        """Give the connection back, or close it where the body was not read to its end."""
+    def pause(self) -> None:
+        self._wanted.clear()
+
+    def resume(self) -> None:
+        self._wanted.set()
+
+    def close(self) -> None:
+        # Not awaited: its reader may be under cancellation.
+        self._tasks.start(self._close(), "upstream close")
+
+    async def _close(self) -> None:
         with suppress(httpx.HTTPError, OSError):  # it is gone either way
             await self._response.aclose()
 
@@ -44,30 +129,19 @@ class Answer:
 class UpstreamClient:
     """Connections to all providers, pooled."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, transport: TransportFactory | None = None) -> None:
+        """`transport` makes the httpx transport of each provider; by default it is our own."""
         self._settings = settings
         self._tls = ssl.create_default_context()
+        self._factory = transport or self._pooled
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
+        self._places: dict[str, tuple[Origin, bytes]] = {}
         self._tasks = Tasks()
-
-    def close_later(self, answer: Answer) -> None:
-        """Close an answer without waiting for it: its reader may be under cancellation."""
-        self._tasks.start(answer.close(), "upstream close")
 
     async def close(self) -> None:
         """Close every connection."""
         for transport in self._transports.values():
             await transport.aclose()
-
-    def _transport(self, provider: str) -> httpx.AsyncBaseTransport:
-        """The provider's own pool: one that hangs must not take the others' connections."""
-        transport = self._transports.get(provider)
-        if transport is None:
-            settings = self._settings
-            transport = self._transports[provider] = PooledTransport(
-                self._tls, settings.upstream_connections, settings.upstream_keep_alive
-            )
-        return transport
 
     async def send(
         self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
@@ -81,18 +155,52 @@ class UpstreamClient:
             "write": self._settings.idle_timeout,
         }
         # httpx would escape, unescape and normalise; the provider gets the path and query as the client wrote them.
-        target = ("/" + url.partition("://")[2].partition("/")[2]).encode() + (b"?" + query if query else b"")
+        scheme, _, rest = url.partition("://")
+        place, _, path = rest.partition("/")
+        target = b"/" + path.encode() + (b"?" + query if query else b"")
+        transport = self._transport(provider)
+        answer: Answer
         with _translated(begun=False):
-            request = httpx.Request(
-                method, url, headers=headers, content=body, extensions={"timeout": timeouts, "target": target}
-            )
-            if not body and method in ("GET", "HEAD", "DELETE"):
-                request.headers.pop("content-length", None)
-            response = await self._transport(provider).handle_async_request(request)
-        if not 200 <= response.status_code <= 599:
-            self._tasks.start(response.aclose(), "upstream close")
-            raise UpstreamUnreachable(f"status {response.status_code}")
-        return Answer(response, timeouts)
+            origin, host = self._place(scheme, place)
+            given = [(b"host", host), *headers]
+            if body or method not in ("GET", "HEAD", "DELETE"):
+                given.append((b"content-length", b"%d" % len(body)))
+            if isinstance(transport, PooledTransport):
+                verb = method.encode()
+                head = request_head(verb, target, given)
+                answer = _PushedAnswer(await transport.open(origin, verb, head, body, timeouts))
+            else:
+                request = httpx.Request(
+                    method,
+                    f"{scheme}://{place}/",
+                    headers=given,
+                    stream=httpx.ByteStream(body),
+                    extensions={"timeout": timeouts, "target": target},
+                )
+                answer = _PulledAnswer(await transport.handle_async_request(request), timeouts, self._tasks)
+        if not 200 <= answer.status <= 599:
+            answer.close()
+            raise UpstreamUnreachable(f"status {answer.status}")
+        return answer
+
+    def _transport(self, provider: str) -> httpx.AsyncBaseTransport:
+        """The provider's own pool: one that hangs must not take the others' connections."""
+        transport = self._transports.get(provider)
+        if transport is None:
+            transport = self._transports[provider] = self._factory()
+        return transport
+
+    def _pooled(self) -> httpx.AsyncBaseTransport:
+        return PooledTransport(self._tls, self._settings.upstream_connections, self._settings.upstream_keep_alive)
+
+    def _place(self, scheme: str, place: str) -> tuple[Origin, bytes]:
+        """Where to connect to, and the Host header. Places come from the settings alone, so that they are few."""
+        found = self._places.get(scheme + place)
+        if found is None:
+            url = httpx.URL(f"{scheme}://{place}/")
+            origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+            found = self._places[scheme + place] = (origin, url.netloc)
+        return found
 
 
 @contextmanager
