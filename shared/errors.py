@@ -5,6 +5,7 @@ ARouterError
 ├── StoreError              Redis, translated in shared/store.py
 │   ├── StoreUnavailable    busy: unreachable, loading, full, read-only, failing over; try again later
 │   └── StoreRefused        bad: the command itself is wrong; trying again cannot help
+├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
 ├── BadRecord               bytes in a tail stream that are no record of ours; they go to quarantine
 ├── Refused                 the gateway turns a request away before it is an exchange
 └── UpstreamError           the provider, translated in services/gateway/upstream.py
@@ -34,6 +35,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """Redis answered that the command is wrong."""
+
+
+class JournalFailed(ARouterError):
+    """The journal keeps nothing new: its limit is reached, or the disk refuses."""
 
 
 class BadRecord(ARouterError):

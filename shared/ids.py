@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import BadRecord
 
@@ -27,8 +27,7 @@ def new_boot() -> str:
     return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeId:
+class ExchangeId(NamedTuple):
     """One request and its response; everything that is booked is idempotent by it."""
 
     boot: str
@@ -54,11 +53,23 @@ class ExchangeIds:
         self.boot = boot
         self._shards = shards
         self._minted = 0
+        self._exhausted: list[str] = []
 
     def next(self) -> ExchangeId:
         n, shard = divmod(self._minted, self._shards)
         if n >= MAX_N:  # days later; the meters would refuse larger numbers
+            self._exhausted.append(self.boot)
             self.boot, self._minted = new_boot(), 0
             n, shard = 0, 0
         self._minted += 1
         return ExchangeId(self.boot, shard, n)
+
+    def give_back(self) -> None:
+        """The id minted last was not used: what is opened stays dense."""
+        self._minted -= 1
+
+    def opened(self) -> dict[str, dict[int, int]]:
+        """How many ids each boot of this process has minted, by shard."""
+        n, rest = divmod(self._minted, self._shards)
+        full = {boot: dict.fromkeys(range(self._shards), MAX_N) for boot in self._exhausted}
+        return full | {self.boot: {shard: n + (shard < rest) for shard in range(self._shards)}}

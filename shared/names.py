@@ -20,6 +20,10 @@ METER_TTL_MS = 10_000
 
 LEASE_TTL_MS = 10_000  # a dead meter's shard is taken over after this; renewed every third of it
 
+# Boots of gateways: sorted set, by the time each was last heard of (ms).
+BOOTS = "ar:{boots}"
+BOOT_TTL_MS = 15_000  # not heard of for this long, it is gone
+
 # A replay older than this is no longer recognised as one: longer than anything keeps bytes to replay.
 FINAL_TTL_S = 35 * 86_400
 HOUR_TTL_S = 35 * 86_400  # hourly totals; the all-time totals have no end
@@ -28,6 +32,11 @@ HOUR_TTL_S = 35 * 86_400  # hourly totals; the all-time totals have no end
 def key(key_hash: str) -> str:
     """Hash: the record of one caller's key."""
     return f"ar:key:{key_hash}"
+
+
+def boot(boot: str) -> str:
+    """Hash: the state of a boot, and by shard how many exchanges it has opened."""
+    return f"ar:{{boots}}:{boot}"
 
 
 def tail(shard: int) -> str:

@@ -104,7 +104,7 @@ async def backlog(store: Store, shards: int) -> int:
         return sum(await pipeline.execute())
 
 
-async def ping(store: Store) -> None:
-    """StoreUnavailable where Redis does not answer."""
+async def server_id(store: Store) -> str:
+    """Which server this is, and which of its lives: after a change it may have lost what it had acknowledged."""
     with translated():
-        await store.ping()
+        return str((await store.info("server"))["run_id"])

@@ -82,10 +82,19 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     path: str  # as sent upstream, without the query
 
 
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """What a body's reader must know of the answer's head."""
+
+    status: int | None = None
+    content_type: str = ""
+    content_encoding: str = ""
+
+
 class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment"):
     """The next bytes of the response body, as they came from the provider."""
 
     body: Packed
+    head: Head | None = None  # with the first of them, for readers of a tail whose end is lost
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
@@ -113,17 +122,27 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Record)
 
 
+def pack(record: Record) -> bytes:
+    """A record as it travels."""
+    return _ENCODER.encode(record)
+
+
+def fields(exchange_id: ExchangeId | str, seq: int, packed: bytes) -> Fields:
+    """The fields of one stream entry, of a record that is packed already."""
+    return {b"x": str(exchange_id).encode(), b"s": b"%d" % seq, b"r": packed}
+
+
 def encode(exchange_id: ExchangeId, seq: int, record: Record) -> Fields:
     """The fields of one stream entry."""
-    return {b"x": str(exchange_id).encode(), b"s": b"%d" % seq, b"r": _ENCODER.encode(record)}
+    return fields(exchange_id, seq, pack(record))
 
 
-def decode(fields: Fields) -> tuple[ExchangeId, int, Record]:
+def decode(entry: Fields) -> tuple[ExchangeId, int, Record]:
     """The inverse of `encode`; BadRecord for anything that `encode` did not write."""
     try:
-        exchange_id = ExchangeId.parse(fields[b"x"].decode("ascii"))
-        seq = int(fields[b"s"])
-        record = _DECODER.decode(fields[b"r"])
+        exchange_id = ExchangeId.parse(entry[b"x"].decode("ascii"))
+        seq = int(entry[b"s"])
+        record = _DECODER.decode(entry[b"r"])
     except (KeyError, ValueError, msgspec.MsgspecError) as exc:
         raise BadRecord(f"not a tail record: {type(exc).__name__}: {exc}") from exc
     if seq < 0 or isinstance(record, Open) != (seq == 0):

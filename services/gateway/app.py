@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,16 +12,20 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.configured import upstreams
 from services.gateway.dataplane import DataPlane
+from services.gateway.journal import Journal
+from services.gateway.keeper import Keeper
 from services.gateway.keyring import KeyRing
 from services.gateway.settings import GatewaySettings
 from services.gateway.tap import Tap
 from services.gateway.upstream import TransportFactory, UpstreamClient
 from services.gateway.writer import RecordWriter
 from shared import store
+from shared.errors import StoreError
 from shared.ids import ExchangeIds, new_boot
 from shared.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
+_READY_FILL = 0.8
 _OWN_PATHS = ("/healthz", "/readyz")
 
 
@@ -29,28 +33,39 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     """The ASGI app of one gateway process. `transport` makes another httpx transport than our own."""
     redis = store.connect(redis_url)
     client = UpstreamClient(settings, transport)
-    writer = RecordWriter(redis)
-    tap = Tap(writer, settings.tap_memory)
+    ids = ExchangeIds(new_boot(), settings.shards)
+    root = settings.journal_dir or settings.data_dir.expanduser() / "journal"
+    journal = Journal(root, ids.boot, limit=settings.journal_bytes, keep=settings.journal_keep)
+    writer = RecordWriter(redis, journal, settings.tap_memory)
+    tap = Tap(writer, journal)
+    keeper = Keeper(redis, journal, root, writer, ids)
     plane = DataPlane(
         settings,
         upstreams(settings),
         client,
         KeyRing(redis, settings),
         tap,
-        ExchangeIds(new_boot(), settings.shards),
+        ids,
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         tasks = Tasks()
         writing = tasks.start(writer.run(), "record writer")
-        forever = [tasks.start(tap.run(), "tap ticker"), tasks.start(plane.watch(), "watchdog")]
+        forever = [
+            tasks.start(tap.run(), "tap ticker"),
+            tasks.start(plane.watch(), "watchdog"),
+            tasks.start(keeper.run(), "journal keeper"),
+        ]
         yield
         # uvicorn comes here without waiting for the tasks it has just cancelled; their end records must be queued.
         await plane.drained(_FLUSH_SECONDS)
         for task in forever:
             task.cancel()
-        await writer.close(writing, _FLUSH_SECONDS)
+        shipped = await writer.close(writing, _FLUSH_SECONDS)
+        with suppress(StoreError):  # then its exchanges are accounted for when its journal is adopted
+            await keeper.leave(shipped=shipped)
+        journal.close(shipped=shipped)
         await client.close()
         await redis.aclose()
 
@@ -64,9 +79,9 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     @app.api_route("/readyz", methods=["GET", "HEAD"])
     async def readyz() -> JSONResponse:
         """Ready: a new exchange would be taken. Says why not."""
-        reasons = [] if writer.available else ["Redis takes no records"]
-        if tap.full:
-            reasons.append("tails fill their memory")
+        reasons = [] if journal.fill < _READY_FILL else [f"the journal is {journal.fill:.0%} full"]
+        if journal.failed and journal.fill < 1:
+            reasons.append("the journal cannot be written")
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     return app

@@ -21,12 +21,11 @@ from services.gateway.tap import Tap
 from services.gateway.upstream import UpstreamClient
 from services.gateway.upstreams import Upstreams
 from shared.dialects import TOKENLESS, Dialect, Family
-from shared.errors import Refused, StoreUnavailable
+from shared.errors import JournalFailed, Refused
 from shared.ids import ExchangeIds
 from shared.keys import KeyRecord
 from shared.tail import Open, Outcome
 
-_OPEN_TIMEOUT = 2.0
 _WATCHDOG_SECONDS = 0.5
 _MAX_MODEL_NAME = 256  # totals are kept under it, for ever
 
@@ -145,8 +144,9 @@ class DataPlane:
             path=route.url.partition("://")[2].partition("/")[2],
         )
         try:
-            tap = await self._tap.open(exchange_id, record, _OPEN_TIMEOUT)
-        except StoreUnavailable as exc:
+            tap = self._tap.open(exchange_id, record)
+        except JournalFailed as exc:
+            self._ids.give_back()
             raise Refused(503, "the gateway cannot record usage now") from exc
         exchange = Exchange(exchange_id, request, matched.family, tap, connection, self)
         self.open.add(exchange)

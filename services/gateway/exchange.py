@@ -24,7 +24,7 @@ from services.gateway.upstream import Answer, UpstreamClient
 from shared.dialects import Family
 from shared.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
 from shared.ids import ExchangeId
-from shared.tail import End, Outcome, Packed
+from shared.tail import End, Head, Outcome, Packed
 
 log = logging.getLogger(__name__)
 
@@ -187,6 +187,8 @@ class Exchange:
             self._response_started = True
             self._connection.respond(answer.status, given, whole)
             return self._unless_client_left(Outcome.COMPLETED)
+        encoding = headers.find(answer.headers, b"content-encoding")
+        self._tap.head(Head(answer.status, content_type.decode("latin-1"), encoding.decode("latin-1")))
         await send({"type": "http.response.start", "status": answer.status, "headers": given})
         self._response_started = True
         await answer.relay(self._relay, settings.idle_timeout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -104,7 +105,18 @@ class GatewaySettings(Settings):
     tap_memory: int = Field(
         default=256 * _MIB,
         ge=_MIB,
-        description="Most tail bytes held while Redis is away; beyond it tails have holes and count as partial.",
+        description="Most tail bytes held in memory while Redis is away; beyond it they wait in the journal alone.",
+    )
+    journal_dir: Path | None = Field(
+        default=None, description="Folder of the journal, on a disk of its own if possible. Unset: in the data folder."
+    )
+    journal_bytes: int = Field(
+        default=1024 * _MIB,
+        ge=16 * _MIB,
+        description="Largest journal. From 80 % of it the gateway is not ready, at 100 % new requests get 503.",
+    )
+    journal_keep: float = Field(
+        default=60, ge=1, description="How long the journal keeps what Redis has taken, to send it again."
     )
 
     @field_validator("providers")

@@ -12,31 +12,20 @@ import re
 
 import msgspec
 
-from services.gateway.writer import OpenUndecided, RecordWriter
+from services.gateway.journal import Journal
+from services.gateway.writer import RecordWriter
 from shared import tail
 from shared.ids import ExchangeId
-from shared.tail import End, Open, Outcome, Packed, Segment
+from shared.tail import End, Head, Open, Packed, Segment
 
 _SEGMENT_BYTES = 64 * 1024
-_SEGMENT_SECONDS = 1.0
+_TICK_SECONDS = 0.05
+_TICKS_PER_SEGMENT = 20  # a segment is cut after a second
 _MAX_REQUEST_BYTES = 2 * 1024 * 1024
 
 # How usage looks in every dialect. Where it is in the tail the meter needs no request body. A marker cut in two by a
 # segment only sends the body along for nothing. `"usage":null` (on each chunk of a chat stream) is no usage.
 _USAGE = re.compile(rb'"(?:usage|usageMetadata)"\s*:\s*\{')
-
-_NEVER_SENT = End(
-    outcome=Outcome.UPSTREAM_FAILED,
-    status=None,
-    content_type="",
-    content_encoding="",
-    response_bytes=0,
-    request_bytes=0,
-    first_byte_ms=None,
-    duration_ms=0,
-    request_id="",
-    body=Packed(b""),
-)
 
 log = logging.getLogger(__name__)
 
@@ -44,31 +33,67 @@ log = logging.getLogger(__name__)
 class ExchangeTap:
     """The tail of one exchange as it grows."""
 
-    __slots__ = ("_chunks", "_lost", "_seq", "_size", "_tap", "bytes", "id", "usage_seen")
+    __slots__ = (
+        "_chunks",
+        "_head",
+        "_journaled",
+        "_lost",
+        "_name",
+        "_seq",
+        "_size",
+        "_tap",
+        "bytes",
+        "id",
+        "turn",
+        "usage_seen",
+    )
 
-    def __init__(self, tap: Tap, exchange_id: ExchangeId) -> None:
+    def __init__(self, tap: Tap, exchange_id: ExchangeId, turn: int) -> None:
         self.id = exchange_id
+        self.turn = turn
+        self._name = str(exchange_id)
         self.bytes = 0  # all body bytes seen so far
         self.usage_seen = False
         self._tap = tap
+        self._head: Head | None = None
         self._chunks: list[bytes] = []
+        self._journaled = 0  # chunks of these that are in the journal
         self._size = 0
-        self._seq = 1  # 0 is the open
+        self._seq = 1  # of the next record; 0 is the open
         self._lost = 0
+
+    def head(self, head: Head) -> None:
+        """Take the head of the answer, before its body."""
+        self._head = head
 
     def feed(self, chunk: bytes) -> None:
         """Take a chunk of the response body, as it came."""
+        if len(self._chunks) == self._journaled:
+            self._tap.changed.append(self)
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size >= _SEGMENT_BYTES:
             self.cut()
 
+    def note(self) -> None:
+        """Give the journal what it has not got yet."""
+        new = self._chunks[self._journaled :]
+        if not new:
+            return  # it was cut meanwhile
+        if self._seq == 1 and not self._journaled and self._head is not None:
+            self._tap.journal.head(self._name, self._head)
+        self._tap.journal.fragment(self._name, self._seq, b"".join(new))
+        self._journaled = len(self._chunks)
+
     def cut(self) -> None:
         """Send what is pending as a segment."""
-        if self._chunks:
-            body = self._take()
-            if body:
-                self._put(Segment(Packed.pack(body)))
+        if not self._chunks:
+            return
+        self.note()
+        body = self._take()
+        if body:
+            self._tap.journal.cut(self._name, self._seq, len(body))
+            self._ship(tail.pack(Segment(Packed.pack(body), self._head if self._seq == 1 else None)))
 
     def end(self, ending: End, request: bytes | None) -> None:
         """Send the last bytes with the end record, and forget the exchange.
@@ -77,7 +102,7 @@ class ExchangeTap:
         """
         body = self._take()
         held = request is not None and not self.usage_seen and len(request) <= _MAX_REQUEST_BYTES
-        self._put(
+        record = tail.pack(
             msgspec.structs.replace(
                 ending,
                 response_bytes=self.bytes,
@@ -86,12 +111,15 @@ class ExchangeTap:
                 lost_bytes=self._lost,
             )
         )
+        self._tap.journal.record(self._name, self._seq, record)
+        self._ship(record)
         self._tap.forget(self)
 
     def _take(self) -> bytes:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self.bytes += len(body)
         self._chunks = []
+        self._journaled = 0
         self._size = 0
         self.usage_seen = self.usage_seen or _USAGE.search(body) is not None
         if self._tap.full:
@@ -99,50 +127,62 @@ class ExchangeTap:
             return b""
         return body
 
-    def _put(self, record: Segment | End) -> None:
-        self._tap.writer.put(self.id.shard, tail.encode(self.id, self._seq, record))
+    def _ship(self, record: bytes) -> None:
+        self._tap.writer.put(self.id.shard, tail.fields(self._name, self._seq, record))
         self._seq += 1
 
 
 class Tap:
-    """The taps of one process, and what they share: the writer, the ticker, the memory bound."""
+    """The taps of one process, and what they share: the journal, the writer, the ticker."""
 
-    def __init__(self, writer: RecordWriter, memory: int) -> None:
+    def __init__(self, writer: RecordWriter, journal: Journal) -> None:
         self.writer = writer
-        self._memory = memory
-        self._open: set[ExchangeTap] = set()
+        self.journal = journal
+        self.changed: list[ExchangeTap] = []  # have bytes that are not in the journal
+        self._turns: list[set[ExchangeTap]] = [set() for _ in range(_TICKS_PER_SEGMENT)]
+        self._turn = 0
+        self._opened = 0
         self._warned = False
 
     def __len__(self) -> int:
-        return len(self._open)
+        return sum(map(len, self._turns))
 
     @property
     def full(self) -> bool:
-        """Whether the bytes that wait for Redis have reached the bound; what comes now leaves holes in its tails."""
-        full = self.writer.pending_bytes >= self._memory
+        """Whether neither memory nor the journal has room; what comes now leaves holes in its tails."""
+        full = self.writer.full and self.journal.failed
         if full and not self._warned:
-            log.error("tails fill their memory while Redis is away: usage of running streams will count as partial")
+            log.error("neither Redis nor the journal takes records: usage of running streams will count as partial")
         self._warned = full
         return full
 
-    async def open(self, exchange_id: ExchangeId, record: Open, timeout: float) -> ExchangeTap:
-        """Make the open record durable. StoreUnavailable after `timeout` seconds: nothing must go upstream then."""
-        try:
-            await self.writer.put_durable(exchange_id.shard, tail.encode(exchange_id, 0, record), timeout)
-        except (OpenUndecided, asyncio.CancelledError):
-            # The open may be in Redis, or come there yet: it gets its end, so that it is booked as what it was.
-            self.writer.put(exchange_id.shard, tail.encode(exchange_id, 1, _NEVER_SENT))
-            raise
-        tap = ExchangeTap(self, exchange_id)
-        self._open.add(tap)
+    def open(self, exchange_id: ExchangeId, record: Open) -> ExchangeTap:
+        """Make the open record durable. JournalFailed where it cannot be: nothing must go upstream then."""
+        packed = tail.pack(record)
+        name = str(exchange_id)
+        self.journal.open(name, packed)
+        self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
+        # Cut in turns: all streams at once would hold up the relay by the time their compression takes.
+        self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT
+        tap = ExchangeTap(self, exchange_id, self._opened)
+        self._turns[tap.turn].add(tap)
         return tap
 
     def forget(self, tap: ExchangeTap) -> None:
-        self._open.discard(tap)
+        self._turns[tap.turn].discard(tap)
+
+    def tick(self) -> None:
+        """Write what has come to the journal, and cut what has waited for a second."""
+        self._turn = (self._turn + 1) % _TICKS_PER_SEGMENT
+        for tap in list(self._turns[self._turn]):
+            tap.cut()
+        changed, self.changed = self.changed, []
+        for tap in changed:
+            tap.note()
+        self.journal.flush()
 
     async def run(self) -> None:
-        """Cut what has waited for a second, for as long as the process lives."""
+        """Tick, for as long as the process lives."""
         while True:
-            await asyncio.sleep(_SEGMENT_SECONDS)
-            for tap in list(self._open):
-                tap.cut()
+            await asyncio.sleep(_TICK_SECONDS)
+            self.tick()

@@ -168,6 +168,7 @@ class Connection(asyncio.Protocol):
         Raises httpx.ReadTimeout, what broke the body off, or what `sink` raised.
         """
         self._sink = sink
+        self.resume()  # it may have been paused for want of a sink; the sink pauses it again if it must
         try:
             self._deliver()
             while not self._complete:

@@ -1,108 +1,141 @@
-"""The gateway's writer on a real Redis that comes and goes."""
+"""The gateway's writer and tap on a real Redis that comes and goes, with a real journal below them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from services.gateway.tap import Tap
-from services.gateway.writer import OpenUndecided, RecordWriter
+from services.gateway import journal as journals
+from services.gateway.journal import Journal
+from services.gateway.tap import ExchangeTap, Tap
+from services.gateway.writer import RecordWriter
 from shared import embedded, names, store, tail
 from shared.dialects import Dialect
-from shared.errors import StoreUnavailable
 from shared.ids import ExchangeId, new_boot
 from shared.settings import Settings
 from shared.store import Store
-from shared.tail import End, Open, Outcome
+from shared.tail import End, Fields, Open, Outcome, Packed, Segment
 from shared.tasks import Tasks
 from tests.support.tails import KEY, OPENED_MS, records
 
 ID = ExchangeId(new_boot(), 0, 0)
 OPENED, SEGMENT, LAST = records(ID)
+OPEN = Open(KEY, Dialect.OPENAI_CHAT, "openai", "gpt-4o", OPENED_MS, True, "/")
+END = End(Outcome.COMPLETED, 200, "text/event-stream", "", 0, 2, 3, 4, "req", Packed(b""))
 
 
-async def started(writer: RecordWriter, tasks: Tasks) -> asyncio.Task[None]:
+@asynccontextmanager
+async def writing(redis: Store, folder: Path, memory: int = 1 << 20) -> AsyncIterator[tuple[RecordWriter, Journal]]:
+    journal = Journal(folder, new_boot(), limit=1 << 24, keep=60)
+    writer, tasks = RecordWriter(redis, journal, memory), Tasks()
     run = tasks.start(writer.run())
-    async with asyncio.timeout(5):
-        while not writer.available:
-            await asyncio.sleep(0.01)
-    return run
-
-
-async def test_an_open_is_there_when_it_returns(redis: Store) -> None:
-    writer, tasks = RecordWriter(redis), Tasks()
-    run = await started(writer, tasks)
-    await writer.put_durable(0, OPENED, 5)
-    assert await redis.xlen(names.tail(0)) == 1
-    writer.put(0, SEGMENT)
-    writer.put(0, LAST)
+    yield writer, journal
     await writer.close(run, 5)
-    assert await redis.xlen(names.tail(0)) == 3
-    assert writer.pending_bytes == 0
+    journal.close(shipped=False)
+
+
+async def length(redis: Store, wanted: int) -> None:
+    async with asyncio.timeout(10):
+        while await redis.xlen(names.tail(0)) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_records_leave_by_themselves(redis: Store, tmp_path: Path) -> None:
+    async with writing(redis, tmp_path) as (writer, _):
+        for record in (OPENED, SEGMENT, LAST):
+            writer.put(0, record)
+        await length(redis, 3)
+        assert writer.pending_bytes == 0
 
 
 async def test_records_wait_for_redis_and_keep_their_order(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, redis_url=None)
     redis = store.connect(f"unix://{tmp_path}/valkey/valkey.sock", timeout=0.5)
-    writer, tasks = RecordWriter(redis), Tasks()
-    run = tasks.start(writer.run())
-    with pytest.raises(StoreUnavailable):
-        await writer.put_durable(0, OPENED, 0.3)
-    assert not writer.available
-    writer.put(0, SEGMENT)
-    writer.put(0, LAST)
-    with embedded.redis_url(settings):
-        async with asyncio.timeout(10):
-            while await redis.xlen(names.tail(0)) < 2:
-                await asyncio.sleep(0.05)
-        entries = await redis.xrange(names.tail(0))
-        assert [fields[b"r"] for _, fields in entries] == [SEGMENT[b"r"], LAST[b"r"]]  # the open was given up
-        await writer.close(run, 5)
-        await redis.aclose()
+    async with writing(redis, tmp_path / "journal") as (writer, _):
+        for record in (OPENED, SEGMENT, LAST):
+            writer.put(0, record)
+        waited_from = writer.shipped
+        await asyncio.sleep(0.2)
+        assert not writer.available
+        assert writer.shipped == waited_from
+        with embedded.redis_url(Settings(data_dir=tmp_path, redis_url=None)):
+            await length(redis, 3)
+            entries = await redis.xrange(names.tail(0))
+            assert [fields[b"r"] for _, fields in entries] == [OPENED[b"r"], SEGMENT[b"r"], LAST[b"r"]]
+            assert writer.shipped > waited_from
+            await redis.aclose()
 
 
-async def test_a_redis_that_refuses_writes_is_waited_for(redis: Store) -> None:
-    writer, tasks = RecordWriter(redis), Tasks()
-    run = tasks.start(writer.run())
-    await redis.config_set("maxmemory", "1kb")
-    writer.put(0, OPENED)
-    await asyncio.sleep(0.4)
-    assert not writer.available
-    assert writer.pending_bytes > 0
-    await redis.config_set("maxmemory", "0")
-    await writer.close(run, 5)
-    assert await redis.xlen(names.tail(0)) == 1
+async def test_a_redis_that_refuses_writes_is_waited_for(redis: Store, tmp_path: Path) -> None:
+    async with writing(redis, tmp_path) as (writer, _):
+        await redis.config_set("maxmemory", "1kb")
+        writer.put(0, OPENED)
+        await asyncio.sleep(0.4)
+        assert not writer.available
+        assert writer.pending_bytes > 0
+        await redis.config_set("maxmemory", "0")
+        await length(redis, 1)
 
 
-async def test_an_open_that_was_given_up_but_may_be_there_gets_its_end(redis: Store) -> None:
-    writer, tasks = RecordWriter(redis), Tasks()
-    tap, run = Tap(writer, 1 << 20), await started(writer, tasks)
-    opened = Open(KEY, Dialect.OPENAI_CHAT, "openai", "gpt-4o", OPENED_MS, True, "/")
-    await redis.client_pause(600)
-    with pytest.raises(OpenUndecided):
-        await tap.open(ID, opened, 0.2)
-    async with asyncio.timeout(10):
-        while await redis.xlen(names.tail(0)) < 2:
-            await asyncio.sleep(0.05)
-    decoded = [tail.decode(fields) for _, fields in await redis.xrange(names.tail(0))]
-    assert {(id, seq) for id, seq, _ in decoded} == {(ID, 0), (ID, 1)}
-    end = decoded[-1][2]
-    assert isinstance(end, End)
-    assert (end.outcome, end.response_bytes) == (Outcome.UPSTREAM_FAILED, 0)
-    assert len(tap) == 0
-    await writer.close(run, 5)
+async def test_what_memory_cannot_hold_waits_in_the_journal(redis: Store, tmp_path: Path) -> None:
+    async with writing(redis, tmp_path, memory=1) as (writer, journal):
+        tap = Tap(writer, journal).open(ID, OPEN)  # fills the memory
+        tap.feed(b"data: {}\n\n")
+        tap.cut()
+        assert writer.left_to_journal is not None
+        assert writer.shipped <= writer.left_to_journal
+        tap.end(END, None)
+        await length(redis, 1)
+        journal.flush()
+        assert [seq for seq, _ in _decoded(journals.records(journal.folder))] == [0, 1, 2]
 
 
-async def test_an_open_that_is_cancelled_gets_its_end_too(redis: Store) -> None:
-    writer, tasks = RecordWriter(redis), Tasks()
-    tap, run = Tap(writer, 1 << 20), await started(writer, tasks)
-    opened = Open(KEY, Dialect.OPENAI_CHAT, "openai", "gpt-4o", OPENED_MS, True, "/")
-    opening = asyncio.get_running_loop().create_task(tap.open(ID, opened, 5))
-    await asyncio.sleep(0)
-    opening.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await opening
-    await writer.close(run, 5)
-    assert len({fields[b"s"] for _, fields in await redis.xrange(names.tail(0))}) == 2
+def _decoded(records: object) -> list[tuple[int, tail.Record]]:
+    assert hasattr(records, "__iter__")
+    return [tail.decode(fields)[1:] for _, fields in records]
+
+
+async def _fed(tap: ExchangeTap) -> None:
+    tap.head(tail.Head(200, "text/event-stream", "gzip"))
+    for number in range(3):
+        tap.feed(b"data: %d\n\n" % number)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, tmp_path: Path, ends: bool) -> None:
+    async with writing(redis, tmp_path) as (writer, journal):
+        taps = Tap(writer, journal)
+        tap = taps.open(ID, OPEN)
+        await _fed(tap)
+        taps.tick()
+        await _fed(tap)
+        tap.cut()
+        await _fed(tap)
+        taps.tick()
+        if ends:
+            tap.end(END, None)
+        while writer.pending_bytes:
+            await asyncio.sleep(0.02)
+        taken: list[Fields] = [fields for _, fields in await redis.xrange(names.tail(0))]
+        replayed = _decoded(journals.records(journal.folder))
+        assert replayed == _decoded([(0, fields) for fields in taken])
+        assert not list(journals.siblings(tmp_path))  # it is ours, and we live
+    [sibling] = journals.siblings(tmp_path)
+    adopted = _decoded(sibling.records())
+    assert adopted[: len(replayed)] == replayed
+    if ends:
+        assert len(adopted) == len(replayed)
+    else:
+        [(seq, rest)] = adopted[len(replayed) :]
+        assert seq == len(replayed)
+        assert isinstance(rest, Segment)
+        assert rest.body.unpack() == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+    first = adopted[1][1]
+    assert isinstance(first, Segment)
+    assert first.head == tail.Head(200, "text/event-stream", "gzip")
+    assert sibling.opened == {ID.boot: {0: 1}}
+    sibling.close(shipped=True)
+    assert not list(journals.siblings(tmp_path))

@@ -1,0 +1,96 @@
+"""Keeps the journal's promise, once a second: tells Redis that this boot lives, sends again what a Redis that is
+another one now may have lost, ships what dead siblings left, and deletes what is no longer needed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from services.gateway import journal
+from services.gateway.journal import Journal, Sibling
+from services.gateway.writer import RecordWriter
+from shared import boots, streams
+from shared.boots import BootState
+from shared.errors import StoreError
+from shared.ids import ExchangeIds
+from shared.store import Store
+from shared.tail import Fields
+
+_ROUND_SECONDS = 1.0
+_ADOPT_SECONDS = 10.0
+_YIELD_RECORDS = 50  # then the event loop gets a turn
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Runs beside the writer until `run` is cancelled, or `leave` says goodbye."""
+
+    def __init__(self, store: Store, own: Journal, root: Path, writer: RecordWriter, ids: ExchangeIds) -> None:
+        self._store = store
+        self._journal = own
+        self._root = root
+        self._writer = writer
+        self._ids = ids
+        self._server: str | None = None
+        self._adopted: float | None = None
+
+    async def run(self) -> None:
+        """Keep, for as long as the process lives."""
+        while True:
+            try:
+                await self._round()
+            except StoreError as exc:
+                self._writer.say(False, exc)
+            except OSError as exc:
+                log.warning("journals cannot be looked after: %s", exc)
+            await asyncio.sleep(_ROUND_SECONDS)
+
+    async def leave(self, *, shipped: bool) -> None:
+        """The process ends. Its exchanges are accounted for if everything was shipped."""
+        if shipped:
+            await boots.tell(self._store, self._ids.opened(), BootState.LEFT)
+
+    async def _round(self) -> None:
+        server = await streams.server_id(self._store)
+        if self._server not in (None, server):
+            log.warning("Redis is another server, or has started anew: sending again what it may have lost")
+            await self._send_again(journal.records(self._journal.folder))
+        self._server = server
+        self._writer.say(True)
+        await boots.tell(self._store, self._ids.opened(), BootState.LIVE)
+        if self._writer.left_to_journal is not None and not self._writer.full:
+            self._journal.flush()
+            self._writer.left_to_journal = None
+            await self._send_again(journal.records(self._journal.folder))
+        self._journal.tidy(self._writer.shipped)
+        if self._adopted is None or time.monotonic() - self._adopted > _ADOPT_SECONDS:
+            self._adopted = time.monotonic()
+            for sibling in journal.siblings(self._root):
+                await self._adopt(sibling)
+
+    async def _adopt(self, sibling: Sibling) -> None:
+        shipped = False
+        try:
+            sent = await self._send_again(sibling.records())
+            log.warning("adopted the journal of a gateway that died: %s, %d records", sibling.folder.name, sent)
+            queued = time.monotonic()
+            while self._writer.shipped <= queued:
+                await asyncio.sleep(0.05)
+            await boots.tell(self._store, sibling.opened, BootState.ADOPTED)
+            shipped = True
+        finally:
+            sibling.close(shipped=shipped)
+
+    async def _send_again(self, records: Iterator[tuple[int, Fields]]) -> int:
+        """Queue records out of a journal; how many. Meters know which of them they have."""
+        sent = 0
+        for shard, fields in records:
+            await self._writer.put_again(shard, fields)
+            sent += 1
+            if sent % _YIELD_RECORDS == 0:
+                await asyncio.sleep(0)
+        return sent

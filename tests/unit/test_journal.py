@@ -1,0 +1,127 @@
+"""The journal on a real disk: torn, full, tidy, and a dead process's."""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from services.gateway import journal as journals
+from services.gateway.journal import Journal
+from shared import tail
+from shared.errors import JournalFailed, SettingsError
+from shared.ids import ExchangeId, new_boot
+from shared.tail import Packed, Segment
+
+MIB = 1 << 20
+
+
+def journal(folder: Path, *, limit: int = 16 * MIB, keep: float = 60) -> Journal:
+    return Journal(folder, new_boot(), limit=limit, keep=keep)
+
+
+def is_failed(journal: Journal) -> bool:
+    return journal.failed
+
+
+def name(n: int) -> str:
+    return str(ExchangeId("0" * 26, 0, n))
+
+
+def kept(folder: Path) -> list[str]:
+    return [fields[b"x"].decode() for _, fields in journals.records(folder)]
+
+
+def test_what_is_torn_ends_its_file_and_nothing_else(tmp_path: Path) -> None:
+    whole = journal(tmp_path)
+    for n in range(50):
+        whole.open(name(n), b"open %d" % n)
+    [path] = whole.folder.glob("*.journal")
+    data = path.read_bytes()
+    size = len(data) // 50
+    rng = random.Random(1)
+    for cut in rng.sample(range(len(data)), 40):
+        path.write_bytes(data[:cut])
+        assert kept(whole.folder) == [name(n) for n in range(len(kept(whole.folder)))]
+        assert abs(len(kept(whole.folder)) - cut / size) <= 5
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 1
+    path.write_bytes(damaged)
+    assert 20 <= len(kept(whole.folder)) <= 30
+    (whole.folder / "00000002.journal").write_bytes(data)
+    assert kept(whole.folder)[-50:] == [name(n) for n in range(50)]
+    whole.close(shipped=True)
+
+
+def test_a_full_journal_refuses_and_goes_on_when_it_is_emptied(tmp_path: Path) -> None:
+    small = journal(tmp_path, limit=9 * MIB, keep=0.01)
+    number = 0
+    with pytest.raises(JournalFailed):
+        for number in range(100):  # how far it came is of interest
+            small.open(name(number), bytes(MIB))
+    assert 8 <= number <= 9
+    assert is_failed(small)
+    assert small.fill == 1
+    small.tidy(time.monotonic())
+    assert is_failed(small)  # nothing was shipped since
+    time.sleep(0.05)
+    small.tidy(time.monotonic() + 10)
+    assert not is_failed(small)
+    small.open(name(100), b"x")
+    assert kept(small.folder)[-1] == name(100)
+    small.close(shipped=True)
+
+
+def test_a_disk_that_refuses_is_an_error_until_it_does_not(tmp_path: Path) -> None:
+    kept_by = journal(tmp_path)
+    kept_by.open(name(0), b"x")
+    [path] = kept_by.folder.glob("*.journal")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, hard))
+    try:
+        with pytest.raises(JournalFailed):
+            kept_by.open(name(1), b"y" * 100)
+        assert is_failed(kept_by)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.stat().st_size > 50  # a torn frame is in it
+    kept_by.open(name(2), b"z")
+    assert not is_failed(kept_by)
+    assert kept(kept_by.folder) == [name(0), name(2)]
+    kept_by.close(shipped=True)
+
+
+def test_a_segment_whose_first_bytes_are_deleted_is_left_out(tmp_path: Path) -> None:
+    part = journal(tmp_path)
+    part.fragment(name(0), 3, b"rest")
+    part.cut(name(0), 3, 10)  # six bytes of it were in a file that is gone
+    part.fragment(name(0), 4, b"all")
+    part.cut(name(0), 4, 3)
+    part.flush()
+    [(_, fields)] = journals.records(part.folder)
+    assert tail.decode(fields)[1:] == (4, Segment(Packed(b"all")))
+    part.close(shipped=True)
+
+
+def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="AROUTER_JOURNAL_DIR"):
+        journal(tmp_path / "file")
+
+
+def test_a_closed_journal_is_deleted_or_left_to_be_adopted(tmp_path: Path) -> None:
+    done, left = journal(tmp_path), journal(tmp_path)
+    left.open(name(0), b"x")
+    done.close(shipped=True)
+    assert list(journals.siblings(tmp_path)) == []
+    left.close(shipped=False)
+    [sibling] = journals.siblings(tmp_path)
+    assert list(journals.siblings(tmp_path)) == []  # it is held
+    sibling.close(shipped=False)
+    [again] = journals.siblings(tmp_path)
+    assert len(list(again.records())) == 1
+    again.close(shipped=True)
+    assert list(tmp_path.iterdir()) == []
