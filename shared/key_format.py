@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 
@@ -22,7 +21,7 @@ def well_formed(key: str) -> bool:
 
 def hash_key(pepper: bytes, key: str) -> str:
     """HMAC-SHA256 in hex: the key's public name. A slow hash buys nothing for 192 random bits."""
-    return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, key.encode(), "sha256").hex()
 
 
 def label(key: str) -> str:

@@ -23,17 +23,30 @@ _CREATE_GROUP = """#!lua flags=allow-oom
 return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"""
 
 
+# One command and one reply per shard and batch: replies cost a client more than the server spends on the entries.
+_APPEND = """#!lua
+for i = 1, #ARGV, 3 do redis.call('XADD', KEYS[1], '*', 'x', ARGV[i], 's', ARGV[i + 1], 'r', ARGV[i + 2]) end
+return #ARGV / 3"""
+
+
 async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[StoreError | None]:
-    """Append `(shard, fields)` records in one round trip; per record None, or why it was not taken.
+    """Append `(shard, fields)` records in one round trip; per record None, or why it was not taken, or not for certain.
 
     StoreUnavailable where no reply came: any part of the batch may have been taken, and is sent again.
     """
+    by_shard: dict[int, list[bytes]] = {}
+    for shard, fields in batch:
+        by_shard.setdefault(shard, []).extend((fields[b"x"], fields[b"s"], fields[b"r"]))
     with translated():
         pipeline = store.pipeline(transaction=False)
-        for shard, fields in batch:
-            pipeline.xadd(names.tail(shard), fields)  # type: ignore[arg-type]  # bytes are what it takes
+        for shard, arguments in by_shard.items():
+            pipeline.execute_command("EVAL", _APPEND, 1, names.tail(shard), *arguments)
         replies = await pipeline.execute(raise_on_error=False)
-    return [translate(reply) if isinstance(reply, RedisError) else None for reply in replies]
+    errors = {
+        shard: translate(reply) if isinstance(reply, RedisError) else None
+        for shard, reply in zip(by_shard, replies, strict=True)
+    }
+    return [errors[shard] for shard, _ in batch]
 
 
 async def create_group(store: Store, shard: int) -> None:

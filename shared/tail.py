@@ -21,8 +21,8 @@ from shared.ids import ExchangeId
 # more must not take the meter's memory.
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 
-# Below this zstd's frame costs about what it saves.
-_COMPRESS_FROM = 128
+# Below this compressing costs more time than the bytes it saves are worth: a short answer goes as it is.
+_COMPRESS_FROM = 1024
 
 
 Fields = dict[bytes, bytes]

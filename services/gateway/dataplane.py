@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any
 
 from services.gateway import body as request_body
@@ -29,6 +30,8 @@ from shared.tail import Open, Outcome
 _WATCHDOG_SECONDS = 0.5
 _MAX_MODEL_NAME = 256  # totals are kept under it, for ever
 
+_PATHS = 4096  # matches remembered: clients ask the same few over and over
+
 Scope = MutableMapping[str, Any]
 
 
@@ -49,6 +52,7 @@ class DataPlane:
         ids: ExchangeIds,
     ) -> None:
         self.open: set[Exchange] = set()
+        self._match = lru_cache(_PATHS)(lambda method, path, family: match(method, path, family, upstreams))
         self.settings = settings
         self._upstreams = upstreams
         self.client = client
@@ -70,7 +74,7 @@ class DataPlane:
         unread = _has_body(given)
         try:
             key = await self._keyring.authenticate(caller_key(given, query))
-            matched = match(scope["method"], path, family, self._upstreams)
+            matched = self._match(scope["method"], path, family)
             family = matched.family
             connection: Connection = scope["extensions"]["arouter.connection"]
             body = await self._read_body(given, connection, receive)

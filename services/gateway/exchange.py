@@ -11,8 +11,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from services.gateway import headers
 from services.gateway.envelopes import error_body
@@ -33,8 +34,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What goes upstream."""
 
     method: str
@@ -83,6 +83,7 @@ class Exchange:
         self._cut_by: Outcome | None = None
         self._ended = False
         self._answer: Answer | None = None
+        self._answered: dict[bytes, str] = {}  # header fields of the answer
         self._response_started = False
         self._first_byte: float | None = None
         self._drained = 0
@@ -175,9 +176,10 @@ class Exchange:
 
     async def _pump(self, answer: Answer, send: Send) -> Outcome:
         settings = self._plane.settings
-        content_type = headers.find(answer.headers, b"content-type")
+        answered = self._answered = headers.fields(answer.headers)
+        content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._request.streamed and answer.status == 200)
-        given = headers.downstream_response(answer.headers, str(self.id), status=answer.status, stream=stream)
+        given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
         whole = answer.whole()
         if whole is not None:
             if whole:
@@ -187,8 +189,7 @@ class Exchange:
             self._response_started = True
             self._connection.respond(answer.status, given, whole)
             return self._unless_client_left(Outcome.COMPLETED)
-        encoding = headers.find(answer.headers, b"content-encoding")
-        self._tap.head(Head(answer.status, content_type.decode("latin-1"), encoding.decode("latin-1")))
+        self._tap.head(Head(answer.status, content_type, answered.get(b"content-encoding", "")))
         await send({"type": "http.response.start", "status": answer.status, "headers": given})
         self._response_started = True
         await answer.relay(self._relay, settings.idle_timeout)
@@ -229,13 +230,13 @@ class Exchange:
         await refuse(send, self._family, refused, str(self.id))
 
     def _end(self, outcome: Outcome) -> None:
-        answered = self._answer.headers if self._answer is not None else []
+        answered = self._answered
         self._tap.end(
             End(
                 outcome=outcome,
                 status=self._answer.status if self._answer is not None else None,
-                content_type=headers.find(answered, b"content-type").decode("latin-1"),
-                content_encoding=headers.find(answered, b"content-encoding").decode("latin-1"),
+                content_type=answered.get(b"content-type", ""),
+                content_encoding=answered.get(b"content-encoding", ""),
                 response_bytes=0,  # the tap knows
                 request_bytes=len(self._request.body),
                 first_byte_ms=None if self._first_byte is None else int((self._first_byte - self.started) * 1000),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 Header = tuple[bytes, bytes]
 
@@ -42,7 +42,7 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
 }
 # Buffering proxies must pass a stream on as it comes, and must not compress it.
 _STREAM_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
-_STREAM_TYPES = (b"text/event-stream", b"application/x-ndjson", b"application/vnd.amazon.eventstream")
+_STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 
 # The provider's own id of the request, in order of preference.
 _REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace-id", b"x-amzn-requestid")
@@ -78,20 +78,19 @@ def downstream_response(headers: Iterable[Header], generation_id: str, *, status
     return passed
 
 
-def is_stream(content_type: bytes) -> bool:
+def is_stream(content_type: str) -> bool:
     """Whether a body of this type is a stream, whatever was asked for."""
-    return content_type.split(b";")[0].strip().lower() in _STREAM_TYPES
+    return content_type.split(";", maxsplit=1)[0].strip().lower() in _STREAM_TYPES
 
 
-def find(headers: Iterable[Header], name: bytes) -> bytes:
-    """The first value of a header, b"" where there is none."""
-    return next((value for given, value in headers if given.lower() == name), b"")
+def fields(headers: Sequence[Header]) -> dict[bytes, str]:
+    """Header values by lower-case name, the first where one is repeated."""
+    return {name.lower(): value.decode("latin-1") for name, value in reversed(headers)}
 
 
-def request_id(headers: Iterable[Header]) -> str:
-    """The provider's id of the request, "" where it gave none."""
-    given = {name.lower(): value for name, value in headers}
-    return next((given[name].decode("latin-1") for name in _REQUEST_IDS if name in given), "")
+def request_id(given: Mapping[bytes, str]) -> str:
+    """The provider's id of the request, by its answer's fields; "" where it gave none."""
+    return next((given[name] for name in _REQUEST_IDS if name in given), "")
 
 
 def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:

@@ -197,6 +197,8 @@ class LimitedProtocol(HttpToolsProtocol):
         # The parser shows a header, or a trailer, only when it is whole, so that an endless one is counted here.
         self._idle_bytes += len(data)
         super().data_received(data)
+        if self._in_head and self._idle_bytes and self._head_timer is None:
+            self._start_head_timer()  # most heads come whole, and need none
         if self._idle_bytes > self.settings.max_header_bytes and not self.transport.is_closing():
             self._refusal = (431, "the request head is too large")
             self.send_400_response("")
@@ -210,8 +212,6 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        if self._head_timer is None:
-            self._start_head_timer()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # a trailer is none of the request's headers, and could pass for one

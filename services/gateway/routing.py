@@ -207,7 +207,9 @@ def _segments(path: str) -> list[str]:
 
     Empty ones are left out: SDKs double a slash now and then. Refused with 400 where a segment would climb.
     """
-    segments = [_UNRESERVED.sub(lambda match: unquote(match[0]), part) for part in path.split("/") if part]
+    segments = [part for part in path.split("/") if part]
+    if "%" in path:
+        segments = [_UNRESERVED.sub(lambda match: unquote(match[0]), part) for part in segments]
     if any(segment in (".", "..") for segment in segments):
         raise Refused(400, "a path must not contain . or .. segments")
     return segments

@@ -38,12 +38,12 @@ class ExchangeTap:
         "_head",
         "_journaled",
         "_lost",
-        "_name",
         "_seq",
         "_size",
         "_tap",
         "bytes",
         "id",
+        "name",
         "turn",
         "usage_seen",
     )
@@ -51,7 +51,7 @@ class ExchangeTap:
     def __init__(self, tap: Tap, exchange_id: ExchangeId, turn: int) -> None:
         self.id = exchange_id
         self.turn = turn
-        self._name = str(exchange_id)
+        self.name = str(exchange_id)
         self.bytes = 0  # all body bytes seen so far
         self.usage_seen = False
         self._tap = tap
@@ -81,8 +81,8 @@ class ExchangeTap:
         if not new:
             return  # it was cut meanwhile
         if self._seq == 1 and not self._journaled and self._head is not None:
-            self._tap.journal.head(self._name, self._head)
-        self._tap.journal.fragment(self._name, self._seq, b"".join(new))
+            self._tap.journal.head(self.name, self._head)
+        self._tap.journal.fragment(self.name, self._seq, b"".join(new))
         self._journaled = len(self._chunks)
 
     def cut(self) -> None:
@@ -92,7 +92,7 @@ class ExchangeTap:
         self.note()
         body = self._take()
         if body:
-            self._tap.journal.cut(self._name, self._seq, len(body))
+            self._tap.journal.cut(self.name, self._seq, len(body))
             self._ship(tail.pack(Segment(Packed.pack(body), self._head if self._seq == 1 else None)))
 
     def end(self, ending: End, request: bytes | None) -> None:
@@ -111,7 +111,7 @@ class ExchangeTap:
                 lost_bytes=self._lost,
             )
         )
-        self._tap.journal.record(self._name, self._seq, record)
+        self._tap.journal.record(self.name, self._seq, record)
         self._ship(record)
         self._tap.forget(self)
 
@@ -128,7 +128,7 @@ class ExchangeTap:
         return body
 
     def _ship(self, record: bytes) -> None:
-        self._tap.writer.put(self.id.shard, tail.fields(self._name, self._seq, record))
+        self._tap.writer.put(self.id.shard, tail.fields(self.name, self._seq, record))
         self._seq += 1
 
 

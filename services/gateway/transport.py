@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ import httpx
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
 _NO_BODY = (204, 304)
+_CHUNK = re.compile(rb"(0{0,7}[1-9a-fA-F][0-9a-fA-F]{0,7})\r\n")  # the start of a chunk that is not the last
 # One ticker counts every connection's silence, so that no read needs a timer or a clock. Limits are kept to a tick.
 _TICK_SECONDS = 0.25
 # Below it one write of head and body together is cheaper than two; above it a copy of the body is dearer.
@@ -59,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._framed = False
         self._complete = False
         self._reusable = False
+        self._between_chunks = False  # as far as the callbacks of the parser tell
 
     # What the transport calls.
 
@@ -80,12 +83,21 @@ class Connection(asyncio.Protocol):
         if self._idle:
             self.abort()  # an answer to nothing
             return
+        if self._between_chunks and self._sink is not None:
+            size = _CHUNK.match(data)
+            if size is not None and size.end() + int(size[1], 16) + 2 == len(data) and data.endswith(b"\r\n"):
+                # Most reads are one whole chunk. The parser stands before a chunk, and still does when it is left out.
+                self._push(data[size.end() : -2])
+                return
+        self._between_chunks = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail(httpx.RemoteProtocolError("the provider switched protocols"))
         except httptools.HttpParserError as exc:
             self._fail(httpx.RemoteProtocolError(str(exc)))
+        # What is behind the last chunk and ends a line would have called `on_chunk_header`.
+        self._between_chunks = self._between_chunks and data.endswith(b"\r\n")
         if self._sink is not None:
             self._deliver()
             if not self._complete:
@@ -121,6 +133,12 @@ class Connection(asyncio.Protocol):
             # The parser does not know what was asked, and would wait for a body.
             self._reusable = self._method != b"HEAD" and self._parser.should_keep_alive()
             self._complete = True
+
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = not self._complete
 
     def on_body(self, body: bytes) -> None:
         if not self._complete:
@@ -239,9 +257,13 @@ class Connection(asyncio.Protocol):
             self._fail(httpx.WriteTimeout("the request could not be sent in time"))
 
     def _deliver(self) -> None:
-        if self._chunks and self._sink is not None and self._error is None:
+        if self._chunks:
+            self._push(self.take())
+
+    def _push(self, body: bytes) -> None:
+        if self._sink is not None and self._error is None:
             try:
-                self._sink(self.take())
+                self._sink(body)
             except Exception as exc:  # noqa: BLE001  # the sink's own; it belongs to who pushes, not to the event loop
                 self._complete = False
                 self._fail(exc)

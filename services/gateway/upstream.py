@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import httpx
@@ -17,11 +17,13 @@ import httpx
 from services.gateway.headers import Header
 from services.gateway.settings import GatewaySettings
 from services.gateway.transport import Connection, Origin, PooledTransport, Timeouts, request_head
-from shared.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from shared.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from shared.tasks import Tasks
 
 Sink = Callable[[bytes], None]
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
+
+_TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError)
 
 
 class Answer(Protocol):
@@ -70,8 +72,10 @@ class _PushedAnswer:
 
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
         assert self._connection is not None
-        with _translated(begun=True):
+        try:
             await self._connection.push(sink, idle_timeout)
+        except _TRANSPORT_ERRORS as exc:
+            raise _translate(exc, begun=True) from exc
 
     def pause(self) -> None:
         if self._connection is not None:  # else it may be another exchange's already
@@ -105,10 +109,12 @@ class _PulledAnswer:
 
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
         self._timeouts["read"] = idle_timeout  # the transport looks it up for every read
-        with _translated(begun=True):
+        try:
             async for chunk in self._response.aiter_raw():
                 sink(chunk)
                 await self._wanted.wait()
+        except _TRANSPORT_ERRORS as exc:
+            raise _translate(exc, begun=True) from exc
         self.ended = True
 
     def pause(self) -> None:
@@ -160,7 +166,7 @@ class UpstreamClient:
         target = b"/" + path.encode() + (b"?" + query if query else b"")
         transport = self._transport(provider)
         answer: Answer
-        with _translated(begun=False):
+        try:
             origin, host = self._place(scheme, place)
             given = [(b"host", host), *headers]
             if body or method not in ("GET", "HEAD", "DELETE"):
@@ -178,6 +184,8 @@ class UpstreamClient:
                     extensions={"timeout": timeouts, "target": target},
                 )
                 answer = _PulledAnswer(await transport.handle_async_request(request), timeouts, self._tasks)
+        except _TRANSPORT_ERRORS as exc:
+            raise _translate(exc, begun=False) from exc
         if not 200 <= answer.status <= 599:
             answer.close()
             raise UpstreamUnreachable(f"status {answer.status}")
@@ -203,12 +211,8 @@ class UpstreamClient:
         return found
 
 
-@contextmanager
-def _translated(*, begun: bool) -> Iterator[None]:
-    try:
-        yield
-    except httpx.TimeoutException as exc:
-        raise UpstreamTimeout(type(exc).__name__) from exc
-    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
-        kind = UpstreamBroken if begun else UpstreamUnreachable
-        raise kind(type(exc).__name__) from exc
+def _translate(error: Exception, *, begun: bool) -> UpstreamError:
+    if isinstance(error, httpx.TimeoutException):
+        return UpstreamTimeout(type(error).__name__)
+    kind = UpstreamBroken if begun else UpstreamUnreachable
+    return kind(type(error).__name__)

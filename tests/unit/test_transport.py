@@ -6,9 +6,11 @@ import asyncio
 import datetime as dt
 import ipaddress
 import random
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -72,6 +74,62 @@ async def body_of(response: httpx.Response) -> bytes:
     body = b"".join([chunk async for chunk in response.aiter_raw()])
     await response.aclose()
     return body
+
+
+async def pushed(pool: PooledTransport, url: str) -> bytes:
+    """The same body, pushed."""
+    place = httpx.URL(url)
+    origin = ("http", place.host, place.port or 80)
+    connection = await pool.open(origin, b"GET", b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n", b"", TIMEOUTS)
+    parts: list[bytes] = []
+    await connection.push(parts.append, 2)
+    connection.release()
+    return b"".join(parts)
+
+
+def chunked(rng: random.Random) -> tuple[bytes, bytes]:
+    """A body, and the same body in chunks. It is full of what looks like chunks itself."""
+    words = [
+        b"a\r\n",
+        b"1",
+        b"\r\n",
+        b"0\r\n\r\n",
+        b"data: x\n\n",
+        b"1a;q=1\r\n",
+        b"\r",
+        b"\n",
+        b"00a\r\n0123456789\r\n",
+    ]
+    body, encoded = b"", b""
+    for _ in range(rng.randint(0, 12)):
+        chunk = b"".join(rng.choices(words, k=rng.randint(1, 8)))
+        size = rng.choice([b"%x", b"%X", b"00%x", b"%x;ext=1"]) % len(chunk)
+        body += chunk
+        encoded += size + b"\r\n" + chunk + b"\r\n"
+    return body, encoded + rng.choice([b"0\r\n\r\n", b"0\r\nx-trailer: 1\r\n\r\n", b"000\r\n\r\n"])
+
+
+async def test_chunks_are_read_the_same_however_they_arrive() -> None:
+    rng = random.Random(5)
+    wanted = b""
+
+    async def split(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal wanted
+        while await reader.readuntil(b"\r\n\r\n"):
+            wanted, encoded = chunked(rng)
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            ends = [match.end() for match in re.finditer(rb"\r\n", encoded)]
+            cuts = rng.choices([*ends, *range(len(encoded))], k=rng.randint(0, 6)) if rng.random() < 0.7 else ends
+            for start, end in pairwise([0, *sorted(cuts), len(encoded)]):
+                await writer.drain()
+                await asyncio.sleep(0.0005)  # one read at the other end, most of the time
+                writer.write(encoded[start:end])
+
+    async with serving(split) as url, pooled() as pool:
+        for _ in range(150):
+            assert await pushed(pool, url) == wanted
+            assert await body_of(await ask(pool, url)) == wanted
+        assert len(pool) == 1
 
 
 async def test_connections_are_used_again_until_they_expire() -> None:
