@@ -60,6 +60,27 @@ class Plane(Protocol):
 class Exchange:
     """A request on its way. `cut` ends it early, from outside; `run` always ends it."""
 
+    __slots__ = (
+        "_answer",
+        "_answered",
+        "_connection",
+        "_cut_by",
+        "_drained",
+        "_ended",
+        "_family",
+        "_first_byte",
+        "_plane",
+        "_request",
+        "_response_started",
+        "_tap",
+        "_task",
+        "blocked_since",
+        "client_left",
+        "deadline",
+        "id",
+        "started",
+    )
+
     def __init__(
         self,
         exchange_id: ExchangeId,

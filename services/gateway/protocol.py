@@ -46,11 +46,15 @@ class Connection:
     coroutine and a dict per chunk.
     """
 
-    __slots__ = ("_cycle", "_protocol")
+    # Slots, here and wherever else every chunk comes by: with hundreds of streams each object is cold in the cache.
+    __slots__ = ("_chunked", "_cycle", "_fd", "_protocol", "_transport")
 
     def __init__(self, protocol: LimitedProtocol, cycle: RequestResponseCycle) -> None:
         self._protocol = protocol
         self._cycle = cycle
+        self._transport = protocol.transport
+        self._fd: int = protocol.transport.get_extra_info("socket").fileno()
+        self._chunked: bool | None = None
 
     def attach(self, listener: ClientListener) -> None:
         """Tell `listener` from now on what the client does; until `detach`."""
@@ -75,16 +79,16 @@ class Connection:
 
     def write(self, body: bytes) -> None:
         """Write body bytes of a response that `send` has started."""
-        cycle = self._cycle
-        if cycle.disconnected:
-            return
-        if cycle.chunked_encoding:
-            self._protocol.write_now(b"%x\r\n%b\r\n" % (len(body), body))
-        elif cycle.scope["method"] != "HEAD":
-            if len(body) > cycle.expected_content_length:
+        chunked = self._chunked
+        if chunked is None:
+            chunked = self._chunked = bool(self._cycle.chunked_encoding)
+        if chunked:
+            self._write(b"%x\r\n%b\r\n" % (len(body), body))
+        elif self._cycle.scope["method"] != "HEAD":
+            if len(body) > self._cycle.expected_content_length:
                 raise RuntimeError("the body is longer than its content-length")
-            cycle.expected_content_length -= len(body)
-            self._protocol.write_now(body)
+            self._cycle.expected_content_length -= len(body)
+            self._write(body)
 
     def respond(self, status: int, headers: list[Header], body: bytes) -> None:
         """Write a whole response, in one system call; nothing may have been sent before."""
@@ -105,10 +109,25 @@ class Connection:
             lines.append(body)
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
-        protocol.write_now(b"".join(lines))
+        self._write(b"".join(lines))
         if not cycle.keep_alive:
             protocol.transport.close()
         cycle.on_response()
+
+    def _write(self, data: bytes) -> None:
+        """Write in this turn of the loop; uvloop would read from all other sockets first."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if not transport.get_write_buffer_size():
+            try:
+                sent = os.write(self._fd, data)
+            except OSError:  # full, or broken: the transport finds out and says so
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(data)
 
     def cut(self, *, flush: bool) -> None:
         """Close without the final chunk, so that no client can take what it has for the whole answer."""
@@ -149,7 +168,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        self._fd: int = transport.get_extra_info("socket").fileno()
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -161,19 +179,6 @@ class LimitedProtocol(HttpToolsProtocol):
                 cycle.message_event.set()
         if self.attached is not None:
             self.attached.client_gone()
-
-    def write_now(self, data: bytes) -> None:
-        """Write in this turn of the loop; uvloop would read from all other sockets first."""
-        transport = self.transport
-        if not transport.get_write_buffer_size() and not transport.is_closing():
-            try:
-                sent = os.write(self._fd, data)
-            except OSError:  # full, or broken: the transport finds out and says so
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        transport.write(data)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -33,6 +33,32 @@ Timeouts = dict[str, float]  # httpx's: connect, pool, write, read; seconds
 class Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
+    __slots__ = (
+        "_between_chunks",
+        "_buffered",
+        "_chunks",
+        "_complete",
+        "_error",
+        "_framed",
+        "_has_head",
+        "_idle",
+        "_limit",
+        "_loop",
+        "_method",
+        "_parser",
+        "_paused",
+        "_pool",
+        "_quiet",
+        "_reusable",
+        "_sink",
+        "_transport",
+        "_waiter",
+        "_writable",
+        "headers",
+        "origin",
+        "status",
+    )
+
     def __init__(self, pool: PooledTransport, origin: Origin) -> None:
         self.origin = origin
         self._pool = pool
@@ -80,15 +106,15 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._quiet = 0
-        if self._idle:
-            self.abort()  # an answer to nothing
-            return
         if self._between_chunks and self._sink is not None:
             size = _CHUNK.match(data)
             if size is not None and size.end() + int(size[1], 16) + 2 == len(data) and data.endswith(b"\r\n"):
                 # Most reads are one whole chunk. The parser stands before a chunk, and still does when it is left out.
                 self._push(data[size.end() : -2])
                 return
+        if self._idle:
+            self.abort()  # an answer to nothing
+            return
         self._between_chunks = False
         try:
             self._parser.feed_data(data)
