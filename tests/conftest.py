@@ -10,6 +10,7 @@ import pytest
 from shared import embedded, store
 from shared.settings import Settings
 from shared.store import Store
+from tests.support.paths import RAN
 from tests.support.system import System
 
 
@@ -36,3 +37,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder: Path = tmp_path_factory.mktemp("system")
     with System(folder) as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much of the relay's contract was run on each path."""
+    if RAN:
+        ran = ", ".join(f"{count} {path}" for path, count in sorted(RAN.items()))
+        terminalreporter.write_line(f"cases of the relay's contract: {ran}")

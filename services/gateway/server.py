@@ -12,6 +12,7 @@ import uvicorn
 from services.gateway.app import create_app
 from services.gateway.protocol import limited_protocol
 from services.gateway.settings import GatewaySettings
+from services.gateway.upstream import TransportFactory
 from shared import store
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,18 @@ class _Server(uvicorn.Server):
 def serve(settings: GatewaySettings, redis_url: str) -> None:
     """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis will not do."""
     asyncio.run(_verify(redis_url))
+    server = configured(settings, redis_url)
+    # What is there now stays; the collector need not go through it again and again while streams wait.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    server.run()
+
+
+def configured(settings: GatewaySettings, redis_url: str, transport: TransportFactory | None = None) -> uvicorn.Server:
+    """The server of one gateway, not running yet. `transport` makes another httpx transport than our own."""
     config = uvicorn.Config(
-        create_app(settings, redis_url),
+        create_app(settings, redis_url, transport),
         host=settings.host,
         port=settings.port,
         http=limited_protocol(settings),
@@ -48,10 +59,7 @@ def serve(settings: GatewaySettings, redis_url: str) -> None:
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20000, 20, 50)
-    _Server(config).run()
+    return _Server(config)
 
 
 async def _verify(redis_url: str) -> None:

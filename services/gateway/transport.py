@@ -287,10 +287,11 @@ class Connection(asyncio.Protocol):
             self._push(self.take())
 
     def _push(self, body: bytes) -> None:
-        if self._sink is not None and self._error is None:
+        if self._sink is not None:
             try:
                 self._sink(body)
             except Exception as exc:  # noqa: BLE001  # the sink's own; it belongs to who pushes, not to the event loop
+                self._sink = None
                 self._complete = False
                 self._fail(exc)
 

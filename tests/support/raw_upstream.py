@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from types import TracebackType
@@ -35,5 +36,16 @@ class RawUpstream:
             except OSError:
                 return
             with connection:
-                connection.recv(65536)
+                _read_request(connection)
                 connection.sendall(self.answer)
+
+
+def _read_request(connection: socket.socket) -> None:
+    """All of it: closing with bytes unread would reset the connection under the answer."""
+    data = b""
+    while b"\r\n\r\n" not in data and (part := connection.recv(65536)):
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: *(\d+)", head)
+    while length and len(body) < int(length[1]) and (part := connection.recv(65536)):
+        body += part
