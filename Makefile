@@ -1,4 +1,4 @@
-.PHONY: demo test check bench fuzz format lock clean
+.PHONY: demo test check bench fuzz faults format lock clean
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,6 +8,7 @@ help:
 	@echo "make test   run all tests"
 	@echo "make check  lint, types and architecture"
 	@echo "make bench  how fast readers are on this machine; writes docs/performance.md"
+	@echo "make faults break everything once, under load, and check the books (SEED=1)"
 	@echo "make fuzz   coverage-guided fuzzing of the readers (SECONDS=600)"
 	@echo "make lock   pin the dependencies anew"
 
@@ -38,6 +39,10 @@ check: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m bench
+
+faults: .venv/.dev
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) --crippled
 
 SECONDS ?= 600
 fuzz: .venv/.dev

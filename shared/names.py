@@ -22,6 +22,7 @@ LEASE_TTL_MS = 10_000  # a dead meter's shard is taken over after this; renewed 
 
 # Boots of gateways: sorted set, by the time each was last heard of (ms).
 BOOTS = "ar:{boots}"
+SHARDS = "ar:{boots}:shards"  # string: the most shards any of them has used; meters read that many
 BOOT_TTL_MS = 15_000  # not heard of for this long, it is gone
 
 # A replay older than this is no longer recognised as one: longer than anything keeps bytes to replay.

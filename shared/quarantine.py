@@ -6,12 +6,14 @@ Per shard a hash of stream entry id to the record as it was; the records of one 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
 from shared import names
-from shared.errors import ARouterError
+from shared.errors import ARouterError, BadRecord
+from shared.ids import ExchangeId
 from shared.store import Store, translated
 from shared.tail import Fields, StreamEntry
 
@@ -89,9 +91,15 @@ async def retry(store: Store, case: Case) -> None:
 
 
 async def drop(store: Store, case: Case) -> None:
-    """Give the records up for good: the exchange will never be booked."""
+    """Give the records up for good: the exchange will never be booked, and counts as settled."""
     with translated():
-        await store.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[misc,arg-type]
+        pipeline = store.pipeline(transaction=True)
+        pipeline.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[arg-type]
+        with suppress(BadRecord):  # held for itself alone, it belongs to no exchange
+            id = ExchangeId.parse(case.id)
+            pipeline.setbit(names.final(id.shard, id.boot), id.n, 1)
+            pipeline.expire(names.final(id.shard, id.boot), names.FINAL_TTL_S)
+        await pipeline.execute()
 
 
 def _cases(shard: int, held: dict[bytes, bytes]) -> list[Case]:

@@ -117,6 +117,13 @@ async def backlog(store: Store, shards: int) -> int:
         return sum(await pipeline.execute())
 
 
+async def now_ms(store: Store) -> int:
+    """Redis's clock, which stream ids are made of."""
+    with translated():
+        seconds, micros = await store.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
 async def server_id(store: Store) -> str:
     """Which server this is, and which of its lives: after a change it may have lost what it had acknowledged."""
     with translated():

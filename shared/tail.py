@@ -80,6 +80,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     opened_ms: int  # UTC, milliseconds since the epoch; its hour is the hour that is booked
     streamed: bool
     path: str  # as sent upstream, without the query
+    request_bytes: int = 0  # of the request body; all there is to estimate from where the end is lost
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
 import httpx
@@ -50,12 +50,16 @@ class Processes:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(
-        self, command: str, *arguments: str, environment: Mapping[str, str] | None = None
+        self,
+        command: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        module: Sequence[str] = ("services.cli",),
     ) -> subprocess.Popen[bytes]:
-        """Start `arouter COMMAND ARGUMENTS` with this environment and changes."""
+        """Start `arouter COMMAND ARGUMENTS` with this environment and changes. `module` runs it, with its arguments."""
         # A session of its own: Ctrl-C reaches the demo alone, which ends the others in order.
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", command, *arguments],
+            [sys.executable, "-m", *module, command, *arguments],
             env=own_environment({"AROUTER_LOG_LEVEL": "error", **(environment or {})}),
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -63,8 +67,9 @@ class Processes:
         self._running.append((command, process))
         return process
 
-    def command(self, *arguments: str, environment: Mapping[str, str]) -> str:
-        """Run `arouter ARGUMENTS` to its end; its standard output. ProcessFailed with its error where it has one."""
+    def command(self, *arguments: str, environment: Mapping[str, str], expected: Collection[int] = (0,)) -> str:
+        """Run `arouter ARGUMENTS` to its end; its standard output. ProcessFailed with its error where its status is
+        none of those expected."""
         done = subprocess.run(
             [sys.executable, "-m", "services.cli", *arguments],
             env=own_environment(environment),
@@ -72,7 +77,7 @@ class Processes:
             text=True,
             check=False,
         )
-        if done.returncode != 0:
+        if done.returncode not in expected:
             raise ProcessFailed(done.stderr.strip())
         return done.stdout
 

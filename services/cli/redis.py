@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from shared import embedded, store
+from shared import boots, embedded, store
 from shared.settings import Settings
 from shared.store import Store
 
@@ -23,6 +23,8 @@ def with_redis(work: Work) -> int:
 async def _connected(url: str, settings: Settings, work: Work) -> None:
     redis = store.connect(url)
     try:
-        await work(redis, settings)
+        # As many shards as there really are, whatever this machine's settings say.
+        shards = await boots.shards(redis, settings.shards)
+        await work(redis, settings.model_copy(update={"shards": shards}))
     finally:
         await redis.aclose()

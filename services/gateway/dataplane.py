@@ -146,6 +146,7 @@ class DataPlane:
             opened_ms=time.time_ns() // 1_000_000,
             streamed=streamed,
             path=route.url.partition("://")[2].partition("/")[2],
+            request_bytes=len(request.body),
         )
         try:
             tap = self._tap.open(exchange_id, record)

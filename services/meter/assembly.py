@@ -8,7 +8,7 @@ from services.meter.measure import Tail
 from shared import tail
 from shared.errors import BadRecord
 from shared.ids import ExchangeId
-from shared.tail import End, Open, Record, Segment, StreamEntry
+from shared.tail import End, Head, Open, Outcome, Packed, Record, Segment, StreamEntry
 
 _MOST_BAD = 10_000
 
@@ -93,6 +93,21 @@ class Assembler:
         self._known.difference_update(parts.stream_ids)
         return parts.stream_ids
 
+    def stream_ids(self, id: ExchangeId) -> list[bytes]:
+        """The stream entries held of an exchange."""
+        return self._open[id].stream_ids
+
+    def rest(self, id: ExchangeId) -> Assembled | None:
+        """An exchange whose end will not come, as far as it came; None where not even its open did."""
+        parts = self._open[id]
+        opened = parts.records.get(0)
+        if not isinstance(opened, Open):
+            return None
+        segments: list[Segment] = []
+        while isinstance(segment := parts.records.get(len(segments) + 1), Segment):
+            segments.append(segment)  # up to the first one that is missing
+        return Assembled(Tail(id, opened, segments, _lost(opened, segments)), parts.stream_ids)
+
     def idle(self, before: float) -> list[ExchangeId]:
         """Exchanges that are not whole and have had no record since `before`."""
         return [id for id, parts in self._open.items() if parts.changed < before]
@@ -105,3 +120,20 @@ def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
     if not isinstance(first, Open) or not isinstance(last, End) or len(segments) != end - 1 or len(records) != end + 1:
         return None
     return Tail(id=id, open=first, segments=segments, end=last)
+
+
+def _lost(opened: Open, segments: list[Segment]) -> End:
+    """The end of an exchange whose gateway did not live to write one."""
+    head = (segments[0].head if segments else None) or Head()
+    return End(
+        outcome=Outcome.GATEWAY_LOST,
+        status=head.status,
+        content_type=head.content_type,
+        content_encoding=head.content_encoding,
+        response_bytes=sum(len(segment.body.unpack()) for segment in segments),
+        request_bytes=opened.request_bytes,
+        first_byte_ms=None,
+        duration_ms=0,
+        request_id="",
+        body=Packed(b""),
+    )

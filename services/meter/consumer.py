@@ -15,8 +15,10 @@ from services.meter.assembly import Assembled, Assembler, BadExchange
 from services.meter.gauge import LearningGauge
 from services.meter.ledger import Ledger, Settlement, Verdict
 from services.meter.measure import measure
-from shared import quarantine, streams
+from shared import boots, quarantine, streams
+from shared.boots import Boot, BootState
 from shared.errors import BadRecord, StoreError, StoreRefused, StoreUnavailable
+from shared.ids import ExchangeId
 from shared.store import Store
 from shared.tail import StreamEntry
 
@@ -24,6 +26,9 @@ _BLOCK_MS = 500
 # A record delivered this long ago that we do not hold went to a worker that was paused, or to a reply that was lost.
 _RECLAIM_IDLE_MS = 30_000
 _TIDY_SECONDS = 10.0
+# An exchange nobody will end is booked provisionally at once, and for good after this if its gateway never turns up.
+_ORPHAN_MS = 24 * 3_600_000
+_AMENDMENTS = 5  # tries to settle over a provisional value that changes meanwhile
 _RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -68,7 +73,7 @@ class ShardConsumer:
             await self._take(entries)
             if time.monotonic() - tidied > _TIDY_SECONDS:
                 await self._reclaim()
-                await self._drop_replays()
+                await self._sweep()
                 tidied = time.monotonic()
 
     async def _recover(self) -> None:
@@ -91,14 +96,46 @@ class ShardConsumer:
                 await streams.drop(self._store, self.shard, list(gone))
             await self._take(entries)
 
-    async def _drop_replays(self) -> None:
-        """A record sent again after its exchange was settled waits for others that will never come."""
+    async def _sweep(self) -> None:
+        """What has been waiting for records: replays of what is settled already, and orphans of dead gateways."""
         idle = self._assembler.idle(time.monotonic() - _TIDY_SECONDS)
         if not idle:
             return
+        orphans: list[ExchangeId] = []
         for id, final in zip(idle, await self._ledger.final(idle), strict=True):
             if final:
                 await streams.drop(self._store, self.shard, self._assembler.forget(id))
+            else:
+                orphans.append(id)
+        states = await boots.find(self._store, {id.boot for id in orphans})
+        await self._settle_lost(
+            [(id, states[id.boot]) for id in orphans if states[id.boot].state is not BootState.LIVE]
+        )
+
+    async def _settle_lost(self, orphans: Sequence[tuple[ExchangeId, Boot]]) -> None:
+        if not orphans:
+            return
+        booked = await self._ledger.provisional(self.shard, [id for id, _ in orphans])
+        now_ms = await streams.now_ms(self._store)
+        batch: list[Settlement] = []
+        for (id, boot), so_far in zip(orphans, booked, strict=True):
+            rest = self._assembler.rest(id)
+            stream_ids = rest.stream_ids if rest is not None else self._assembler.stream_ids(id)
+            over = boot.accounted or now_ms - _newest_ms(stream_ids) > _ORPHAN_MS
+            if rest is None:
+                if over:
+                    await self._quarantine(self._assembler.forget(id), "its gateway died, and its open never came")
+                continue
+            settlement = await self._measured(rest, final=over, booked=so_far)
+            if settlement is None:
+                self._assembler.forget(id)
+            elif settlement.changes(so_far):
+                batch.append(settlement)
+                log.warning("shard %d: exchange %s has lost its gateway", self.shard, id)
+        await self._book(batch)
+        for settlement in batch:
+            if settlement.final:
+                self._assembler.forget(settlement.id)
 
     async def _take(self, entries: Sequence[StreamEntry]) -> None:
         whole: list[Assembled] = []
@@ -116,31 +153,49 @@ class ShardConsumer:
         await self._settle(whole)
 
     async def _settle(self, whole: Sequence[Assembled]) -> None:
-        batch: list[Settlement] = []
-        for tail, stream_ids in whole:
-            try:
-                measured = measure(tail, self._gauge)
-                settlement = Settlement(tail.id, measured.entry, stream_ids)
-            except BadRecord as exc:
-                await self._quarantine(stream_ids, str(exc))
-            except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
-                log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id)
-                await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
-            else:
-                self._gauge.learn(measured)
-                batch.append(settlement)
+        batch = [await self._measured(assembled) for assembled in whole]
+        await self._book([settlement for settlement in batch if settlement is not None])
+
+    async def _measured(self, whole: Assembled, *, final: bool = True, booked: str = "") -> Settlement | None:
+        """The settlement of an exchange; None where it cannot be read, which quarantines it."""
+        tail, stream_ids = whole
+        try:
+            measured = measure(tail, self._gauge)
+            settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, booked=booked)
+        except BadRecord as exc:
+            await self._quarantine(stream_ids, str(exc))
+        except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
+            log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id)
+            await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
+        else:
+            self._gauge.learn(measured)
+            return settlement
+        finally:
             await asyncio.sleep(0)  # counting takes its time; leases must be renewed meanwhile
-        if not batch:
-            return
-        for settlement, verdict in zip(batch, await self._ledger.settle(batch), strict=True):
-            if isinstance(verdict, StoreRefused):
-                await self._quarantine(settlement.stream_ids, f"the settle script refuses it: {verdict}")
-            elif isinstance(verdict, StoreError):
-                raise verdict
-            elif verdict is Verdict.CONFLICT:
-                raise StoreUnavailable(f"exchange {settlement.id} was amended by another worker meanwhile")
+        return None
+
+    async def _book(self, batch: Sequence[Settlement]) -> None:
+        for _ in range(_AMENDMENTS):
+            if not batch:
+                return
+            conflicts: list[Settlement] = []
+            for settlement, verdict in zip(batch, await self._ledger.settle(batch), strict=True):
+                if isinstance(verdict, StoreRefused):
+                    await self._quarantine(settlement.stream_ids, f"the settle script refuses it: {verdict}")
+                elif isinstance(verdict, StoreError):
+                    raise verdict
+                elif verdict is Verdict.CONFLICT:
+                    conflicts.append(settlement)
+            booked = await self._ledger.provisional(self.shard, [settlement.id for settlement in conflicts])
+            batch = [settlement.replacing(value) for settlement, value in zip(conflicts, booked, strict=True)]
+        raise StoreUnavailable(f"exchange {batch[0].id} is amended by another worker again and again")
 
     async def _quarantine(self, stream_ids: Sequence[bytes], reason: str) -> None:
         log.error("shard %d: quarantined %d records: %s", self.shard, len(stream_ids), reason)
         entries = await streams.fetch(self._store, self.shard, stream_ids)
         await quarantine.hold(self._store, self.shard, entries, reason)
+
+
+def _newest_ms(stream_ids: Sequence[bytes]) -> int:
+    """When the newest of these entries was written, by its id: Redis's clock."""
+    return max(int(id.partition(b"-")[0]) for id in stream_ids)

@@ -24,11 +24,12 @@ from services.meter import tokens
 from services.meter.ledger import Ledger
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
-from shared import store
+from shared import boots, store
 from shared.errors import SettingsError
 
 _QUEUE = "ar:arq"
 _HEALTH_SECONDS = 10
+_MOST_SHARDS = 1024
 _RESTART_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ log = logging.getLogger(__name__)
 async def run(settings: MeterSettings, redis_url: str) -> None:
     """Meter until SIGTERM or SIGINT. Raises what a consumer failed with; SettingsError where it cannot start."""
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
-    # Each shard's consumer holds a connection while it waits for records.
-    redis = store.connect(redis_url, connections=settings.shards + 16)
+    # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
+    redis = store.connect(redis_url, connections=_MOST_SHARDS + 16)
     await store.verify(redis)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -91,7 +92,7 @@ async def _host(
         # arq pickles by default: whoever can write to Redis could then run code here.
         job_serializer=msgspec.msgpack.encode,
         job_deserializer=msgspec.msgpack.decode,
-        ctx={"ledger": Ledger(redis), "settings": settings},
+        ctx={"ledger": Ledger(redis), "settings": settings, "store": redis},
     )
     hosting = asyncio.get_running_loop().create_task(worker.async_run(), name="arq")
     await _first(stopping, hosting)
@@ -139,4 +140,6 @@ async def trim_ledger(ctx: dict[Any, Any]) -> None:
     """arq cron: drop ledger entries older than the settings keep them."""
     ledger: Ledger = ctx["ledger"]
     settings: MeterSettings = ctx["settings"]
-    await ledger.trim(settings.shards, int((time.time() - settings.ledger_keep) * 1000))
+    await ledger.trim(
+        await boots.shards(ctx["store"], settings.shards), int((time.time() - settings.ledger_keep) * 1000)
+    )

@@ -24,7 +24,7 @@ class Leases:
         self.held: set[int] = set()
         self._store = store
         self._worker = worker
-        self._shards = shards
+        self.shards = shards
         self._script = store.register_script(_LEASE)
         self._alive = store.register_script(_ALIVE)
 
@@ -32,7 +32,7 @@ class Leases:
         """Say that this worker lives; how many shards are its fair share now."""
         with translated():
             workers = await self._alive(keys=[names.METERS], args=[self._worker, names.METER_TTL_MS])
-        return math.ceil(self._shards / max(1, int(workers)))
+        return math.ceil(self.shards / max(1, int(workers)))
 
     async def renew(self) -> set[int]:
         """Renew what is held; the shards that somebody else has taken meanwhile."""
@@ -42,7 +42,7 @@ class Leases:
 
     async def take(self, share: int) -> None:
         """Take free shards up to the share."""
-        free = [shard for shard in range(self._shards) if shard not in self.held]
+        free = [shard for shard in range(self.shards) if shard not in self.held]
         random.shuffle(free)  # workers that start together should not all ask for the same ones
         for shard in free:
             if len(self.held) >= share:

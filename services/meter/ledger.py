@@ -31,15 +31,44 @@ class Verdict(IntEnum):
 
 
 class Settlement:
-    """An exchange to settle for good, with the stream entries that are done with it.
+    """An exchange to settle, with the stream entries that are done with it if that is for good.
 
-    What the script will be given is made here, so that an entry that cannot be written fails alone.
+    `booked` is the provisional value this one replaces, "" for none. What the script will be given is made here, so
+    that an entry that cannot be written fails alone.
     """
 
-    def __init__(self, id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes]) -> None:
+    def __init__(
+        self, id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes], *, final: bool = True, booked: str = ""
+    ) -> None:
         self.id = id
+        self.entry = entry
         self.stream_ids = stream_ids
-        self.keys, self.arguments = _call(id, entry, stream_ids)
+        self.final = final
+        self.values = " ".join(map(str, _values(entry)))
+        self.keys = _keys(id, entry)
+        self.arguments = [
+            names.GROUP,
+            id.n,
+            str(id),
+            "1" if final else "0",
+            booked,
+            totals.group(entry.provider, entry.model),
+            _BOOKED,
+            self.values,
+            msgspec.json.encode(entry),
+            names.FINAL_TTL_S,
+            names.HOUR_TTL_S,
+            int(entry.drift),
+            *(stream_ids if final else ()),
+        ]
+
+    def replacing(self, booked: str) -> Settlement:
+        """The same, in place of another provisional value."""
+        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, booked=booked)
+
+    def changes(self, booked: str) -> bool:
+        """Whether it would book anything new over that provisional value."""
+        return self.final or booked.partition(" ")[2] != self.values
 
 
 class Ledger:
@@ -69,6 +98,14 @@ class Ledger:
                 pipeline.getbit(names.final(id.shard, id.boot), id.n)
             return [bool(bit) for bit in await pipeline.execute()]
 
+    async def provisional(self, shard: int, ids: Sequence[ExchangeId]) -> list[str]:
+        """What is booked for these exchanges so far, in the script's own notation; "" for nothing."""
+        if not ids:
+            return []
+        with translated():
+            values = await self._store.hmget(names.provisional(shard), list(map(str, ids)))  # type: ignore[misc]
+        return [(value or b"").decode() for value in values]
+
     async def trim(self, shards: int, older_than_ms: int) -> None:
         """Drop ledger entries from before this time (UTC, milliseconds)."""
         with translated():
@@ -89,9 +126,9 @@ class Ledger:
         return await pipeline.execute(raise_on_error=False)
 
 
-def _call(id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes]) -> tuple[list[str], list[str | bytes | int]]:
+def _keys(id: ExchangeId, entry: Entry) -> list[str]:
     hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
-    keys = [
+    return [
         names.tail(id.shard),
         names.final(id.shard, id.boot),
         names.provisional(id.shard),
@@ -99,21 +136,6 @@ def _call(id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes]) -> tuple[li
         names.totals(id.shard, entry.key),
         names.ledger(id.shard),
         names.stats(id.shard),
-    ]
-    return keys, [
-        names.GROUP,
-        id.n,
-        str(id),
-        "1",
-        "",
-        totals.group(entry.provider, entry.model),
-        _BOOKED,
-        " ".join(map(str, _values(entry))),
-        msgspec.json.encode(entry),
-        names.FINAL_TTL_S,
-        names.HOUR_TTL_S,
-        int(entry.drift),
-        *stream_ids,
     ]
 
 

@@ -10,7 +10,7 @@ from services.meter.gauge import LearningGauge
 from services.meter.leases import Leases
 from services.meter.ledger import Ledger
 from services.meter.settings import MeterSettings
-from shared import names
+from shared import boots, names
 from shared.errors import StoreError
 from shared.ids import new_boot
 from shared.store import Store
@@ -58,6 +58,7 @@ class Meter:
 
     async def _round(self) -> None:
         await self._halt(list(await self._leases.renew()))
+        self._leases.shards = await boots.shards(self._store, self._settings.shards)
         share = await self._leases.share()
         for shard in sorted(self._leases.held)[share:]:
             await self._halt([shard])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,7 @@ class System:
         self.url = f"http://127.0.0.1:{free_port(0)}"
         self._stack = ExitStack()
         self._gateway_settings = gateway_settings
+        self.extra: dict[str, str] = {}  # environment of what is started from now on
 
     def __enter__(self) -> Self:
         settings = Settings(data_dir=self.folder, redis_url=None)
@@ -79,6 +80,7 @@ class System:
             "AROUTER_PROVIDERS__ASKING__ASK_USAGE": "true",
             "AROUTER_PROVIDERS__DEAD__BASE_URL": "http://127.0.0.1:9/v1",
             **self._gateway_settings,
+            **self.extra,
         }
         for provider, suffix in {
             "OPENAI": "/v1",
@@ -91,9 +93,9 @@ class System:
             environment[f"AROUTER_PROVIDERS__{provider}__API_KEY"] = f"sk-{provider.lower()}-credential"
         return environment
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, expected: Collection[int] = (0,)) -> str:
         """Run `arouter ARGUMENTS` in this system; its standard output."""
-        return self.processes.command(*arguments, environment=self.environment)
+        return self.processes.command(*arguments, environment=self.environment, expected=expected)
 
     def emitted(self) -> Book:
         """The provider's book: emit log lines by exchange id."""

@@ -1,0 +1,136 @@
+"""`arouter audit` and `arouter ledger`: are the books right, and what do they say."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from services.cli.redis import with_redis
+from shared import audit, ledger
+from shared.errors import ARouterError
+from shared.ids import ExchangeId
+from shared.ledger import LedgerEntry
+from shared.settings import Settings
+from shared.store import Store
+
+
+class NotInLedger(ARouterError):
+    """No entry of this exchange is there."""
+
+
+class BadCursor(ARouterError):
+    """The file is no cursor of an export."""
+
+
+def add_commands(commands: Any) -> None:
+    one = commands.add_parser("audit", help="compare totals, ledger and open exchanges; exit 1 where they differ")
+    one.add_argument("--json", action="store_true")
+    one.add_argument("--oracle", type=Path, metavar="FILE", help="also compare with a demo provider's emit log")
+    one.set_defaults(run=run_audit)
+    books = commands.add_parser("ledger", help="what was booked: show, export").add_subparsers(required=True)
+    one = books.add_parser("show", help="every revision of one exchange, as JSON lines")
+    one.add_argument("id")
+    one.set_defaults(run=show)
+    one = books.add_parser("export", help="settlements as JSON lines, in the order they were booked per shard")
+    one.add_argument(
+        "--since", type=_time, metavar="TIME", help="settled at or after this, ISO 8601; UTC if it says no zone"
+    )
+    one.add_argument("--until", type=_time, metavar="TIME", help="settled before this")
+    one.add_argument(
+        "--cursor", type=Path, metavar="FILE", help="go on behind what an export with this file has printed"
+    )
+    one.set_defaults(run=export)
+
+
+def run_audit(arguments: argparse.Namespace) -> int:
+    """Prints every difference."""
+    status = 0
+
+    async def check(redis: Store, settings: Settings) -> None:
+        nonlocal status
+        found = await audit.audit(redis, settings.shards)
+        if arguments.oracle is not None:
+            entries = [entry for shard in range(settings.shards) async for entry in ledger.read(redis, shard)]
+            lines = [json.loads(line) for line in arguments.oracle.read_text().splitlines()]
+            found.differences += audit.compare_with_oracle(entries, lines)
+        status = 1 if found.differences else 0
+        if arguments.json:
+            print(json.dumps(found.as_dict()))
+            return
+        for difference in found.differences:
+            print(difference)
+        sides = asdict(found.conservation) | {"gap": found.conservation.gap}
+        print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sides.items()))
+        print(f"{found.exchanges} exchanges in the ledger: {len(found.differences) or 'no'} differences")
+
+    with_redis(check)
+    return status
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """NotInLedger where it was never booked, or so long ago that it was trimmed."""
+    id = ExchangeId.parse(arguments.id)
+
+    async def print_revisions(redis: Store, _: Settings) -> None:
+        found = False
+        async for entry in ledger.read(redis, id.shard):
+            if entry.exchange_id == arguments.id:
+                print(_line(entry))
+                found = True
+        if not found:
+            raise NotInLedger(f"exchange {id} is not in the ledger: never booked, or trimmed by age")
+
+    return with_redis(print_revisions)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """JSON lines. With a cursor a line may come twice after a crash, and none is left out: (exchange_id, revision)
+    names it."""
+    cursor = _read_cursor(arguments.cursor)
+
+    async def print_entries(redis: Store, settings: Settings) -> None:
+        for shard in range(settings.shards):
+            after = cursor.get(str(shard))
+            async for entry in ledger.read(
+                redis, shard, after=after, since_ms=arguments.since or 0, until_ms=arguments.until
+            ):
+                print(_line(entry))
+                cursor[str(shard)] = entry.id
+        sys.stdout.flush()
+        if arguments.cursor is not None:
+            _write_cursor(arguments.cursor, cursor)
+
+    return with_redis(print_entries)
+
+
+def _line(entry: LedgerEntry) -> str:
+    head = {"revision": entry.revision, "final": entry.final, "settled_ms": int(entry.id.partition("-")[0])}
+    return json.dumps({"exchange_id": entry.exchange_id, **head, **entry.entry}, ensure_ascii=False)
+
+
+def _read_cursor(path: Path | None) -> dict[str, str]:
+    if path is None or not path.exists():
+        return {}
+    try:
+        cursor: dict[str, str] = json.loads(path.read_text())
+        return {str(int(shard)): str(id) for shard, id in cursor.items()}
+    except (ValueError, AttributeError) as exc:
+        raise BadCursor(f"{path} is no cursor of an export: {exc}") from None
+
+
+def _write_cursor(path: Path, cursor: dict[str, str]) -> None:
+    new = path.with_suffix(path.suffix + ".new")
+    new.write_text(json.dumps(cursor))
+    os.replace(new, path)  # all of it or nothing of it
+
+
+def _time(text: str) -> int:
+    """Milliseconds since the epoch."""
+    time = datetime.fromisoformat(text)
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)

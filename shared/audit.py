@@ -1,0 +1,196 @@
+"""Checks the books against each other: conservation of exchanges, and totals against the ledger.
+
+Each side of conservation is counted on its own: gateways say how many exchanges they opened, bitmaps tell which are
+settled, the streams which are in flight, the quarantine which are held.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from shared import boots, ledger, names, quarantine, totals
+from shared.errors import BadRecord
+from shared.ids import ExchangeId
+from shared.store import Store, translated
+from shared.usage import COUNTERS, Source
+
+_PAGE = 1000
+_HOUR_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class Conservation:
+    """Exchanges, all boots and shards together. `gap` is 0 but for what is on its way from a gateway to Redis."""
+
+    opened: int = 0
+    settled: int = 0
+    in_flight: int = 0
+    quarantined: int = 0
+
+    @property
+    def gap(self) -> int:
+        """Opened, and nowhere to be found: waiting in a gateway, or lost."""
+        return self.opened - self.settled - self.in_flight - self.quarantined
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was found. `differences` is empty where the books agree."""
+
+    conservation: Conservation
+    exchanges: int = 0  # in the ledger
+    revisions: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        found["conservation"]["gap"] = self.conservation.gap
+        return found
+
+
+async def conservation(store: Store, shards: int) -> Conservation:
+    """Count every side, now. Sides are read one after the other, so that running traffic moves them a little."""
+    found = Conservation()
+    gone: dict[int, set[str]] = {}
+    for shard in range(shards):
+        gone[shard] = await _waiting(store, shard)
+        found.in_flight += len(gone[shard])
+    held = {case.id for case in await quarantine.cases(store, shards)}
+    waiting = set().union(*gone.values()) if gone else set()
+    found.quarantined = len({id for id in held if _is_exchange(id)} - waiting)
+    known = await boots.known(store)
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for boot, state in known.items():
+            for shard in state.opened:
+                pipeline.bitcount(names.final(shard, boot))
+        found.settled = sum(await pipeline.execute())
+    found.opened = sum(sum(state.opened.values()) for state in known.values())
+    return found
+
+
+async def audit(store: Store, shards: int) -> Audit:
+    """Conservation, and the totals recomputed from the ledger as far back as that goes."""
+    found = Audit(await conservation(store, shards))
+    if found.conservation.gap:
+        found.differences.append(f"conservation: {found.conservation.gap} exchanges are nowhere to be found")
+    for shard in range(shards):
+        await _audit_shard(store, shard, found)
+    return found
+
+
+async def _audit_shard(store: Store, shard: int, found: Audit) -> None:
+    latest: dict[str, ledger.LedgerEntry] = {}
+    finals: set[str] = set()
+    async for entry in ledger.read(store, shard):
+        found.revisions += 1
+        before = latest.get(entry.exchange_id)
+        if before is not None and entry.revision != before.revision + 1:
+            found.differences.append(f"{entry.exchange_id}: revision {entry.revision} follows {before.revision}")
+        if entry.exchange_id in finals:
+            found.differences.append(f"{entry.exchange_id}: settled again after it was final")
+        if entry.final:
+            finals.add(entry.exchange_id)
+        latest[entry.exchange_id] = entry
+    found.exchanges += len(latest)
+    trimmed = await ledger.trimmed_until(store, shard)
+    hours: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    ever: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for entry in latest.values():
+        booked = entry.entry
+        hour = datetime.fromtimestamp(booked["opened_ms"] / 1000, UTC).strftime("%Y%m%d%H")
+        whole = trimmed is None or booked["opened_ms"] // _HOUR_MS * _HOUR_MS > trimmed
+        for name, value in _counters(booked).items():
+            field_name = totals.group(booked["provider"], booked["model"]) + name
+            ever[names.totals(shard, booked["key"])][field_name] += value
+            if whole:
+                hours[names.hour(shard, booked["key"], hour)][field_name] += value
+    wanted = hours if trimmed is not None else hours | ever
+    await _compare(store, wanted, found.differences)
+
+
+async def _compare(store: Store, wanted: dict[str, dict[str, int]], differences: list[str]) -> None:
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for key in wanted:
+            pipeline.hgetall(key)
+        replies = await pipeline.execute()
+    for (key, fields), reply in zip(wanted.items(), replies, strict=True):
+        stored = {name.decode(): int(value) for name, value in reply.items()}
+        for name in sorted(fields.keys() | stored.keys()):
+            there, here = stored.get(name, 0), fields.get(name, 0)
+            if there != here:
+                shown = name.replace(names.FIELD_SEPARATOR, " ")
+                differences.append(f"{key} {shown}: {there} is stored, the ledger adds up to {here}")
+
+
+def compare_with_oracle(entries: Iterable[ledger.LedgerEntry], emitted: Iterable[dict[str, Any]]) -> list[str]:
+    """Differences between the ledger and a demo provider's emit log, exchange by exchange."""
+    book = {entry.exchange_id: entry for entry in entries}
+    differences: list[str] = []
+    for line in emitted:
+        id = line["exchange_id"]
+        if not id:
+            continue
+        entry = book.get(id)
+        if entry is None:
+            differences.append(f"{id}: the provider answered it, and it is not booked")
+        elif not entry.final:
+            differences.append(f"{id}: is booked provisionally only")
+        else:
+            differences += [f"{id}: {text}" for text in _against(entry.entry, line)]
+    return differences
+
+
+def _against(entry: dict[str, Any], line: dict[str, Any]) -> list[str]:
+    found = []
+    if entry["response_bytes"] > line["bytes"]:
+        found.append(f"{entry['response_bytes']} bytes are booked, {line['bytes']} were sent")
+    if line["usage"] and entry["outcome"] == "completed" and line["ended"] == "completed":
+        wrong = {name: entry[name] for name, value in line["usage"].items() if entry[name] != value}
+        found += [f"{name} is {value}, not {line['usage'][name]}" for name, value in wrong.items()]
+    if entry["outcome"] != "completed" and entry["source"] == Source.REPORTED:
+        found.append(f"its outcome is {entry['outcome']}, and it is booked as reported")
+    return found
+
+
+def _counters(entry: dict[str, Any]) -> dict[str, int]:
+    """What the settle script adds up of an entry."""
+    flags = {
+        "requests": 1,
+        "estimated_requests": int(entry["source"] == Source.ESTIMATED),
+        "partial_requests": int(entry["source"] == Source.PARTIAL),
+    }
+    return flags | {name: entry[name] or 0 for name in COUNTERS}
+
+
+async def _waiting(store: Store, shard: int) -> set[str]:
+    """Exchanges of which records are in the stream, less those that are final: replays, about to be dropped."""
+    ids: set[str] = set()
+    start = "-"
+    while True:
+        with translated():
+            page = await store.xrange(names.tail(shard), start, "+", count=_PAGE)
+        ids.update(fields[b"x"].decode("latin-1") for _, fields in page if b"x" in fields)
+        if len(page) < _PAGE:
+            break
+        start = f"({page[-1][0].decode()}"
+    parsed = [ExchangeId.parse(id) for id in ids if _is_exchange(id)]
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for id in parsed:
+            pipeline.getbit(names.final(id.shard, id.boot), id.n)
+        bits = await pipeline.execute()
+    return {str(id) for id, final in zip(parsed, bits, strict=True) if not final}
+
+
+def _is_exchange(id: str) -> bool:
+    try:
+        ExchangeId.parse(id)
+    except BadRecord:
+        return False
+    return True

@@ -1,0 +1,58 @@
+"""`make faults`: every fault on a system of its own, seeded; exit 1 where one leaves the books wrong.
+
+`python -m tests.faults [--seed N] [--crippled] [FAULT …]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults.crippled import DEFENCES
+from tests.faults.faults import FAULTS
+from tests.faults.harness import Broken
+
+_CRIPPLED_PATIENCE = 45.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
+    parser.add_argument("--crippled", action="store_true", help="switch the defences off, one by one: each is missed")
+    parser.add_argument("faults", nargs="*", metavar="fault", help=", ".join(FAULTS))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}")
+    if arguments.crippled:
+        held = [
+            defence
+            for defence, (_, fault) in DEFENCES.items()
+            if run(fault, arguments.seed, defence, patience=_CRIPPLED_PATIENCE)
+        ]
+        print(f"not missed: {', '.join(held) or 'none'}")
+        return 1 if held else 0
+    passed = [run(name, arguments.seed) for name in arguments.faults or FAULTS]
+    return 0 if all(passed) else 1
+
+
+def run(name: str, seed: int, crippled: str = "", patience: float = 120) -> bool:
+    """One fault on a fresh system; whether the books were right afterwards, within `patience` seconds."""
+    started = time.monotonic()
+    passed = True
+    with tempfile.TemporaryDirectory(prefix="ar") as folder:
+        try:
+            with Broken(Path(folder), seed, crippled, patience) as system:
+                found = system.settle(FAULTS[name](system))
+            said = f"{found['exchanges']} exchanges, {found['revisions']} revisions"
+        except AssertionError as exc:
+            passed = False
+            said = f"FAILED: {exc}"
+    without = f" without {crippled}" if crippled else ""
+    print(f"{name + without:30} {time.monotonic() - started:5.1f} s  {said[:400]}", flush=True)
+    return passed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Runs `arouter` with one of its defences switched off: the faults must notice.
+
+`python -m tests.faults.crippled DEFENCE COMMAND …`
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from services.cli.main import main
+from services.gateway.journal import Journal
+from services.gateway.keeper import Keeper
+from services.meter import ledger
+from services.meter.consumer import ShardConsumer
+
+
+def dedupe() -> None:
+    """The settle script no longer asks whether an exchange is final."""
+    script = ledger._SCRIPT.replace("redis.call('GETBIT', KEYS[2], n) == 1", "false")
+    assert script != ledger._SCRIPT
+    ledger._SCRIPT = script
+
+
+def replay() -> None:
+    """What Redis may have lost is not sent again."""
+
+    async def nothing(self: Keeper, records: object) -> int:
+        return 0
+
+    Keeper._send_again = nothing  # type: ignore[method-assign]
+
+
+def journal() -> None:
+    """Nothing is written to the journal."""
+
+    def forget(self: Journal) -> None:
+        self._pending = []
+
+    Journal.flush = forget  # type: ignore[method-assign]
+
+
+def reclaim() -> None:
+    """What another meter has read is not read again."""
+
+    async def nothing(self: ShardConsumer) -> None:
+        return
+
+    ShardConsumer._recover = nothing  # type: ignore[method-assign]
+    ShardConsumer._reclaim = nothing  # type: ignore[method-assign]
+
+
+def sweep() -> None:
+    """Orphans are left alone."""
+
+    async def nothing(self: ShardConsumer, orphans: object) -> None:
+        return
+
+    ShardConsumer._settle_lost = nothing  # type: ignore[method-assign]
+
+
+# Each with a fault that must fail without it.
+DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
+    "dedupe": (dedupe, "duplicates"),
+    "replay": (replay, "redis_failed_over"),
+    "journal": (journal, "gateway_gone"),
+    "reclaim": (reclaim, "meter_killed"),
+    "sweep": (sweep, "gateway_gone"),
+}
+
+if __name__ == "__main__":
+    DEFENCES[sys.argv.pop(1)][0]()
+    main()
