@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import readers
+from bench import metering, readers, relay
+from bench.relay import Row
 
 PAGE = Path("docs/performance.md")
 
 _HEAD = """# How fast it is
 
-Measured by `make bench` on {date}: {machine}, Python {python}. Times on another machine differ; compare ratios, and
-numbers of one run.
+Measured by `make bench` on {date}: {machine}, {cores} cores, Python {python}. Times on another machine differ; compare
+ratios, and numbers of one run.
 
+## Relay
+Every peer alone on one core, one after the other, with the same provider and the same clients on another core; the
+gateway with keys, routing, journal and metering on, its Redis and meter beside the clients. CPU per event or request is
+user and system time of the peer's own process. Delay is from the provider's write to the client's read. In brackets:
+times nginx (`proxy_buffering off`), which neither knows keys nor counts.
+
+| | CPU, us per | rate, per s | delay p50, us | delay p99, us | first byte p50, us | KiB per stream |
+|---|---|---|---|---|---|---|
+"""
+_METER = """
+## Meter
+One process on one core, with the streams filled before it starts.
+
+| exchanges | per second of its CPU | per second |
+|---|---|---|
+"""
+_READERS = """
 ## Readers
 Megabytes of a provider's answer read per second of one core, on tails of 8 MB that report usage at their end, fed in
 segments of 64 KiB. *Reading* is what every exchange costs: usage, ids, finish, end. *Observing* decodes every document
@@ -26,15 +46,58 @@ and collects the text, and is done for a sample, and where no usage was reported
 
 
 def main() -> None:
-    speeds = readers.speeds()
-    size, growth = readers.growth_on_a_long_tail()
     machine = f"{platform.machine()}, {_processor()}"
-    page = _HEAD.format(date=datetime.now(UTC).strftime("%Y-%m-%d"), machine=machine, python=platform.python_version())
-    for speed in speeds:
+    page = _HEAD.format(
+        date=datetime.now(UTC).strftime("%Y-%m-%d"),
+        machine=machine,
+        cores=len(os.sched_getaffinity(0)),
+        python=platform.python_version(),
+    )
+    with tempfile.TemporaryDirectory(prefix="ar") as folder:
+        page += _relay_table(relay.rows(Path(folder)))
+    with tempfile.TemporaryDirectory(prefix="ar") as folder:
+        page += _METER
+        for one in metering.metered(Path(folder)):
+            page += f"| {one.title} | {one.per_cpu_second:,.0f} | {one.per_second:,.0f} |\n"
+    page += _READERS
+    for speed in readers.speeds():
         page += f"| {speed.title} | {speed.mb_per_s:.0f} | {speed.observing_mb_per_s:.0f} |\n"
+    size, growth = readers.growth_on_a_long_tail()
     page += f"\nOn one tail of {size:.0f} MB the process grew by {growth:.1f} MB while reading.\n"
     PAGE.write_text(page)
     print(page)
+
+
+def _relay_table(rows: list[Row]) -> str:
+    table = ""
+    nginx = {row.scenario: row for row in rows if row.peer == "nginx"}
+    for scenario in dict.fromkeys(row.scenario for row in rows):
+        table += f"| **{scenario}** | | | | | | |\n"
+        for row in rows:
+            if row.scenario == scenario:
+                table += _relay_row(row, nginx.get(scenario))
+    if not nginx:
+        table += "\nnginx is not installed here, so that there are no ratios.\n"
+    return table
+
+
+def _relay_row(row: Row, nginx: Row | None) -> str:
+    def beside(value: float, peer: float | None, digits: int = 0) -> str:
+        ratio = f" ({value / peer:.2f})" if peer and row is not nginx else ""
+        return f"{value:,.{digits}f}{ratio}" if value else ""
+
+    kib = "" if row.kib_per_stream is None else f"{row.kib_per_stream:.1f}"
+    failed = f", {row.errors} errors" if row.errors else ""
+    cells = (
+        f"{row.peer}{failed}",
+        f"{row.unit}: {beside(row.cpu_us, nginx and nginx.cpu_us, 1)}",
+        f"{row.rate:,.0f}",
+        beside(row.delay_p50, nginx and nginx.delay_p50),
+        beside(row.delay_p99, nginx and nginx.delay_p99),
+        beside(row.first_p50, nginx and nginx.first_p50),
+        kib,
+    )
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _processor() -> str:

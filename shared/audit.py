@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from shared import boots, ledger, names, quarantine, totals
+from shared import boots, ledger, names, quarantine, streams, totals
 from shared.errors import BadRecord
 from shared.ids import ExchangeId
 from shared.store import Store, translated
 from shared.usage import COUNTERS, Source
 
-_PAGE = 1000
 _HOUR_MS = 3_600_000
 
 
@@ -65,11 +64,17 @@ async def conservation(store: Store, shards: int) -> Conservation:
     known = await boots.known(store)
     with translated():
         pipeline = store.pipeline(transaction=False)
-        for boot, state in known.items():
-            for shard in state.opened:
+        for shard in range(shards):
+            pipeline.hgetall(names.opened(shard))
+            for boot in known:
                 pipeline.bitcount(names.final(shard, boot))
-        found.settled = sum(await pipeline.execute())
-    found.opened = sum(sum(state.opened.values()) for state in known.values())
+        replies = iter(await pipeline.execute())
+    for shard in range(shards):
+        shipped = {boot.decode(): int(count) for boot, count in next(replies).items()}
+        for boot, state in known.items():
+            # What the gateway says, or what it has shipped since.
+            found.opened += max(state.opened.get(shard, 0), shipped.get(boot, 0))
+            found.settled += next(replies)
     return found
 
 
@@ -170,16 +175,7 @@ def _counters(entry: dict[str, Any]) -> dict[str, int]:
 
 async def _waiting(store: Store, shard: int) -> set[str]:
     """Exchanges of which records are in the stream, less those that are final: replays, about to be dropped."""
-    ids: set[str] = set()
-    start = "-"
-    while True:
-        with translated():
-            page = await store.xrange(names.tail(shard), start, "+", count=_PAGE)
-        ids.update(fields[b"x"].decode("latin-1") for _, fields in page if b"x" in fields)
-        if len(page) < _PAGE:
-            break
-        start = f"({page[-1][0].decode()}"
-    parsed = [ExchangeId.parse(id) for id in ids if _is_exchange(id)]
+    parsed = [ExchangeId.parse(id) for id in await streams.exchanges(store, shard) if _is_exchange(id)]
     with translated():
         pipeline = store.pipeline(transaction=False)
         for id in parsed:

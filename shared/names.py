@@ -45,6 +45,11 @@ def tail(shard: int) -> str:
     return f"ar:{{{shard}}}:tail"
 
 
+def opened(shard: int) -> str:
+    """Hash: boot to how many of its exchanges have an open record here, replays included."""
+    return f"ar:{{{shard}}}:opened"
+
+
 def final(shard: int, boot: str) -> str:
     """Bitmap: bit n is set once exchange boot.shard.n is settled for good."""
     return f"ar:{{{shard}}}:final:{boot}"

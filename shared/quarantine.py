@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from shared import names
+from shared import names, streams
 from shared.errors import ARouterError, BadRecord
 from shared.ids import ExchangeId
 from shared.store import Store, translated
@@ -91,15 +91,15 @@ async def retry(store: Store, case: Case) -> None:
 
 
 async def drop(store: Store, case: Case) -> None:
-    """Give the records up for good: the exchange will never be booked, and counts as settled."""
+    """Give the records up for good. An exchange of which no others wait counts as settled then, and is never booked."""
+    with suppress(BadRecord):  # held for itself alone, it belongs to no exchange
+        id = ExchangeId.parse(case.id)
+        if str(id) not in await streams.exchanges(store, case.shard):
+            with translated():
+                await store.setbit(names.final(id.shard, id.boot), id.n, 1)
+                await store.expire(names.final(id.shard, id.boot), names.FINAL_TTL_S)
     with translated():
-        pipeline = store.pipeline(transaction=True)
-        pipeline.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[arg-type]
-        with suppress(BadRecord):  # held for itself alone, it belongs to no exchange
-            id = ExchangeId.parse(case.id)
-            pipeline.setbit(names.final(id.shard, id.boot), id.n, 1)
-            pipeline.expire(names.final(id.shard, id.boot), names.FINAL_TTL_S)
-        await pipeline.execute()
+        await store.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[misc,arg-type]
 
 
 def _cases(shard: int, held: dict[bytes, bytes]) -> list[Case]:

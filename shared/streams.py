@@ -24,8 +24,19 @@ return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"""
 
 
 # One command and one reply per shard and batch: replies cost a client more than the server spends on the entries.
+# The count of opened exchanges changes with them, so that conservation never sees one without the other.
 _APPEND = """#!lua
-for i = 1, #ARGV, 3 do redis.call('XADD', KEYS[1], '*', 'x', ARGV[i], 's', ARGV[i + 1], 'r', ARGV[i + 2]) end
+local opened = {}
+for i = 1, #ARGV, 3 do
+  redis.call('XADD', KEYS[1], '*', 'x', ARGV[i], 's', ARGV[i + 1], 'r', ARGV[i + 2])
+  if ARGV[i + 1] == '0' then
+    local boot, n = string.match(ARGV[i], '^(%w+)%.%d+%.(%d+)$')
+    opened[boot] = math.max(opened[boot] or 0, n + 1)
+  end
+end
+for boot, count in pairs(opened) do
+  if count > (tonumber(redis.call('HGET', KEYS[2], boot)) or 0) then redis.call('HSET', KEYS[2], boot, count) end
+end
 return #ARGV / 3"""
 
 
@@ -40,7 +51,7 @@ async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[Stor
     with translated():
         pipeline = store.pipeline(transaction=False)
         for shard, arguments in by_shard.items():
-            pipeline.execute_command("EVAL", _APPEND, 1, names.tail(shard), *arguments)
+            pipeline.execute_command("EVAL", _APPEND, 2, names.tail(shard), names.opened(shard), *arguments)
         replies = await pipeline.execute(raise_on_error=False)
     errors = {
         shard: translate(reply) if isinstance(reply, RedisError) else None
@@ -97,6 +108,19 @@ async def fetch(store: Store, shard: int, ids: Sequence[bytes]) -> list[StreamEn
             pipeline.xrange(names.tail(shard), entry_id, entry_id)
         replies = await pipeline.execute()
     return [StreamEntry(entry_id, fields) for reply in replies for entry_id, fields in reply]
+
+
+async def exchanges(store: Store, shard: int) -> set[str]:
+    """Ids of the exchanges that have records in the shard's stream."""
+    found: set[str] = set()
+    start = "-"
+    while True:
+        with translated():
+            page = await store.xrange(names.tail(shard), start, "+", count=_PAGE)
+        found.update(fields[b"x"].decode("latin-1") for _, fields in page if b"x" in fields)
+        if len(page) < _PAGE:
+            return found
+        start = f"({page[-1][0].decode()}"
 
 
 async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:

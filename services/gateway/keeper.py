@@ -47,6 +47,8 @@ class Keeper:
                 self._writer.say(False, exc)
             except OSError as exc:
                 log.warning("journals cannot be looked after: %s", exc)
+            except Exception:  # a bug, here or in the client library, must not make a living gateway look dead
+                log.exception("the journal keeper failed in a way nobody expected")
             await asyncio.sleep(_ROUND_SECONDS)
 
     async def leave(self, *, shipped: bool) -> None:

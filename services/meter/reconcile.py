@@ -34,7 +34,9 @@ NOTHING = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
 
 def needs_observing(end: End, reported: Usage | None, provisional: bool) -> bool:
     """Whether the content has to be counted: some was bought, and the provider's last word on it is missing."""
-    if end.status is None or end.status >= 300:
+    if end.status is None:  # no answer, or one whose head is lost with its gateway
+        return end.outcome is Outcome.GATEWAY_LOST and end.response_bytes > 0
+    if end.status >= 300:
         return False  # an error's text is no output
     if end.outcome is Outcome.UPSTREAM_FAILED and end.first_byte_ms is None:
         return False  # nothing came, so nothing is owed

@@ -39,6 +39,7 @@ class Expectation:
 
     provisional: bool = False  # orphans whose journal is lost
     quarantined: int = 0  # cases that belong to no exchange
+    unbooked: int = 0  # exchanges whose open had not left a gateway that is gone with its disk
     bound: int | None = BOUND_BYTES  # bytes a client has and the books have not; None: the journal was damaged
 
 
@@ -162,6 +163,9 @@ class Broken(System):
         while True:
             found = self._audit()
             differences = [line for line in found["differences"] if not self._allowed(line, expected)]
+            unbooked = [line for line in differences if line.endswith(("it is not booked", "nowhere to be found"))]
+            if len(unbooked) <= expected.unbooked + 1 and 0 <= found["conservation"]["gap"] <= expected.unbooked:
+                differences = [line for line in differences if line not in unbooked]
             if not differences and (expected.provisional or not self.backlog()):
                 break
             if time.monotonic() > deadline:
@@ -187,11 +191,11 @@ class Broken(System):
     def _check_received(self, expected: Expectation) -> None:
         book = {line["exchange_id"]: line for line in map(json.loads, self.command("ledger", "export").splitlines())}
         missing = [id for id in self.received if id not in book]
-        if missing:
+        if len(missing) > expected.unbooked:
             raise Unmet(f"{len(missing)} exchanges that a client has seen are not booked: {missing[:3]}")
         if expected.bound is None:
             return
-        short = {id: size - book[id]["response_bytes"] for id, size in self.received.items()}
+        short = {id: size - book[id]["response_bytes"] for id, size in self.received.items() if id in book}
         worst = max(short, key=short.__getitem__, default=None)
         if worst is not None and short[worst] > expected.bound:
             raise Unmet(f"{worst}: the client got {short[worst]} bytes that are not in the books")

@@ -1,0 +1,88 @@
+"""How many exchanges a meter settles per second and core, and what its traffic costs Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.relay import cpu_seconds, process
+from shared import embedded, store, streams, tail
+from shared.dialects import Dialect
+from shared.ids import ExchangeId, new_boot
+from shared.settings import Settings
+from shared.store import Store
+from shared.tail import End, Open, Outcome, Packed
+
+_SHARDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """One kind of exchange."""
+
+    title: str
+    exchanges: int
+    kib: float  # of each answer
+    per_cpu_second: float
+    per_second: float
+
+
+def metered(folder: Path) -> list[Metered]:
+    """Fill the streams, start a meter, and see how long it takes."""
+    with embedded.redis_url(Settings(data_dir=folder, redis_url=None)) as url:
+        return [
+            asyncio.run(_drain(url, folder, "usage reported, ~60 KB", 6000, 180, reported=True)),
+            asyncio.run(_drain(url, folder, "no usage reported, ~60 KB: counted by us", 300, 180, reported=False)),
+            asyncio.run(_drain(url, folder, "usage reported, one event", 15000, 1, reported=True)),
+        ]
+
+
+async def _drain(url: str, folder: Path, title: str, exchanges: int, events: int, *, reported: bool) -> Metered:
+    redis = store.connect(url)
+    size = await _fill(redis, exchanges, events, reported=reported)
+    environment = {
+        "REDIS_URL": url,
+        "AROUTER_DATA_DIR": str(folder),
+        "AROUTER_SHARDS": str(_SHARDS),
+        "AROUTER_LOG_LEVEL": "error",
+        "AROUTER_SAMPLE": "0",
+    }
+    with process([sys.executable, "-m", "services.cli", "meter"], core=0, environment=environment) as pid:
+        while await streams.backlog(redis, _SHARDS) == exchanges * 2:
+            await asyncio.sleep(0.01)
+        left, cpu, started = await streams.backlog(redis, _SHARDS), cpu_seconds(pid), time.monotonic()
+        while await streams.backlog(redis, _SHARDS):
+            await asyncio.sleep(0.02)
+        took, used = time.monotonic() - started, cpu_seconds(pid) - cpu
+    await redis.aclose()
+    return Metered(title, exchanges, size / 1024, left / 2 / max(used, 0.01), left / 2 / took)
+
+
+async def _fill(redis: Store, exchanges: int, events: int, *, reported: bool) -> int:
+    """Put whole exchanges into the streams, two records each; the bytes of one answer."""
+    boot = new_boot()
+    opened = Open("b" * 64, Dialect.OPENAI_CHAT, "openai", "gpt-4o", time.time_ns() // 1_000_000, True, "v1/x")
+    chunk = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1700000000, "model": "gpt-4o"}
+    said = [
+        {**chunk, "choices": [{"index": 0, "delta": {"content": f" word{number}"}, "finish_reason": None}]}
+        for number in range(events)
+    ]
+    usage = {"prompt_tokens": 17, "completion_tokens": events, "total_tokens": events + 17}
+    last = [{**chunk, "choices": [], "usage": usage}] if reported else []
+    pad = [{**one, "pad": "x" * 150} for one in said] if events > 1 else said
+    body = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in [*pad, *last]) + b"data: [DONE]\n\n"
+    end = End(
+        Outcome.COMPLETED, 200, "text/event-stream", "", len(body), 100, 5, 900, "req", Packed.pack(body), None, 0
+    )
+    for first in range(0, exchanges, 250):
+        batch = []
+        for number in range(first, min(first + 250, exchanges)):
+            id = ExchangeId(boot, number % _SHARDS, number // _SHARDS)
+            batch += [(id.shard, tail.encode(id, 0, opened)), (id.shard, tail.encode(id, 1, end))]
+        errors = await streams.append(redis, batch)
+        assert not any(errors)
+    return len(body)

@@ -1,0 +1,144 @@
+"""Exchanges whose gateway is gone: booked provisionally, amended, made final; and what Redis knows of boots."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from services.meter import consumer as consumers
+from services.meter.consumer import ShardConsumer
+from services.meter.ledger import Ledger
+from shared import audit, boots, ledger, names, quarantine, tail
+from shared.boots import BootState
+from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
+from shared.ledger import LedgerEntry
+from shared.store import Store
+from shared.tail import Head, Packed, Segment
+from tests.support.gauge import WordGauge
+from tests.support.tails import records, send
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "_TIDY_SECONDS", 0.1)
+    monkeypatch.setattr(consumers, "_BLOCK_MS", 50)
+
+
+async def booked(redis: Store) -> list[LedgerEntry]:
+    return [entry async for entry in ledger.read(redis, 0)]
+
+
+async def metered(redis: Store, until: Callable[[list[LedgerEntry]], bool]) -> list[LedgerEntry]:
+    """Meter until the ledger is as it should be, and a little longer."""
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge())
+    run = asyncio.get_running_loop().create_task(consumer.run())
+    try:
+        async with asyncio.timeout(20):
+            while not until(await booked(redis)):
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.5)
+    finally:
+        consumer.stop()
+        await run
+    return await booked(redis)
+
+
+async def test_an_orphan_is_amended_and_made_final(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    opened, _, end = records(id)
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three"}}]}\n\n'
+    segment = tail.encode(id, 1, Segment(Packed(said), Head(200, "text/event-stream")))
+    await send(redis, id, [opened])
+    first = await metered(redis, lambda entries: len(entries) == 1)
+    assert [(entry.revision, entry.final) for entry in first] == [(1, False)]  # once, however often it is looked at
+    assert (first[0].entry["outcome"], first[0].entry["source"]) == ("gateway_lost", "partial")
+    assert await redis.xlen(names.tail(0)) == 1  # nothing is deleted
+
+    await send(redis, id, [segment])
+    second = await metered(redis, lambda entries: len(entries) == 2)
+    assert not second[1].final
+    assert second[1].entry["response_bytes"] == len(said)
+    assert second[1].entry["output_tokens"] >= 3
+
+    await send(redis, id, [end])  # the gateway was not dead after all
+    third = await metered(redis, lambda entries: len(entries) == 3)
+    assert (third[2].revision, third[2].final, third[2].entry["outcome"]) == (3, True, "completed")
+    assert await redis.xlen(names.tail(0)) == 0
+    found = await audit.audit(redis, 1)
+    assert [difference for difference in found.differences if "conservation" not in difference] == []
+
+
+async def test_it_is_final_once_its_boot_is_accounted_for(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    opened, segment, end = records(id)
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    await send(redis, id, [opened, segment])
+    [entry] = await metered(redis, lambda entries: len(entries) == 1)
+    assert entry.final
+    assert (await audit.audit(redis, 1)).differences == []
+    await send(redis, id, [segment, end])  # a replay changes nothing
+    assert len(await metered(redis, lambda entries: len(entries) == 1)) == 1
+    assert await redis.xlen(names.tail(0)) == 0
+
+
+async def test_what_lives_is_left_alone(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LIVE)
+    await send(redis, id, records(id)[:1])
+    assert await metered(redis, lambda _: True) == []
+    found = await audit.conservation(redis, 1)
+    assert (found.opened, found.settled, found.in_flight, found.gap) == (1, 0, 1, 0)
+
+
+async def test_without_an_open_it_is_quarantined_in_the_end(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LEFT)
+    await send(redis, id, records(id)[1:])
+    await metered(redis, lambda _: True)
+    [case] = await quarantine.cases(redis, 1)
+    assert case.id == str(id)
+    assert (await audit.conservation(redis, 1)).gap == 0
+    await quarantine.drop(redis, case)
+    assert (await audit.conservation(redis, 1)).gap == 0
+
+
+async def test_two_workers_that_disagree_come_to_one_result(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    await send(redis, id, records(id)[:2])
+    await metered(redis, lambda entries: len(entries) == 1)
+    await redis.hset(names.provisional(0), str(id), "7 1 10 5 0 0 0 15 0 1")  # type: ignore[misc]  # somebody else's
+    await send(redis, id, records(id)[2:])
+    entries = await metered(redis, lambda entries: entries[-1].final)
+    assert entries[-1].revision == 8
+
+
+async def test_states_and_counts_of_boots(redis: Store) -> None:
+    ids = ExchangeIds("A" * 26, 3)
+    for _ in range(4):
+        ids.next()
+    ids.give_back()
+    ids.next()
+    assert ids.opened() == {"A" * 26: {0: 2, 1: 1, 2: 1}}
+    await boots.tell(redis, ids.opened(), BootState.LIVE)
+    await boots.tell(redis, {"A" * 26: {0: 1}}, BootState.LIVE)  # an older count changes nothing
+    found = await boots.find(redis, ["A" * 26, "B" * 26])
+    assert found["A" * 26].state is BootState.LIVE
+    assert found["A" * 26].opened == {0: 2, 1: 1, 2: 1}
+    assert found["B" * 26].state is BootState.GONE
+    await redis.zadd(names.BOOTS, {"A" * 26: 1})
+    assert (await boots.find(redis, ["A" * 26]))["A" * 26].state is BootState.GONE
+    await boots.tell(redis, {"A" * 26: {}}, BootState.ADOPTED)
+    await boots.tell(redis, ids.opened(), BootState.LIVE)  # adopted is for good
+    assert (await boots.known(redis))["A" * 26].accounted
+    assert await boots.shards(redis, 2) == 3
+    assert await boots.shards(redis, 16) == 16
+
+
+def test_a_process_that_runs_out_of_numbers_tells_of_both_boots() -> None:
+    ids = ExchangeIds("A" * 26, 2)
+    ids._minted = 2 * MAX_N
+    second = ids.next()
+    assert second.n == 0
+    assert ids.opened() == {"A" * 26: {0: MAX_N, 1: MAX_N}, second.boot: {0: 1, 1: 0}}
