@@ -29,7 +29,7 @@ times nginx (`proxy_buffering off`), which neither knows keys nor counts.
 """
 _METER = """
 ## Meter
-One process on one core, with the streams filled before it starts.
+One process on one core, with everything waiting in the streams.
 
 | exchanges | per second of its CPU | per second |
 |---|---|---|

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.relay import cpu_seconds, process
-from shared import embedded, store, streams, tail
+from shared import embedded, names, store, streams, tail
 from shared.dialects import Dialect
 from shared.ids import ExchangeId, new_boot
 from shared.settings import Settings
@@ -25,14 +27,13 @@ class Metered:
     """One kind of exchange."""
 
     title: str
-    exchanges: int
     kib: float  # of each answer
     per_cpu_second: float
     per_second: float
 
 
 def metered(folder: Path) -> list[Metered]:
-    """Fill the streams, start a meter, and see how long it takes."""
+    """Fill the streams while the meter sleeps, wake it up, and see how long it takes."""
     with embedded.redis_url(Settings(data_dir=folder, redis_url=None)) as url:
         return [
             asyncio.run(_drain(url, folder, "usage reported, ~60 KB", 6000, 180, reported=True)),
@@ -43,7 +44,6 @@ def metered(folder: Path) -> list[Metered]:
 
 async def _drain(url: str, folder: Path, title: str, exchanges: int, events: int, *, reported: bool) -> Metered:
     redis = store.connect(url)
-    size = await _fill(redis, exchanges, events, reported=reported)
     environment = {
         "REDIS_URL": url,
         "AROUTER_DATA_DIR": str(folder),
@@ -52,14 +52,17 @@ async def _drain(url: str, folder: Path, title: str, exchanges: int, events: int
         "AROUTER_SAMPLE": "0",
     }
     with process([sys.executable, "-m", "services.cli", "meter"], core=0, environment=environment) as pid:
-        while await streams.backlog(redis, _SHARDS) == exchanges * 2:
-            await asyncio.sleep(0.01)
-        left, cpu, started = await streams.backlog(redis, _SHARDS), cpu_seconds(pid), time.monotonic()
+        while await redis.exists(*map(names.lease, range(_SHARDS))) < _SHARDS:
+            await asyncio.sleep(0.05)
+        os.kill(pid, signal.SIGSTOP)
+        size = await _fill(redis, exchanges, events, reported=reported)
+        cpu, started = cpu_seconds(pid), time.monotonic()
+        os.kill(pid, signal.SIGCONT)
         while await streams.backlog(redis, _SHARDS):
             await asyncio.sleep(0.02)
         took, used = time.monotonic() - started, cpu_seconds(pid) - cpu
     await redis.aclose()
-    return Metered(title, exchanges, size / 1024, left / 2 / max(used, 0.01), left / 2 / took)
+    return Metered(title, size / 1024, exchanges / max(used, 0.01), exchanges / took)
 
 
 async def _fill(redis: Store, exchanges: int, events: int, *, reported: bool) -> int:

@@ -21,7 +21,7 @@ _EVENT = (
 _USAGE = b'{"prompt_tokens":17,"completion_tokens":100,"total_tokens":117}'
 _LAST = b'data: {"choices":[],"usage":' + _USAGE + b"}\n\ndata: [DONE]\n\n"
 _JSON = b'{"id":"chatcmpl-bench","object":"chat.completion","model":"gpt-4o","choices":[],"usage":' + _USAGE + b"}"
-_REQUEST = re.compile(rb"(?is).*?\r\ncontent-length: *(\d+)\r\n.*?\r\n\r\n")
+_REQUEST = re.compile(rb"(?is).*?\r\ncontent-length: *(\d+)(?=\r\n).*?\r\n\r\n")
 _WANTED = re.compile(rb"(?i)\r\nx-bench: *events=(\d+) gap=(\d+)")
 
 

@@ -69,12 +69,12 @@ class Connection(asyncio.Protocol):
         self._idle = True
         self._quiet = 0  # ticks since the last read, or since somebody began to wait
         self._limit = math.inf  # ticks
-        self._reset(b"")
-
-    def _reset(self, method: bytes) -> None:
         self._parser = httptools.HttpResponseParser(self)
         # Both lengths in one answer: the transfer encoding wins (RFC 9112, 6.3).
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        self._reset(b"")
+
+    def _reset(self, method: bytes) -> None:
         self._method = method
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []

@@ -109,11 +109,25 @@ class Reader:
         return Sse()
 
     def _read_from(self, framing: Framing, data: bytes) -> None:
-        if isinstance(framing, (Sse, NdJson, LinedArray)) and not self._observe and self._named:
-            self._scan(framing, framing.span(data))
+        if isinstance(framing, (Sse, NdJson, LinedArray)) and not self._observe:
+            span = framing.span(data)
+            read = self._read_beginning(framing, span)
+            if read < len(span):
+                self._scan(framing, span[read:])
             return
         for event, payload in framing.feed(data):
             self._take(event, payload)
+
+    def _read_beginning(self, framing: BlockFraming, span: bytes) -> int:
+        """Read block by block until the answer has told its name; how many bytes that took."""
+        at = 0
+        while at < len(span) and not self._named:
+            end = span.find(framing.separator, at)
+            end = len(span) if end < 0 else end
+            for event, payload in framing.parse(span[at:end]):
+                self._take(event, payload)
+            at = end + len(framing.separator)
+        return at
 
     @property
     def _named(self) -> bool:
