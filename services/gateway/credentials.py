@@ -10,10 +10,14 @@ from shared.key_format import PREFIX
 # SDKs differ, and one SDK's versions do: Anthropic's moved from x-api-key to Bearer with 2.0.
 _HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 _QUERY = b"key="
+_USUAL = b"Bearer " + PREFIX.encode()
 
 
 def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
     """The key a request carries; the first that looks like one of ours, else the first of any kind, else None."""
+    bearer = headers.get(b"authorization", b"")
+    if bearer.startswith(_USUAL):
+        return bearer[len(b"Bearer ") :].decode("latin-1").strip()
     candidates = [_bare(headers[name]) for name in _HEADERS if name in headers]
     candidates += [unquote_to_bytes(part[len(_QUERY) :]) for part in query.split(b"&") if part.startswith(_QUERY)]
     texts = [candidate.decode("latin-1") for candidate in candidates if candidate]

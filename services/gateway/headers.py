@@ -24,6 +24,7 @@ _HOP_BY_HOP = frozenset(
 )
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
 GENERATION_ID = b"x-generation-id"
+_NONE: frozenset[bytes] = frozenset()
 
 _NOT_UPSTREAM = (
     _HOP_BY_HOP
@@ -94,5 +95,7 @@ def request_id(given: Mapping[bytes, str]) -> str:
 
 
 def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
-    values = b",".join(value for name, value in headers if name == b"connection")
-    return frozenset(token.strip().lower() for token in values.split(b",") if token.strip()) if values else frozenset()
+    values = [value for name, value in headers if name == b"connection"]
+    if not values:
+        return _NONE
+    return frozenset(token.strip().lower() for token in b",".join(values).split(b",") if token.strip())

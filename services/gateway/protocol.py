@@ -250,7 +250,10 @@ class LimitedProtocol(HttpToolsProtocol):
     @property
     def _answering(self) -> bool:
         """Whether a response is on its way, or a request waits for its turn."""
-        return any(not cycle.response_complete for cycle in self._cycles)
+        for cycle in self._cycles:  # noqa: SIM110  # mostly one, and a generator costs more than the loop
+            if not cycle.response_complete:
+                return True
+        return False
 
     def _check_head(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
