@@ -17,6 +17,8 @@ from typing import Any, cast
 import httptools
 import httpx
 
+from services.gateway.tls import ResumingContext
+
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
 _NO_BODY = (204, 304)
@@ -249,6 +251,8 @@ class Connection(asyncio.Protocol):
 
     def release(self) -> None:
         """The request is over: the connection goes back to the pool, or is closed where it cannot take another."""
+        if self._transport is not None and self.origin[0] == "https":
+            self._pool.remember(self.origin[1], self._transport)
         reusable = self._complete and self._reusable and not self._chunks and self._transport is not None
         if reusable:
             self._idle = True
@@ -398,6 +402,12 @@ class PooledTransport(httpx.AsyncBaseTransport):
         if reusable:
             connection.expire_after(self._keep_alive)
             self._idle.setdefault(connection.origin, {})[connection] = None
+
+    def remember(self, host: str, transport: asyncio.Transport) -> None:
+        """Keep the TLS session of a connection, for the next one to this host."""
+        connection = transport.get_extra_info("ssl_object")
+        if isinstance(self._tls, ResumingContext) and connection is not None:
+            self._tls.remember(host, connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""

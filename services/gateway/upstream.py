@@ -16,6 +16,7 @@ import httpx
 
 from services.gateway.headers import Header
 from services.gateway.settings import GatewaySettings
+from services.gateway.tls import client_context
 from services.gateway.transport import Connection, Origin, PooledTransport, Timeouts, request_head
 from shared.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from shared.tasks import Tasks
@@ -138,7 +139,7 @@ class UpstreamClient:
     def __init__(self, settings: GatewaySettings, transport: TransportFactory | None = None) -> None:
         """`transport` makes the httpx transport of each provider; by default it is our own."""
         self._settings = settings
-        self._tls = ssl.create_default_context()
+        self._tls = client_context()
         self._factory = transport or self._pooled
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._places: dict[str, tuple[Origin, bytes]] = {}

@@ -7,6 +7,7 @@ import datetime as dt
 import ipaddress
 import random
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.gateway.tls import client_context
 from services.gateway.transport import PooledTransport
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -265,7 +267,45 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(pem)
-    return server, ssl.create_default_context(cafile=str(pem))
+    client = client_context()
+    client.load_verify_locations(pem)
+    return server, client
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_sessions_are_resumed(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    server, client = certificate(tmp_path)
+    server.minimum_version = server.maximum_version = version
+    resumed: list[bool] = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        resumed.append(writer.get_extra_info("ssl_object").session_reused)
+        writer.write(OK.replace(b"content-length", b"connection: close\r\ncontent-length"))
+
+    async with serving(once, server) as url, pooled(tls=client) as pool:
+        for _ in range(3):
+            assert await body_of(await ask(pool, url)) == b"ok"
+            await asyncio.sleep(0.05)
+    assert resumed == [False, True, True]
+
+
+@pytest.mark.parametrize(("listens", "host"), [("127.0.0.1", "localhost"), ("::1", "localhost"), ("::1", "[::1]")])
+async def test_both_address_families(listens: str, host: str) -> None:
+    try:
+        server = await asyncio.start_server(answering, listens, 0)
+    except OSError:
+        pytest.skip(f"this machine has no {listens}")
+    port = server.sockets[0].getsockname()[1]
+    async with pooled() as pool:
+        if host == "localhost" and listens == "::1" and not _resolves_to(listens):
+            pytest.skip("localhost has no IPv6 address here")
+        assert await body_of(await ask(pool, f"http://{host}:{port}/x")) == b"ok"
+    server.close()
+
+
+def _resolves_to(address: str) -> bool:
+    return any(info[4][0] == address for info in socket.getaddrinfo("localhost", 80))
 
 
 async def test_tls_is_verified(tmp_path: Path) -> None:

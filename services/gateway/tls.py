@@ -1,0 +1,40 @@
+"""TLS to the providers: sessions are resumed, which spares a new connection most of its handshake's arithmetic."""
+
+from __future__ import annotations
+
+import ssl
+
+_HOSTS = 256
+
+
+class ResumingContext(ssl.SSLContext):
+    """A client's context that remembers one session per host. asyncio and uvloop have no way to pass one."""
+
+    _sessions: dict[str, ssl.SSLSession]
+
+    def remember(self, host: str, connection: ssl.SSLObject) -> None:
+        """Keep the connection's session. With TLS 1.3 there is one only after the first bytes of an answer."""
+        session = connection.session
+        if session is not None and session.has_ticket:
+            if len(self._sessions) >= _HOSTS:
+                self._sessions.clear()
+            self._sessions[host] = session
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # as in ssl
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        known = self._sessions.get(str(server_hostname))
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or known)
+
+
+def client_context() -> ResumingContext:
+    """As `ssl.create_default_context`: certificates and host names are checked against the system's roots."""
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context._sessions = {}  # noqa: SLF001  # SSLContext is made by __new__, which takes no more arguments
+    context.load_default_certs()
+    return context
