@@ -77,14 +77,14 @@ async def find(store: Store, boots: Iterable[str]) -> dict[str, Boot]:
     """These boots; one that Redis has never heard of is gone."""
     wanted = list(boots)
     with translated():
+        seconds, _ = await store.time()
         pipeline = store.pipeline(transaction=False)
-        pipeline.time()
         for boot in wanted:
             pipeline.zscore(names.BOOTS, boot)
             pipeline.hgetall(names.boot(boot))
-        (seconds, _), *replies = await pipeline.execute()
+        replies = await pipeline.execute()
     pairs = zip(replies[::2], replies[1::2], strict=True)
-    return {boot: _boot(seconds * 1000, at, fields) for boot, (at, fields) in zip(wanted, pairs, strict=True)}
+    return {boot: _boot(int(seconds) * 1000, at, fields) for boot, (at, fields) in zip(wanted, pairs, strict=True)}
 
 
 def _boot(now_ms: int, at: float | None, fields: dict[bytes, bytes]) -> Boot:

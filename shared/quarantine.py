@@ -17,6 +17,18 @@ from shared.ids import ExchangeId
 from shared.store import Store, translated
 from shared.tail import Fields, StreamEntry
 
+# allow-oom: what cannot be read must not fill a Redis that is full already.
+_HOLD = """#!lua flags=allow-oom
+for i = 2, #ARGV, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  redis.call('XACK', KEYS[2], ARGV[1], ARGV[i])
+  redis.call('XDEL', KEYS[2], ARGV[i])
+end
+return 1"""
+_RETRY = """#!lua
+redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
+return redis.call('HDEL', KEYS[1], ARGV[1])"""
+
 
 class NotQuarantined(ARouterError):
     """Nothing is held under this id."""
@@ -49,16 +61,11 @@ class Case:
 
 async def hold(store: Store, shard: int, entries: Sequence[StreamEntry], reason: str) -> None:
     """Move records from the shard's tail stream here, in one step; moving them again changes nothing."""
-    ids = [entry.id for entry in entries]
-    if not ids:
+    if not entries:
         return
-    held = {entry.id: msgspec.msgpack.encode(_Held(reason, entry.fields)) for entry in entries}
+    held = [part for entry in entries for part in (entry.id, msgspec.msgpack.encode(_Held(reason, entry.fields)))]
     with translated():
-        pipeline = store.pipeline(transaction=True)
-        pipeline.hset(names.quarantine(shard), mapping=held)
-        pipeline.xack(names.tail(shard), names.GROUP, *ids)
-        pipeline.xdel(names.tail(shard), *ids)
-        await pipeline.execute()
+        await store.eval(_HOLD, 2, names.quarantine(shard), names.tail(shard), names.GROUP, *held)  # type: ignore[misc,arg-type]
 
 
 async def cases(store: Store, shards: int) -> list[Case]:
@@ -81,13 +88,11 @@ async def find(store: Store, shards: int, case_id: str) -> Case:
 
 
 async def retry(store: Store, case: Case) -> None:
-    """Give the records back to the meters, in one step."""
+    """Give the records back to the meters, each in one step."""
     with translated():
-        pipeline = store.pipeline(transaction=True)
         for entry in case.entries:
-            pipeline.xadd(names.tail(case.shard), entry.fields)  # type: ignore[arg-type]
-            pipeline.hdel(names.quarantine(case.shard), entry.id)  # type: ignore[arg-type]
-        await pipeline.execute()
+            flat = [part for field in entry.fields.items() for part in field]
+            await store.eval(_RETRY, 2, names.quarantine(case.shard), names.tail(case.shard), entry.id, *flat)  # type: ignore[misc,arg-type]
 
 
 async def drop(store: Store, case: Case) -> None:

@@ -40,7 +40,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("REDIS_URL", "AROUTER_REDIS_URL", "redis_url"),
-        description="Redis >= 7.0 or Valkey >= 8. Unset: an embedded server in the data folder.",
+        description="Redis >= 7.0 or Valkey >= 8; redis+cluster:// names a node of a Redis Cluster. "
+        "Unset: an embedded server in the data folder.",
     )
     data_dir: Path = Field(
         default_factory=_state_dir, description="Folder of the embedded server: its append-only file, socket and lock."

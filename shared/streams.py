@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from shared import names
 from shared.errors import StoreError
-from shared.store import Store, translate, translated
+from shared.store import Store, info, translate, translated
 from shared.tail import Fields, StreamEntry
 
 # Every meter reads under one name: what is pending then belongs to the shard's lease, not to a worker that is gone.
@@ -40,6 +40,14 @@ end
 return #ARGV / 3"""
 
 
+_DROP = """#!lua flags=allow-oom
+for i = 2, #ARGV do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  redis.call('XDEL', KEYS[1], ARGV[i])
+end
+return #ARGV - 1"""
+
+
 async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[StoreError | None]:
     """Append `(shard, fields)` records in one round trip; per record None, or why it was not taken, or not for certain.
 
@@ -54,7 +62,7 @@ async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[Stor
             pipeline.execute_command("EVAL", _APPEND, 2, names.tail(shard), names.opened(shard), *arguments)
         replies = await pipeline.execute(raise_on_error=False)
     errors = {
-        shard: translate(reply) if isinstance(reply, RedisError) else None
+        shard: translate(reply) if isinstance(reply, Exception) else None
         for shard, reply in zip(by_shard, replies, strict=True)
     }
     return [errors[shard] for shard, _ in batch]
@@ -126,10 +134,7 @@ async def exchanges(store: Store, shard: int) -> set[str]:
 async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:
     """Delete records that are accounted for."""
     with translated():
-        pipeline = store.pipeline(transaction=True)
-        pipeline.xack(names.tail(shard), names.GROUP, *ids)
-        pipeline.xdel(names.tail(shard), *ids)
-        await pipeline.execute()
+        await store.eval(_DROP, 1, names.tail(shard), names.GROUP, *ids)  # type: ignore[misc,arg-type]
 
 
 async def backlog(store: Store, shards: int) -> int:
@@ -149,6 +154,5 @@ async def now_ms(store: Store) -> int:
 
 
 async def server_id(store: Store) -> str:
-    """Which server this is, and which of its lives: after a change it may have lost what it had acknowledged."""
-    with translated():
-        return str((await store.info("server"))["run_id"])
+    """Which servers these are, and which of their lives: after a change they may have lost what they acknowledged."""
+    return " ".join(sorted(str(server["run_id"]) for server in await info(store, "server")))

@@ -81,6 +81,10 @@ async def _host(
     async def startup(ctx: dict[Any, Any]) -> None:
         start_metering()
 
+    if settings.arq_redis_url is None and store.is_cluster(redis_url):
+        raise SettingsError(
+            "AROUTER_ARQ_REDIS_URL: is needed with a cluster, which arq cannot use; any plain Redis will do"
+        )
     arq_url = settings.arq_redis_url.get_secret_value() if settings.arq_redis_url else redis_url
     worker = Worker(
         redis_pool=_arq_pool(arq_url),

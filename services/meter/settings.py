@@ -13,7 +13,9 @@ class MeterSettings(Settings):
     """Everything a meter can be told."""
 
     arq_redis_url: SecretStr | None = Field(
-        default=None, description="Redis for arq's own lifecycle and cron. Unset: the same as REDIS_URL."
+        default=None,
+        description="Redis for arq's own lifecycle and cron. Unset: the same as REDIS_URL. Needed with a cluster, "
+        "which arq cannot use: any plain Redis will do, nothing in it is billing data.",
     )
     ranks_dir: Path | None = Field(
         default=None, description="Folder with tiktoken's rank files. Unset: in the data folder, unpacked on first use."

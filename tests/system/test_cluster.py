@@ -1,0 +1,89 @@
+"""The whole system on a Redis Cluster: exchanges, a gateway that is killed, the audit, the commands."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.cli.processes import Processes, ProcessFailed, free_port
+from shared import embedded
+from shared.settings import Settings
+from tests.support.cluster import cluster_url
+from tests.support.requests import ASKS
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    with cluster_url(tmp_path) as url, embedded.redis_url(Settings(data_dir=tmp_path, redis_url=None)) as plain:
+        yield {
+            "REDIS_URL": url,
+            "AROUTER_ARQ_REDIS_URL": plain,
+            "AROUTER_DATA_DIR": str(tmp_path),
+            "AROUTER_SHARDS": "8",
+            "AROUTER_KEY_PEPPER": "pepper-of-the-tests",
+            "AROUTER_LOG_LEVEL": "warning",
+        }
+
+
+def test_everything_works_on_a_cluster(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "emitted.jsonl"
+    provider, gateway = free_port(0), free_port(0)
+    for name, suffix in {"OPENAI": "/v1", "ANTHROPIC": "", "GEMINI": ""}.items():
+        environment[f"AROUTER_PROVIDERS__{name}__BASE_URL"] = f"http://127.0.0.1:{provider}{suffix}"
+        environment[f"AROUTER_PROVIDERS__{name}__API_KEY"] = "sk-demo"
+    with Processes() as processes:
+        processes.start("provider", "--port", str(provider), "--log", str(log))
+        url = f"http://127.0.0.1:{gateway}"
+        first = processes.start("gateway", "--port", str(gateway), environment=environment)
+        processes.start("meter", environment=environment)
+        processes.wait_for(f"{url}/readyz")
+        key = processes.command("keys", "create", "--name", "tests", environment=environment).strip()
+        ids = {ask(url, key, name) for name in ASKS for _ in range(4)}
+        assert len({id.split(".")[1] for id in ids}) == 8  # all shards, and so all nodes
+        with httpx.stream(
+            "POST",
+            url + ASKS["chat stream"].path,
+            headers=ASKS["chat stream"].headers(key, "tokens=500, pace=20"),
+            json=ASKS["chat stream"].body,
+        ) as response:
+            next(response.iter_raw())
+            ids.add(response.headers["x-generation-id"])
+            processes.forget(first)
+            first.kill()
+            first.wait()
+        processes.start("gateway", "--port", str(gateway), environment=environment)
+        found = audited(processes, environment, log)
+        assert found["differences"] == []
+        assert found["exchanges"] == found["conservation"]["settled"] == len(ids)
+        rows = json.loads(processes.command("usage", "--json", environment=environment))
+        assert sum(row["requests"] for row in rows) == len(ids)
+        assert json.loads(processes.command("quarantine", "list", "--json", environment=environment)) == []
+
+
+def ask(url: str, key: str, name: str) -> str:
+    answer = httpx.post(url + ASKS[name].path, headers=ASKS[name].headers(key), json=ASKS[name].body, trust_env=False)
+    assert answer.status_code == 200
+    return str(answer.headers["x-generation-id"])
+
+
+def audited(processes: Processes, environment: dict[str, str], log: Path) -> dict[str, Any]:
+    """What the audit says once nothing moves any more."""
+    deadline = time.monotonic() + 90
+    while True:
+        text = processes.command("audit", "--json", "--oracle", str(log), environment=environment, expected=(0, 1))
+        found: dict[str, Any] = json.loads(text)
+        if not found["differences"] or time.monotonic() > deadline:
+            return found
+        time.sleep(1)
+
+
+def test_arq_needs_a_redis_of_its_own(environment: dict[str, str]) -> None:
+    del environment["AROUTER_ARQ_REDIS_URL"]
+    with Processes() as processes, pytest.raises(ProcessFailed, match="AROUTER_ARQ_REDIS_URL: is needed"):
+        processes.command("meter", environment=environment)
