@@ -9,6 +9,8 @@ import socket
 import time
 from collections.abc import Callable
 
+import httpx
+
 from shared import boots, names, store
 from shared.boots import BootState
 from tests.faults.harness import Broken, Expectation
@@ -233,12 +235,40 @@ def shards_changed(system: Broken) -> Expectation:
     return Expectation()
 
 
+def journal_full(system: Broken) -> Expectation:
+    """The journal reaches its limit while Redis is away: not ready, then 503, and no loss of what was taken."""
+    system.extra["AROUTER_JOURNAL_BYTES"] = str(16 * 1024 * 1024)
+    system.stop(system.gateways[0])
+    system.restart_gateway(0)
+    system.processes.wait_for(f"{system.url}/readyz")
+    ask = ASKS["chat"]
+    headers = ask.headers(system.key, "huge=400000, seed=1")
+    with httpx.Client(trust_env=False, timeout=20) as client:
+        client.post(system.url + ask.path, headers=headers, json=ask.body)  # its key is known from here on
+        system.kill_redis()
+        seen: list[int] = []
+        while 503 not in seen and len(seen) < 500:
+            answer = client.post(
+                system.url + ask.path, headers=headers | {"x-demo": f"huge=400000, seed={len(seen)}"}, json=ask.body
+            )
+            seen.append(answer.status_code)
+            if answer.status_code == 200:
+                system.received[answer.headers["x-generation-id"]] = len(answer.content)
+        assert set(seen) == {200, 503}, f"{len(seen)} requests were answered, the journal is not full"
+        assert client.get(f"{system.url}/readyz").status_code == 503
+        system.restart_redis()
+        system.until(lambda: client.get(f"{system.url}/readyz").status_code == 200)
+        assert client.post(system.url + ask.path, headers=headers, json=ask.body).status_code == 200
+    return Expectation()
+
+
 def cancel_storm(system: Broken) -> Expectation:
-    """Hundreds of clients that leave at any moment: before the head, in the body, at its end."""
+    """Ten thousand clients that leave at any moment: before the head, in the body, at its end. Nothing leaks."""
+    before = open_files(system.gateways[0].pid)
     host, _, port = system.url.removeprefix("http://").partition(":")
     request = raw_request("/v1/chat/completions", system.key, ASKS["chat stream"].body, "x-demo: tokens=50, pace=3")
     with system.load():
-        for _ in range(15):
+        for _ in range(250):
             storm = []
             for _ in range(40):
                 client = socket.create_connection((host, int(port)), 10)
@@ -247,7 +277,13 @@ def cancel_storm(system: Broken) -> Expectation:
             time.sleep(system.rng.random() * 0.2)
             for client in storm:
                 client.close()
+    system.until(lambda: open_files(system.gateways[0].pid) <= before + 3)  # connections to Redis may be more
     return Expectation()
+
+
+def open_files(pid: int) -> int:
+    """Sockets and files a process holds."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 FAULTS: dict[str, Fault] = {
@@ -270,6 +306,7 @@ FAULTS: dict[str, Fault] = {
         duplicates,
         poison,
         shards_changed,
+        journal_full,
         cancel_storm,
     )
 }

@@ -47,7 +47,7 @@ class Broken(System):
     """Two of everything, with load on it."""
 
     def __init__(self, folder: Path, seed: int, cripple: str = "", patience: float = 120) -> None:
-        super().__init__(folder, AROUTER_SHUTDOWN_TIMEOUT="5")
+        super().__init__(folder, AROUTER_SHUTDOWN_TIMEOUT="5", AROUTER_UPSTREAM_KEEP_ALIVE="3")
         self.extra["AROUTER_LOG_LEVEL"] = "error"
         self.rng = random.Random(seed)
         self.received: dict[str, int] = {}  # body bytes a client has got, by exchange
