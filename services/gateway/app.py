@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,7 +20,6 @@ from services.gateway.tap import Tap
 from services.gateway.upstream import TransportFactory, UpstreamClient
 from services.gateway.writer import RecordWriter
 from shared import store
-from shared.errors import StoreError
 from shared.ids import ExchangeIds, new_boot
 from shared.tasks import Tasks
 
@@ -55,7 +54,8 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
         forever = [
             tasks.start(tap.run(), "tap ticker"),
             tasks.start(plane.watch(), "watchdog"),
-            tasks.start(keeper.run(), "journal keeper"),
+            tasks.start(keeper.beat(), "heartbeat"),
+            tasks.start(keeper.resend(), "journal keeper"),
         ]
         yield
         # uvicorn comes here without waiting for the tasks it has just cancelled; their end records must be queued.
@@ -63,9 +63,7 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
         for task in forever:
             task.cancel()
         shipped = await writer.close(writing, _FLUSH_SECONDS)
-        with suppress(StoreError):  # then its exchanges are accounted for when its journal is adopted
-            await keeper.leave(shipped=shipped)
-        journal.close(shipped=shipped)
+        journal.close(shipped=await keeper.leave(shipped=shipped))  # if not, another gateway will adopt it
         await client.close()
         await redis.aclose()
 

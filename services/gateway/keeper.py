@@ -1,4 +1,4 @@
-"""Keeps the journal's promise, once a second: tells Redis that this boot lives, sends again what a Redis that is
+"""Keeps the journal's promise: tells Redis that this boot lives, sends again what a Redis that is
 another one now may have lost, ships what dead siblings left, and deletes what is no longer needed."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from services.gateway import journal
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Runs beside the writer until `run` is cancelled, or `leave` says goodbye."""
+    """Two loops beside the writer: one tells Redis that the boot lives, the other sends again, which may take long."""
 
     def __init__(self, store: Store, own: Journal, root: Path, writer: RecordWriter, ids: ExchangeIds) -> None:
         self._store = store
@@ -36,41 +36,66 @@ class Keeper:
         self._writer = writer
         self._ids = ids
         self._server: str | None = None
-        self._adopted: float | None = None
+        self._to_send_again = False
+        self._sent_again = 0.0  # when the last such records were queued, monotonic
+        self._looked: float | None = None
 
-    async def run(self) -> None:
-        """Keep, for as long as the process lives."""
+    async def beat(self) -> None:
+        """Tell that the boot lives, and look who listens; for as long as the process lives."""
         while True:
-            try:
-                await self._round()
-            except StoreError as exc:
-                self._writer.say(False, exc)
-            except OSError as exc:
-                log.warning("journals cannot be looked after: %s", exc)
-            except Exception:  # a bug, here or in the client library, must not make a living gateway look dead
-                log.exception("the journal keeper failed in a way nobody expected")
+            await self._guarded(self._beat)
             await asyncio.sleep(_ROUND_SECONDS)
 
-    async def leave(self, *, shipped: bool) -> None:
-        """The process ends. Its exchanges are accounted for if everything was shipped."""
-        if shipped:
-            await boots.tell(self._store, self._ids.opened(), BootState.LEFT)
+    async def resend(self) -> None:
+        """Send again what Redis may have lost, and what dead siblings left; for as long as the process lives."""
+        while True:
+            await self._guarded(self._resend)
+            await asyncio.sleep(_ROUND_SECONDS)
 
-    async def _round(self) -> None:
+    async def leave(self, *, shipped: bool) -> bool:
+        """The process ends. Whether its exchanges are accounted for: everything is in Redis, which has been told."""
+        if not shipped or self._to_send_again:
+            return False
+        try:
+            await boots.tell(self._store, self._ids.opened(), BootState.LEFT)
+        except StoreError:
+            return False
+        return True
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except StoreError as exc:
+            self._writer.say(False, exc)
+        except OSError as exc:
+            log.warning("journals cannot be looked after: %s", exc)
+        except Exception:  # a bug, here or in the client library, must not make a living gateway look dead
+            log.exception("the journal keeper failed in a way nobody expected")
+
+    async def _beat(self) -> None:
         server = await streams.server_id(self._store)
         if self._server not in (None, server):
             log.warning("Redis is another server, or has started anew: sending again what it may have lost")
-            await self._send_again(journal.records(self._journal.folder))
+            self._to_send_again = True
         self._server = server
         self._writer.say(True)
         await boots.tell(self._store, self._ids.opened(), BootState.LIVE)
-        if self._writer.left_to_journal is not None and not self._writer.full:
+        shipped = self._writer.shipped
+        # What is sent again is only in the queue for a while, and its files are old enough to be deleted.
+        if not self._to_send_again and shipped > self._sent_again:
+            self._journal.tidy(shipped)
+
+    async def _resend(self) -> None:
+        if self._writer.left_to_journal is not None and not self._writer.full and self._writer.available:
+            self._to_send_again = True
+        if self._to_send_again:
             self._journal.flush()
             self._writer.left_to_journal = None
+            server = self._server
             await self._send_again(journal.records(self._journal.folder))
-        self._journal.tidy(self._writer.shipped)
-        if self._adopted is None or time.monotonic() - self._adopted > _ADOPT_SECONDS:
-            self._adopted = time.monotonic()
+            self._to_send_again = self._server != server  # it may have gone again meanwhile
+        if self._looked is None or time.monotonic() - self._looked > _ADOPT_SECONDS:
+            self._looked = time.monotonic()
             for sibling in journal.siblings(self._root):
                 await self._adopt(sibling)
 
@@ -95,4 +120,5 @@ class Keeper:
             sent += 1
             if sent % _YIELD_RECORDS == 0:
                 await asyncio.sleep(0)
+        self._sent_again = time.monotonic()
         return sent
