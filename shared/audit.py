@@ -7,7 +7,8 @@ settled, the streams which are in flight, the quarantine which are held.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -54,14 +55,12 @@ class Audit:
 async def conservation(store: Store, shards: int) -> Conservation:
     """Count every side, now. Sides are read one after the other, so that running traffic moves them a little."""
     found = Conservation()
-    gone: dict[int, set[str]] = {}
-    for shard in range(shards):
-        gone[shard] = await _waiting(store, shard)
-        found.in_flight += len(gone[shard])
-    held = {case.id for case in await quarantine.cases(store, shards)}
-    waiting = set().union(*gone.values()) if gone else set()
-    found.quarantined = len({id for id in held if _is_exchange(id)} - waiting)
     known = await boots.known(store)
+    waiting: set[ExchangeId] = set()
+    for shard in range(shards):
+        waiting |= await _unsettled(store, await streams.exchanges(store, shard), known)
+    held = await _unsettled(store, {case.id for case in await quarantine.cases(store, shards)}, known)
+    found.in_flight, found.quarantined = len(waiting), len(held - waiting)
     with translated():
         pipeline = store.pipeline(transaction=False)
         for shard in range(shards):
@@ -173,20 +172,19 @@ def _counters(entry: dict[str, Any]) -> dict[str, int]:
     return flags | {name: entry[name] or 0 for name in COUNTERS}
 
 
-async def _waiting(store: Store, shard: int) -> set[str]:
-    """Exchanges of which records are in the stream, less those that are final: replays, about to be dropped."""
-    parsed = [ExchangeId.parse(id) for id in await streams.exchanges(store, shard) if _is_exchange(id)]
+async def _unsettled(store: Store, ids: Iterable[str], known: Container[str]) -> set[ExchangeId]:
+    """Which of these are exchanges of a known boot and not final: what is, waits to be dropped as a replay."""
+    parsed = []
+    for text in ids:
+        with suppress(BadRecord):
+            id = ExchangeId.parse(text)
+            if id.boot in known:
+                parsed.append(id)
+    if not parsed:
+        return set()
     with translated():
         pipeline = store.pipeline(transaction=False)
         for id in parsed:
             pipeline.getbit(names.final(id.shard, id.boot), id.n)
         bits = await pipeline.execute()
-    return {str(id) for id, final in zip(parsed, bits, strict=True) if not final}
-
-
-def _is_exchange(id: str) -> bool:
-    try:
-        ExchangeId.parse(id)
-    except BadRecord:
-        return False
-    return True
+    return {id for id, final in zip(parsed, bits, strict=True) if not final}

@@ -18,7 +18,8 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # 2^24 exchanges per boot and shard: bounds the bitmap at 2 MiB, so that a corrupt n cannot allocate 512 MiB.
 MAX_N = 1 << 24
 
-_SHAPE = re.compile(r"([0-9A-HJKMNP-TV-Z]{26})\.(\d{1,5})\.(\d{1,8})", re.ASCII)
+BOOT = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_SHAPE = re.compile(rf"({BOOT.pattern})\.(\d{{1,5}})\.(\d{{1,8}})", re.ASCII)
 
 
 def new_boot() -> str:

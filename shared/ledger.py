@@ -29,7 +29,7 @@ async def read(
 ) -> AsyncIterator[LedgerEntry]:
     """Entries of one shard in the order they were settled: behind the entry `after`, between two times."""
     start = f"({after}" if after else str(since_ms)
-    end = "+" if until_ms is None else f"({until_ms}"
+    end = "+" if until_ms is None else f"({until_ms}-0"  # without the number Redis takes the whole millisecond
     while True:
         with translated():
             page = await store.xrange(names.ledger(shard), start, end, count=_PAGE)

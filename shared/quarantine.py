@@ -99,7 +99,7 @@ async def drop(store: Store, case: Case) -> None:
     """Give the records up for good. An exchange of which no others wait counts as settled then, and is never booked."""
     with suppress(BadRecord):  # held for itself alone, it belongs to no exchange
         id = ExchangeId.parse(case.id)
-        if str(id) not in await streams.exchanges(store, case.shard):
+        if id.shard == case.shard and str(id) not in await streams.exchanges(store, case.shard):
             with translated():
                 await store.setbit(names.final(id.shard, id.boot), id.n, 1)
                 await store.expire(names.final(id.shard, id.boot), names.FINAL_TTL_S)

@@ -9,12 +9,16 @@ from typing import Any, cast
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
+    ClusterError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import (
     ConnectionError as LostConnection,
@@ -32,6 +36,10 @@ _AWAY = (
     ReadOnlyError,
     OutOfMemoryError,
     RedisClusterException,  # no node answers, or a slot has none for a while
+    ClusterError,
+    AskError,  # and MOVED
+    TryAgainError,
+    NoScriptError,  # again, after it was loaded: the server has changed meanwhile
     OSError,
 )
 # Error replies that pass: a script that overruns, a replica without its master, a cluster that is moving or
@@ -79,8 +87,10 @@ async def info(store: Store, section: str) -> list[dict[str, Any]]:
 
 
 def translate(error: Exception) -> StoreError:
-    """redis-py's error as ours; what came from neither redis-py nor the network is a bug and comes out as it is."""
+    """redis-py's error as ours."""
     if isinstance(error, _AWAY):
+        return StoreUnavailable(f"{type(error).__name__}: {error}")
+    if not isinstance(error, RedisError):  # a bug in the client library, which puts it among a batch's replies
         return StoreUnavailable(f"{type(error).__name__}: {error}")
     if isinstance(error, ResponseError) and str(error).startswith(_PASSING):
         return StoreUnavailable(str(error))

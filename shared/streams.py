@@ -131,6 +131,12 @@ async def exchanges(store: Store, shard: int) -> set[str]:
         start = f"({page[-1][0].decode()}"
 
 
+async def last_id(store: Store, shard: int) -> bytes:
+    """The id of the newest record the shard's stream ever had."""
+    with translated():
+        return bytes((await store.xinfo_stream(names.tail(shard)))["last-generated-id"])
+
+
 async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:
     """Delete records that are accounted for."""
     with translated():

@@ -113,4 +113,9 @@ def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
 
 
 def _is_name(text: bytes, name: bytes) -> bool:
-    return text == name or (b"\\" in text and msgspec.json.encode(msgspec.json.decode(text)) == name)
+    if text == name or b"\\" not in text:
+        return text == name
+    try:
+        return msgspec.json.encode(msgspec.json.decode(text)) == name
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False  # a string that is none; the decoder of the flags has skipped it unread

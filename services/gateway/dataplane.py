@@ -122,7 +122,8 @@ class DataPlane:
         if len(route.model) > _MAX_MODEL_NAME:
             raise Refused(400, f"the model name is longer than {_MAX_MODEL_NAME} characters")
         streamed = matched.streamed or bool(flags.stream)
-        exchange_id = self._ids.next()
+        outgoing = _outgoing(body, matched, route, flags)
+        exchange_id = self._ids.next()  # from here to the open nothing may fail but the open
         request = Request(
             method=scope["method"],
             provider=route.upstream.provider,
@@ -133,7 +134,7 @@ class DataPlane:
                 route.upstream.credential(matched.family),
                 str(exchange_id) if self.settings.send_generation_id else None,
             ),
-            body=_outgoing(body, matched, route, flags),
+            body=outgoing,
             streamed=streamed,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             drain=route.upstream.drain,

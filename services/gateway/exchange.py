@@ -225,6 +225,8 @@ class Exchange:
         self._tap.feed(chunk)
         if not self.client_left:
             self._connection.write(chunk)
+            if self.blocked_since is not None and self._answer is not None:
+                self._answer.pause()  # it may have been full before there was an answer to pause
             return
         self._drained += len(chunk)
         if self._drained > self._plane.settings.drain_bytes:
@@ -240,7 +242,7 @@ class Exchange:
         return Outcome.CLIENT_GONE if self.client_left else outcome
 
     async def _tell_of_cut(self, outcome: Outcome, send: Send) -> None:
-        if outcome is Outcome.TIMED_OUT and not self._response_started:
+        if outcome is Outcome.TIMED_OUT and not self._response_started and self.blocked_since is None:
             await self._refuse(send, Refused(504, "the exchange took longer than the limit"))
         elif outcome is not Outcome.CLIENT_GONE:
             # A client that does not read would keep a flush waiting for ever.

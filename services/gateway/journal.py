@@ -19,6 +19,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ import msgspec
 
 from shared import tail
 from shared.errors import JournalFailed, SettingsError
-from shared.ids import ExchangeId
+from shared.ids import BOOT, ExchangeId
 from shared.tail import Fields, Head, Packed, Segment
 
 _FRAME = struct.Struct("<II")  # length and CRC-32 of what follows
@@ -69,10 +70,13 @@ class Journal:
         self._number = 0
         self._broken = False
         try:
-            self.folder.mkdir(parents=True)
-            lock = _try_lock(self.folder)
+            # Under another name until it is locked: a sibling that looks just now must not take it for a dead one's.
+            making = root / f"{boot}.new"
+            making.mkdir(parents=True)
+            lock = _try_lock(making)
             assert lock is not None, "a boot is minted once"
             self._lock = lock
+            making.rename(self.folder)
             self._file = self._create()
         except OSError as exc:
             raise SettingsError(f"AROUTER_JOURNAL_DIR: cannot write to {root}: {exc.strerror}") from exc
@@ -122,8 +126,6 @@ class Journal:
         payload = _ENCODER.encode(entries)
         frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
         try:
-            if self._broken:  # whatever the failed write has left of its frame ends that file
-                self._rotate()
             written = os.write(self._file, frame)
         except OSError as exc:
             self._fail(str(exc))
@@ -140,10 +142,7 @@ class Journal:
         """Delete what is no longer needed. All that was taken before `shipped` (monotonic) is in Redis."""
         now = time.monotonic()
         if self._size and now - self._started > max(1.0, self._keep / 4):
-            try:
-                self._rotate()
-            except OSError as exc:
-                log.warning("the journal cannot start a new file: %s", exc)
+            self._rotate()
         while self._closed:
             oldest = self._closed[0]
             in_redis = oldest.at < shipped - _CUT_SLACK_SECONDS
@@ -165,16 +164,24 @@ class Journal:
         if not self._broken:
             log.error("the journal cannot be written, new requests are refused: %s", reason)
         self._broken = True
+        with suppress(OSError):
+            os.ftruncate(self._file, self._size)  # what is torn would end the file for its readers
 
     def _create(self) -> int:
+        path = self.folder / f"{self._number + 1:08d}{_SUFFIX}"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._number += 1
-        self._path = self.folder / f"{self._number:08d}{_SUFFIX}"
+        self._path = path
         self._started = time.monotonic()
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return file
 
     def _rotate(self) -> None:
         path, size, old = self._path, self._size, self._file
-        self._file = self._create()
+        try:
+            self._file = self._create()
+        except OSError as exc:  # the old one takes more
+            log.warning("the journal cannot start a new file: %s", exc)
+            return
         os.close(old)
         self._closed.append(_Closed(path, size, time.monotonic()))
         self._closed_bytes += size
@@ -206,7 +213,8 @@ class Sibling:
 def siblings(root: Path) -> Iterator[Sibling]:
     """Journals below `root` whose writers are dead, each locked for us."""
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        lock = _try_lock(folder) if folder.is_dir() else None
+        # Only what is named like a boot: the folder may be a volume with other things in it.
+        lock = _try_lock(folder) if BOOT.fullmatch(folder.name) and folder.is_dir() else None
         if lock is None:
             continue
         if folder.exists():
@@ -268,13 +276,15 @@ class _Reader:
         if number == _HEAD:
             running.head = _HEAD_DECODER.decode(data)
         elif number == _BYTES:
-            running.seq = size
+            if size != running.seq:  # the cut before it was not written
+                running.seq, running.parts = size, []
             running.parts.append(data)
         elif data:
             if number > 0:  # the end, which carries the bytes that were not cut
                 del self._running[id]
             return tail.fields(id, number, data)
-        elif sum(map(len, running.parts)) == size:
+        elif sum(map(len, running.parts)) >= size:
+            running.parts = [b"".join(running.parts)[-size:]]  # bytes before these had no room and are lost
             return tail.encode(ExchangeId.parse(id), number, running.segment())
         else:  # some of it is in a file that is deleted, and all of it in Redis
             running.parts = []

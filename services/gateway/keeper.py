@@ -94,6 +94,8 @@ class Keeper:
             server = self._server
             await self._send_again(journal.records(self._journal.folder))
             self._to_send_again = self._server != server  # it may have gone again meanwhile
+        if self._to_send_again or self._writer.left_to_journal is not None or not self._writer.available:
+            return
         if self._looked is None or time.monotonic() - self._looked > _ADOPT_SECONDS:
             self._looked = time.monotonic()
             for sibling in journal.siblings(self._root):
@@ -101,14 +103,17 @@ class Keeper:
 
     async def _adopt(self, sibling: Sibling) -> None:
         shipped = False
+        server = await streams.server_id(self._store)
         try:
             sent = await self._send_again(sibling.records())
             log.warning("adopted the journal of a gateway that died: %s, %d records", sibling.folder.name, sent)
             queued = time.monotonic()
-            while self._writer.shipped <= queued:
+            while self._writer.queued_since <= queued:
                 await asyncio.sleep(0.05)
+            if await streams.server_id(self._store) != server or self._writer.left_to_journal is not None:
+                return  # some of it may be lost, or wait here: it is adopted again
             await boots.tell(self._store, sibling.opened, BootState.ADOPTED)
-            shipped = True
+            shipped = await streams.server_id(self._store) == server
         finally:
             sibling.close(shipped=shipped)
 

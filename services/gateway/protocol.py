@@ -222,6 +222,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_head:  # a trailer is none of the request's headers, and could pass for one
             super().on_header(name, value)
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_head = True  # of the next request on this connection
+        self._idle_bytes = 0
+
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
         super().on_body(body)

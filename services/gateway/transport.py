@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         "_quiet",
         "_reusable",
         "_sink",
+        "_surplus",
         "_transport",
         "_waiter",
         "_writable",
@@ -89,6 +90,7 @@ class Connection(asyncio.Protocol):
         self._framed = False
         self._complete = False
         self._reusable = False
+        self._surplus = False
         self._between_chunks = False  # as far as the callbacks of the parser tell
 
     # What the transport calls.
@@ -100,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._reusable = False
         self._pool.forget(self)
-        if self._has_head and not self._framed and exc is None:
+        if self._has_head and not self._framed and exc is None and self._error is None:
             self._complete = True  # the end of the connection is the end of the body
         elif not self._complete and self._error is None:
             self._error = httpx.RemoteProtocolError("the provider closed the connection")
@@ -143,11 +145,17 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._surplus = True  # a second answer to one question
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._has_head:  # a trailer is not passed on
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._surplus:
+            return
         status = self._parser.get_status_code()
         if status < 200:
             self.headers = []  # an interim answer; the real one follows, but for 101, which the parser raises
@@ -197,6 +205,11 @@ class Connection(asyncio.Protocol):
             await self._wait(timeouts.get("read"))
 
     @property
+    def usable(self) -> bool:
+        """Whether a request can still be sent: it may be closing already."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
     def complete(self) -> bool:
         """Whether the whole body has come."""
         return self._complete
@@ -233,7 +246,7 @@ class Connection(asyncio.Protocol):
                 if self._buffered < _LOW_WATER:
                     self.resume()
                 yield chunk
-            if self._complete:
+            if self._complete and self._error is None:
                 return
             await self._wait(timeouts.get("read"))
 
@@ -253,7 +266,13 @@ class Connection(asyncio.Protocol):
         """The request is over: the connection goes back to the pool, or is closed where it cannot take another."""
         if self._transport is not None and self.origin[0] == "https":
             self._pool.remember(self.origin[1], self._transport)
-        reusable = self._complete and self._reusable and not self._chunks and self._transport is not None
+        reusable = (
+            self._complete
+            and self._reusable
+            and not (self._surplus or self._chunks or self._error)
+            and self._transport is not None
+            and not self._transport.is_closing()
+        )
         if reusable:
             self._idle = True
             self._waiter = None
@@ -371,7 +390,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
         try:
             idle = self._idle.get(origin)
             # The one used last: the others may expire.
-            connection = idle.popitem()[0] if idle else await self._connect(origin, timeouts)
+            while idle and connection is None:
+                candidate = idle.popitem()[0]
+                connection = candidate if candidate.usable else None
+            connection = connection or await self._connect(origin, timeouts)
             await connection.send(method, head, body, timeouts)
         except BaseException:  # cancelled, too: what is on the connection then is nobody's answer
             if connection is not None:

@@ -55,15 +55,21 @@ class RecordWriter:
 
     @property
     def shipped(self) -> float:
+        """All that was taken before this (monotonic) is in Redis."""
+        return self.queued_since if self.left_to_journal is None else min(self.queued_since, self.left_to_journal)
+
+    @property
+    def queued_since(self) -> float:
         """All that was queued before this (monotonic) is in Redis."""
-        waiting = [self._queue[0].at] if self._queue else []
-        return min(
-            [at for at in (self.left_to_journal, self._sending, *waiting) if at is not None] or [time.monotonic()]
-        )
+        if self._sending is not None:
+            return self._sending
+        return self._queue[0].at if self._queue else time.monotonic()
 
     def put(self, shard: int, fields: Fields) -> None:
         """Queue a record. Never waits, never fails."""
         size = len(fields[b"r"])
+        if self.full:
+            self._journal.flush()  # so that it is known whether that has it
         if self.full and not self._journal.failed:
             if self.left_to_journal is None:
                 log.warning("records fill their memory while Redis is away: more of them wait in the journal alone")
@@ -99,7 +105,7 @@ class RecordWriter:
         self._wake.set()
         await asyncio.wait({run}, timeout=timeout)
         if run.done():
-            return self.left_to_journal is None
+            return not self._queue and self._sending is None and self.left_to_journal is None
         log.error("Redis is away at shutdown: %d records stay in the journal", len(self._queue))
         run.cancel()
         return False

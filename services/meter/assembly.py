@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from services.meter.measure import Tail
 from shared import tail
 from shared.errors import BadRecord
@@ -70,8 +72,11 @@ class Assembler:
         self._known.add(entry.id)
         parts.stream_ids.append(entry.id)
         parts.changed = now
-        if not isinstance(parts.records.setdefault(seq, record), type(record)):
-            raise self._bad_exchange(id, f"exchange {id} has two different records {seq}")
+        if isinstance(record, End):
+            # Over a segment of the same number: a journal that was full when the end came has kept its bytes alone.
+            parts.records[seq] = record
+        else:
+            parts.records.setdefault(seq, record)
         if isinstance(record, End):
             parts.end = seq
         if parts.end is None or len(parts.records) <= parts.end:
@@ -93,12 +98,18 @@ class Assembler:
         self._known.difference_update(parts.stream_ids)
         return parts.stream_ids
 
+    def holds(self, id: ExchangeId) -> bool:
+        return id in self._open
+
     def stream_ids(self, id: ExchangeId) -> list[bytes]:
         """The stream entries held of an exchange."""
         return self._open[id].stream_ids
 
     def rest(self, id: ExchangeId) -> Assembled | None:
-        """An exchange whose end will not come, as far as it came; None where not even its open did."""
+        """An exchange of which no more will come, as far as it came; None where not even its open did.
+
+        BadRecord where its bytes are damaged.
+        """
         parts = self._open[id]
         opened = parts.records.get(0)
         if not isinstance(opened, Open):
@@ -106,7 +117,13 @@ class Assembler:
         segments: list[Segment] = []
         while isinstance(segment := parts.records.get(len(segments) + 1), Segment):
             segments.append(segment)  # up to the first one that is missing
-        return Assembled(Tail(id, opened, segments, _lost(opened, segments)), parts.stream_ids)
+        end = next((record for record in parts.records.values() if isinstance(record, End)), None)
+        if end is None:
+            end = _lost(opened, segments)
+        else:  # something in the middle is missing
+            have = sum(len(segment.body.unpack()) for segment in segments) + len(end.body.unpack())
+            end = msgspec.structs.replace(end, lost_bytes=max(1, end.lost_bytes, end.response_bytes - have))
+        return Assembled(Tail(id, opened, segments, end), parts.stream_ids)
 
     def idle(self, before: float) -> list[ExchangeId]:
         """Exchanges that are not whole and have had no record since `before`."""

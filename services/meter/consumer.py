@@ -44,6 +44,7 @@ class ShardConsumer:
         self._batch = batch
         self._gauge = gauge
         self._assembler = Assembler(shard)
+        self._provisional: dict[ExchangeId, int] = {}  # orphans booked so far, and from how many records
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -65,6 +66,7 @@ class ShardConsumer:
 
     async def _serve(self) -> None:
         self._assembler = Assembler(self.shard)
+        self._provisional.clear()
         await streams.create_group(self._store, self.shard)
         await self._recover()
         tidied = time.monotonic()
@@ -72,7 +74,7 @@ class ShardConsumer:
             entries = await streams.read(self._store, self.shard, count=self._batch, block_ms=_BLOCK_MS)
             await self._take(entries)
             if time.monotonic() - tidied > _TIDY_SECONDS:
-                await self._reclaim()
+                await self._reclaim(_RECLAIM_IDLE_MS)
                 await self._sweep()
                 tidied = time.monotonic()
 
@@ -85,8 +87,8 @@ class ShardConsumer:
             after = entries[-1].id
             await self._take(entries)
 
-    async def _reclaim(self) -> None:
-        idle = streams.idle_pending(self._store, self.shard, idle_ms=_RECLAIM_IDLE_MS)
+    async def _reclaim(self, idle_ms: int) -> None:
+        idle = streams.idle_pending(self._store, self.shard, idle_ms=idle_ms)
         unknown = [id async for id in idle if not self._assembler.knows(id)]
         for start in range(0, len(unknown), self._batch):
             ids = unknown[start : start + self._batch]
@@ -108,9 +110,20 @@ class ShardConsumer:
             else:
                 orphans.append(id)
         states = await boots.find(self._store, {id.boot for id in orphans})
-        await self._settle_lost(
-            [(id, states[id.boot]) for id in orphans if states[id.boot].state is not BootState.LIVE]
-        )
+        lost = [(id, states[id.boot]) for id in orphans if states[id.boot].state is not BootState.LIVE]
+        if lost:
+            # What a boot that is accounted for has sent is in Redis, but need not have been read.
+            await self._read_up()
+            await self._settle_lost([(id, boot) for id, boot in lost if self._assembler.holds(id)])
+
+    async def _read_up(self) -> None:
+        """Read everything that is in the stream now, and what a former holder of the shard has read."""
+        last = _order(await streams.last_id(self._store, self.shard))
+        while entries := await streams.read(self._store, self.shard, count=self._batch, block_ms=1):
+            await self._take(entries)
+            if _order(entries[-1].id) >= last:
+                break
+        await self._reclaim(0)
 
     async def _settle_lost(self, orphans: Sequence[tuple[ExchangeId, Boot]]) -> None:
         if not orphans:
@@ -119,23 +132,38 @@ class ShardConsumer:
         now_ms = await streams.now_ms(self._store)
         batch: list[Settlement] = []
         for (id, boot), so_far in zip(orphans, booked, strict=True):
-            rest = self._assembler.rest(id)
-            stream_ids = rest.stream_ids if rest is not None else self._assembler.stream_ids(id)
-            over = boot.accounted or now_ms - _newest_ms(stream_ids) > _ORPHAN_MS
-            if rest is None:
-                if over:
-                    await self._quarantine(self._assembler.forget(id), "its gateway died, and its open never came")
-                continue
-            settlement = await self._measured(rest, final=over, booked=so_far)
+            stream_ids = self._assembler.stream_ids(id)
+            over = boot.accounted or now_ms - max(map(_order, stream_ids))[0] > _ORPHAN_MS
+            if not over and self._provisional.get(id) == len(stream_ids):
+                continue  # nothing new; what is learned meanwhile is no reason to book again
+            settlement = await self._measured_rest(id, final=over, booked=so_far)
             if settlement is None:
-                self._assembler.forget(id)
-            elif settlement.changes(so_far):
+                continue
+            self._provisional[id] = len(stream_ids)
+            if settlement.changes(so_far):
                 batch.append(settlement)
                 log.warning("shard %d: exchange %s has lost its gateway", self.shard, id)
-        await self._book(batch)
+        refused = await self._book(batch)
         for settlement in batch:
-            if settlement.final:
+            if settlement.final or settlement.id in refused:
+                self._provisional.pop(settlement.id, None)
                 self._assembler.forget(settlement.id)
+
+    async def _measured_rest(self, id: ExchangeId, *, final: bool, booked: str) -> Settlement | None:
+        """The settlement of an exchange as far as it came; None where it has none, now or for good."""
+        try:
+            rest = self._assembler.rest(id)
+        except BadRecord as exc:
+            await self._quarantine(self._assembler.forget(id), str(exc))
+            return None
+        if rest is None:
+            if final:
+                await self._quarantine(self._assembler.forget(id), "its gateway died, and its open never came")
+            return None
+        settlement = await self._measured(rest, final=final, booked=booked)
+        if settlement is None:
+            self._assembler.forget(id)
+        return settlement
 
     async def _take(self, entries: Sequence[StreamEntry]) -> None:
         whole: list[Assembled] = []
@@ -174,21 +202,26 @@ class ShardConsumer:
             await asyncio.sleep(0)  # counting takes its time; leases must be renewed meanwhile
         return None
 
-    async def _book(self, batch: Sequence[Settlement]) -> None:
+    async def _book(self, batch: Sequence[Settlement]) -> set[ExchangeId]:
+        """Settle; the exchanges that were quarantined because the script refuses them."""
+        refused: set[ExchangeId] = set()
         for _ in range(_AMENDMENTS):
             if not batch:
-                return
+                return refused
             conflicts: list[Settlement] = []
             for settlement, verdict in zip(batch, await self._ledger.settle(batch), strict=True):
                 if isinstance(verdict, StoreRefused):
                     await self._quarantine(settlement.stream_ids, f"the settle script refuses it: {verdict}")
+                    refused.add(settlement.id)
                 elif isinstance(verdict, StoreError):
                     raise verdict
                 elif verdict is Verdict.CONFLICT:
                     conflicts.append(settlement)
             booked = await self._ledger.provisional(self.shard, [settlement.id for settlement in conflicts])
             batch = [settlement.replacing(value) for settlement, value in zip(conflicts, booked, strict=True)]
-        raise StoreUnavailable(f"exchange {batch[0].id} is amended by another worker again and again")
+        if batch:
+            raise StoreUnavailable(f"exchange {batch[0].id} is amended by another worker again and again")
+        return refused
 
     async def _quarantine(self, stream_ids: Sequence[bytes], reason: str) -> None:
         log.error("shard %d: quarantined %d records: %s", self.shard, len(stream_ids), reason)
@@ -196,6 +229,7 @@ class ShardConsumer:
         await quarantine.hold(self._store, self.shard, entries, reason)
 
 
-def _newest_ms(stream_ids: Sequence[bytes]) -> int:
-    """When the newest of these entries was written, by its id: Redis's clock."""
-    return max(int(id.partition(b"-")[0]) for id in stream_ids)
+def _order(id: bytes) -> tuple[int, int]:
+    """A stream id as numbers: milliseconds of Redis's clock, and a count."""
+    milliseconds, _, number = id.partition(b"-")
+    return int(milliseconds), int(number)

@@ -47,16 +47,18 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
         loop.add_signal_handler(number, stopping.set)
     meter = Meter(redis, settings)
     metering: asyncio.Future[None] = loop.create_future()
+    ended = asyncio.Event()
 
     def start_metering() -> None:
         nonlocal metering
         if not isinstance(metering, asyncio.Task):
             metering = loop.create_task(meter.run(), name="meter")
+            metering.add_done_callback(lambda _: ended.set())
             log.info("the meter runs")
 
     try:
         while not stopping.is_set() and not metering.done():
-            await _host(settings, redis_url, redis, start_metering, stopping)
+            await _host(settings, redis_url, redis, start_metering, stopping, ended)
             if isinstance(metering, asyncio.Task):
                 await _first(stopping, metering, timeout=_RESTART_SECONDS)
             else:
@@ -74,8 +76,10 @@ async def _host(
     redis: store.Store,
     start_metering: Callable[[], None],
     stopping: asyncio.Event,
+    ended: asyncio.Event,
 ) -> None:
-    """One life of an arq worker. Its start-up starts the meter, which outlives it: a Redis that is full ends arq,
+    """One life of an arq worker; it ends with the meter: a consumer that fails takes its process with it.
+    Its start-up starts the meter, which outlives it: a Redis that is full ends arq,
     and only the meter can make it less full."""
 
     async def startup(ctx: dict[Any, Any]) -> None:
@@ -99,7 +103,9 @@ async def _host(
         ctx={"ledger": Ledger(redis), "settings": settings, "store": redis},
     )
     hosting = asyncio.get_running_loop().create_task(worker.async_run(), name="arq")
-    await _first(stopping, hosting)
+    failed = asyncio.ensure_future(ended.wait())
+    await _first(stopping, hosting, failed)
+    failed.cancel()
     while not hosting.done():
         # Again and again: on Python 3.11 redis-py's wait_for can swallow a cancel.
         hosting.cancel()
@@ -141,9 +147,9 @@ async def _close(worker: Worker) -> None:
 
 
 async def trim_ledger(ctx: dict[Any, Any]) -> None:
-    """arq cron: drop ledger entries older than the settings keep them."""
+    """arq cron: drop ledger entries older than the settings keep them, and keep the marks of boots that are known."""
     ledger: Ledger = ctx["ledger"]
     settings: MeterSettings = ctx["settings"]
-    await ledger.trim(
-        await boots.shards(ctx["store"], settings.shards), int((time.time() - settings.ledger_keep) * 1000)
-    )
+    shards = await boots.shards(ctx["store"], settings.shards)
+    await ledger.keep_marks(shards, await boots.known(ctx["store"]))
+    await ledger.trim(shards, int((time.time() - settings.ledger_keep) * 1000))

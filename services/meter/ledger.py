@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from importlib.resources import files
@@ -88,7 +88,7 @@ class Ledger:
             replies = await self._evaluate(sha, batch)
             if any(isinstance(reply, NoScriptError) for reply in replies):  # SCRIPT FLUSH, or a restarted server
                 replies = await self._evaluate(await self._load(), batch)
-        return [translate(reply) if isinstance(reply, RedisError) else Verdict(int(reply[0])) for reply in replies]
+        return [translate(reply) if isinstance(reply, Exception) else Verdict(int(reply[0])) for reply in replies]
 
     async def final(self, ids: Sequence[ExchangeId]) -> list[bool]:
         """Which of these are settled for good."""
@@ -105,6 +105,16 @@ class Ledger:
         with translated():
             values = await self._store.hmget(names.provisional(shard), list(map(str, ids)))  # type: ignore[misc]
         return [(value or b"").decode() for value in values]
+
+    async def keep_marks(self, shards: int, boots: Iterable[str]) -> None:
+        """Let the marks of final exchanges live as long as their boots are known."""
+        with translated():
+            pipeline = self._store.pipeline(transaction=False)
+            for boot in boots:
+                for shard in range(shards):
+                    pipeline.expire(names.final(shard, boot), names.FINAL_TTL_S)
+            if len(pipeline):
+                await pipeline.execute()
 
     async def trim(self, shards: int, older_than_ms: int) -> None:
         """Drop ledger entries from before this time (UTC, milliseconds)."""

@@ -47,7 +47,11 @@ def reclaim() -> None:
         return
 
     ShardConsumer._recover = nothing  # type: ignore[method-assign]
-    ShardConsumer._reclaim = nothing  # type: ignore[method-assign]
+
+    async def nothing_either(self: ShardConsumer, idle_ms: int) -> None:
+        return
+
+    ShardConsumer._reclaim = nothing_either  # type: ignore[method-assign]
 
 
 def sweep() -> None:

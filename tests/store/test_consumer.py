@@ -133,7 +133,6 @@ def contradictions() -> dict[str, list[Fields]]:
     opened, segment, end = records(id)
     return {
         "a record beyond the end": [opened, tail.encode(id, 9, Segment(tail.Packed(b"late"))), end],
-        "two records of one number": [opened, tail.encode(id, 2, Segment(tail.Packed(b"other"))), end, segment],
         "no open": [segment, end, tail.encode(id, 3, Segment(tail.Packed(b"x")))],
         "an open of no time": [
             tail.encode(id, 0, Open(KEY, Dialect.GEMINI, "p", "m", 10**18, True, "/")),
@@ -155,6 +154,15 @@ async def test_records_that_contradict_each_other_are_quarantined_whole(redis: S
         await until(redis, 1)
     assert await redis.xlen(names.tail(0)) == 0
     assert sum(len(case.entries) for case in await quarantine.cases(redis, 1)) == len(given)
+
+
+async def test_an_end_counts_over_a_segment_of_its_number(redis: Store) -> None:
+    id = ExchangeId(BOOT, 0, 0)
+    opened, segment, end = records(id)
+    await send(redis, id, [opened, tail.encode(id, 2, Segment(tail.Packed(b"the end's bytes, alone"))), end, segment])
+    async with metering(redis):
+        await until(redis, 1)
+    assert await quarantine.cases(redis, 1) == []
 
 
 async def test_an_empty_redis_is_survived(redis: Store) -> None:

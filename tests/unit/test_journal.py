@@ -79,15 +79,16 @@ def test_a_disk_that_refuses_is_an_error_until_it_does_not(tmp_path: Path) -> No
     kept_by = journal(tmp_path)
     kept_by.open(name(0), b"x")
     [path] = kept_by.folder.glob("*.journal")
+    size = path.stat().st_size
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, hard))
     try:
         with pytest.raises(JournalFailed):
             kept_by.open(name(1), b"y" * 100)
         assert is_failed(kept_by)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.stat().st_size > 50  # a torn frame is in it
+    assert path.stat().st_size == size  # what was torn is cut off
     kept_by.open(name(2), b"z")
     assert not is_failed(kept_by)
     assert kept(kept_by.folder) == [name(0), name(2)]
@@ -125,3 +126,22 @@ def test_a_closed_journal_is_deleted_or_left_to_be_adopted(tmp_path: Path) -> No
     assert len(list(again.records())) == 1
     again.close(shipped=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_else_is_on_the_volume_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("")
+    (tmp_path / f"{new_boot()}.new").mkdir()
+    assert list(journals.siblings(tmp_path)) == []
+
+
+def test_a_cut_that_was_not_written_costs_its_own_segment_alone(tmp_path: Path) -> None:
+    part = journal(tmp_path)
+    part.fragment(name(0), 1, b"first")  # its cut is lost with a write that failed
+    part.fragment(name(0), 2, b"second")
+    part.cut(name(0), 2, 6)
+    part.flush()
+    [(_, fields)] = journals.records(part.folder)
+    assert tail.decode(fields)[1:] == (2, Segment(Packed(b"second")))
+    part.close(shipped=True)

@@ -272,6 +272,17 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
+async def test_a_second_answer_to_one_question_spoils_the_connection() -> None:
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(OK + b"HTTP/1.1 500 Evil\r\ncontent-length: 5\r\n\r\nEVI")
+
+    async with serving(twice) as url, pooled() as pool:
+        for _ in range(3):
+            answer = await ask(pool, url)
+            assert (answer.status_code, await body_of(answer)) == (200, b"ok")
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_tls_sessions_are_resumed(tmp_path: Path, version: ssl.TLSVersion) -> None:
     server, client = certificate(tmp_path)
@@ -297,11 +308,13 @@ async def test_both_address_families(listens: str, host: str) -> None:
     except OSError:
         pytest.skip(f"this machine has no {listens}")
     port = server.sockets[0].getsockname()[1]
-    async with pooled() as pool:
-        if host == "localhost" and listens == "::1" and not _resolves_to(listens):
-            pytest.skip("localhost has no IPv6 address here")
-        assert await body_of(await ask(pool, f"http://{host}:{port}/x")) == b"ok"
-    server.close()
+    try:
+        if host == "localhost" and not _resolves_to(listens):
+            pytest.skip(f"localhost is not {listens} here")
+        async with pooled() as pool:
+            assert await body_of(await ask(pool, f"http://{host}:{port}/x")) == b"ok"
+    finally:
+        server.close()
 
 
 def _resolves_to(address: str) -> bool:
