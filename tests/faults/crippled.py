@@ -67,7 +67,7 @@ def sweep() -> None:
 DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "dedupe": (dedupe, "duplicates"),
     "replay": (replay, "redis_failed_over"),
-    "journal": (journal, "gateway_gone"),
+    "journal": (journal, "gateway_gone_without_redis"),
     "reclaim": (reclaim, "meter_killed"),
     "sweep": (sweep, "gateway_gone"),
 }

@@ -40,6 +40,19 @@ def gateway_gone(system: Broken) -> Expectation:
     return Expectation()
 
 
+def gateway_gone_without_redis(system: Broken) -> Expectation:
+    """kill -9 of a gateway while Redis is away: all that is left of its last seconds is its journal."""
+    with system.load():
+        time.sleep(1)
+        system.kill_redis()
+        time.sleep(2)
+        system.kill_gateway(1)
+        time.sleep(0.5)
+        system.restart_redis()
+        time.sleep(1)
+    return Expectation()
+
+
 def journal_lost(system: Broken) -> Expectation:
     """kill -9 of a gateway together with its disk: what was running is booked provisionally, from what was shipped."""
     with system.load():
@@ -291,6 +304,7 @@ FAULTS: dict[str, Fault] = {
     for fault in (
         gateway_killed,
         gateway_gone,
+        gateway_gone_without_redis,
         gateway_frozen,
         journal_lost,
         journal_torn,
