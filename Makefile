@@ -7,8 +7,8 @@ help:
 	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
 	@echo "make test   run all tests"
 	@echo "make check  lint, types and architecture"
-	@echo "make bench  how fast readers are on this machine; writes docs/performance.md"
-	@echo "make faults break everything once, under load, and check the books (SEED=1)"
+	@echo "make bench  relay, meter and readers on this machine; writes docs/performance.md"
+	@echo "make faults break everything once, under load, and check the books (SEED=1 CRIPPLED=1)"
 	@echo "make fuzz   coverage-guided fuzzing of the readers (SECONDS=600)"
 	@echo "make lock   pin the dependencies anew"
 
@@ -41,8 +41,7 @@ bench: .venv/.dev
 	$(BIN)/python -m bench
 
 faults: .venv/.dev
-	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
-	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) --crippled
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(CRIPPLED),--crippled)
 
 SECONDS ?= 600
 fuzz: .venv/.dev
