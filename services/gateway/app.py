@@ -36,7 +36,7 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     root = settings.journal_dir or settings.data_dir.expanduser() / "journal"
     journal = Journal(root, ids.boot, limit=settings.journal_bytes, keep=settings.journal_keep)
     writer = RecordWriter(redis, journal, settings.tap_memory)
-    tap = Tap(writer, journal)
+    tap = Tap(writer, journal, unkept=settings.journal_failed == "serve")
     keeper = Keeper(redis, journal, root, writer, ids)
     plane = DataPlane(
         settings,

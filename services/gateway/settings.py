@@ -115,6 +115,11 @@ class GatewaySettings(Settings):
         ge=16 * _MIB,
         description="Largest journal. From 80 % of it the gateway is not ready, at 100 % new requests get 503.",
     )
+    journal_failed: Literal["refuse", "serve"] = Field(
+        default="refuse",
+        description="When the journal is full or cannot be written: refuse new requests with 503, or serve them though "
+        "their usage may be lost.",
+    )
     journal_keep: float = Field(
         default=60, ge=1, description="How long the journal keeps what Redis has taken, to send it again."
     )

@@ -15,6 +15,7 @@ import msgspec
 from services.gateway.journal import Journal
 from services.gateway.writer import RecordWriter
 from shared import tail
+from shared.errors import JournalFailed
 from shared.ids import ExchangeId
 from shared.tail import End, Head, Open, Packed, Segment
 
@@ -135,7 +136,9 @@ class ExchangeTap:
 class Tap:
     """The taps of one process, and what they share: the journal, the writer, the ticker."""
 
-    def __init__(self, writer: RecordWriter, journal: Journal) -> None:
+    def __init__(self, writer: RecordWriter, journal: Journal, *, unkept: bool = False) -> None:
+        """`unkept`: exchanges begin even where the journal does not keep them."""
+        self._unkept = unkept
         self.writer = writer
         self.journal = journal
         self.changed: list[ExchangeTap] = []  # have bytes that are not in the journal
@@ -160,7 +163,12 @@ class Tap:
         """Make the open record durable. JournalFailed where it cannot be: nothing must go upstream then."""
         packed = tail.pack(record)
         name = str(exchange_id)
-        self.journal.open(name, packed)
+        try:
+            self.journal.open(name, packed)
+        except JournalFailed as exc:
+            if not self._unkept:
+                raise
+            log.error("exchange %s is served, and its usage may be lost: %s", name, exc)  # noqa: TRY400
         self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
         # Cut in turns: all streams at once would hold up the relay by the time their compression takes.
         self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT

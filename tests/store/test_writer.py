@@ -15,6 +15,7 @@ from services.gateway.tap import ExchangeTap, Tap
 from services.gateway.writer import RecordWriter
 from shared import embedded, names, store, tail
 from shared.dialects import Dialect
+from shared.errors import JournalFailed
 from shared.ids import ExchangeId, new_boot
 from shared.settings import Settings
 from shared.store import Store
@@ -139,3 +140,21 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
     assert sibling.opened == {ID.boot: {0: 1}}
     sibling.close(shipped=True)
     assert not list(journals.siblings(tmp_path))
+
+
+@pytest.mark.parametrize("unkept", [False, True])
+async def test_a_journal_that_is_full_refuses_unless_told_otherwise(
+    redis: Store, tmp_path: Path, unkept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with writing(redis, tmp_path) as (writer, journal):
+        for number in range(2):  # sixteen megabytes are its limit
+            journal.record(f"{new_boot()}.0.{number}", 1, bytes(9 << 20))
+            journal.flush()
+        taps = Tap(writer, journal, unkept=unkept)
+        if not unkept:
+            with pytest.raises(JournalFailed):
+                taps.open(ID, OPEN)
+            return
+        taps.open(ID, OPEN).end(END, None)
+        assert "its usage may be lost" in caplog.text
+        await length(redis, 2)
