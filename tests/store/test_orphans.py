@@ -10,7 +10,7 @@ import pytest
 from services.meter import consumer as consumers
 from services.meter.consumer import ShardConsumer
 from services.meter.ledger import Ledger
-from shared import audit, boots, ledger, names, quarantine, tail
+from shared import audit, boots, ledger, names, quarantine, streams, tail
 from shared.boots import BootState
 from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
 from shared.ledger import LedgerEntry
@@ -142,3 +142,106 @@ def test_a_process_that_runs_out_of_numbers_tells_of_both_boots() -> None:
     second = ids.next()
     assert second.n == 0
     assert ids.opened() == {"A" * 26: {0: MAX_N, 1: MAX_N}, second.boot: {0: 1, 1: 0}}
+
+
+async def reading(redis: Store) -> ShardConsumer:
+    """A consumer that has read what there is, and is driven by hand from here on."""
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge())
+    await streams.create_group(redis, 0)
+    await consumer._take(await streams.read(redis, 0, count=100, block_ms=1))
+    await asyncio.sleep(0.15)  # longer than `_impatient` lets it be idle
+    return consumer
+
+
+async def test_nothing_is_final_before_everything_was_read(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    opened, segment, end = records(id)
+    await send(redis, id, [opened, segment])
+    consumer = await reading(redis)
+    await send(redis, id, [end])  # in Redis, and not read yet, when its gateway leaves
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LEFT)
+    await consumer._sweep()
+    [entry] = await booked(redis)
+    assert (entry.final, entry.entry["outcome"], entry.entry["source"]) == (True, "completed", "reported")
+
+
+async def test_what_a_paused_worker_has_read_is_read_before_it_is_final(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    opened, segment, end = records(id)
+    await send(redis, id, [opened, segment])
+    consumer = await reading(redis)
+    await send(redis, id, [end])
+    assert len(await streams.read(redis, 0, count=100, block_ms=1)) == 1  # by another worker, which then sleeps
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    await consumer._sweep()
+    [entry] = await booked(redis)
+    assert entry.entry["outcome"] == "completed"
+
+
+async def test_a_damaged_orphan_costs_itself_alone(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    damaged = tail.encode(id, 1, Segment(Packed(b"no zstd at all", zstd=True)))
+    await send(redis, id, [records(id)[0], damaged])
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    consumer = await reading(redis)
+    await consumer._sweep()
+    [case] = await quarantine.cases(redis, 1)
+    assert case.id == str(id)
+    assert await redis.xlen(names.tail(0)) == 0
+    assert (await audit.conservation(redis, 1)).gap == 0
+
+
+async def test_an_orphan_is_booked_again_for_new_records_alone(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three"}}]}\n\n'
+    segments = [tail.encode(id, seq, Segment(Packed(said), Head(200, "text/event-stream"))) for seq in (1, 2)]
+    await send(redis, id, [records(id)[0], segments[0]])
+    consumer = await reading(redis)
+    words = WordGauge.count
+    for factor in range(1, 6):  # what is counted changes, as it does when the gauge learns
+        monkeypatch.setattr(
+            WordGauge, "count", lambda self, text, model, factor=factor: factor * words(self, text, model)
+        )
+        await consumer._sweep()
+    assert len(await booked(redis)) == 1
+    await send(redis, id, segments[1:])
+    await consumer._take(await streams.read(redis, 0, count=100, block_ms=1))
+    await asyncio.sleep(0.15)
+    await consumer._sweep()
+    assert [entry.revision for entry in await booked(redis)] == [1, 2]
+
+
+async def test_an_end_that_is_here_is_used_though_something_before_it_is_missing(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    opened, _, end = records(id)
+    await send(redis, id, [opened, end])
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    consumer = await reading(redis)
+    await consumer._sweep()
+    [entry] = await booked(redis)
+    assert (entry.entry["outcome"], entry.entry["source"]) == ("completed", "partial")
+    assert entry.entry["lost_bytes"] > 0
+    assert entry.entry["total_tokens"] == 30  # its usage is in the end's own bytes
+
+
+async def test_a_window_of_the_ledger_ends_before_its_end(redis: Store) -> None:
+    fields = {"x": "x", "revision": "1", "final": "1", "entry": "{}"}
+    for entry_id in ("1000-0", "1000-1", "1001-0"):
+        await redis.xadd(names.ledger(0), fields, id=entry_id)  # type: ignore[arg-type]
+    first = [entry.id async for entry in ledger.read(redis, 0, until_ms=1000)]
+    second = [entry.id async for entry in ledger.read(redis, 0, since_ms=1000, until_ms=1001)]
+    assert (first, second) == ([], ["1000-0", "1000-1"])
+
+
+async def test_a_case_whose_exchange_was_settled_counts_once(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LIVE)
+    opened, segment, end = records(id)
+    await send(redis, id, [opened, end | {b"r": b"\xff"}])
+    await reading(redis)
+    await send(redis, id, [segment, end])
+    consumer = await reading(redis)
+    await consumer._recover()
+    assert len(await quarantine.cases(redis, 1)) == 1
+    found = await audit.conservation(redis, 1)
+    assert (found.opened, found.settled, found.quarantined, found.gap) == (1, 1, 0, 0)
