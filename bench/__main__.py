@@ -59,6 +59,12 @@ def main() -> None:
         page += _METER
         for one in metering.metered(Path(folder)):
             page += f"| {one.title} | {one.per_cpu_second:,.0f} | {one.per_second:,.0f} |\n"
+    with tempfile.TemporaryDirectory(prefix="ar") as folder:
+        lag = metering.lag(Path(folder))
+        page += (
+            f"\nWith {lag.per_second:,} short exchanges a second, one is booked {lag.p50_ms} ms after its records were "
+        )
+        page += f"made (p50; p99 {lag.p99_ms} ms).\n"
     page += _READERS
     for speed in readers.speeds():
         page += f"| {speed.title} | {speed.mb_per_s:.0f} | {speed.observing_mb_per_s:.0f} |\n"
@@ -86,7 +92,6 @@ def _relay_row(row: Row, nginx: Row | None) -> str:
         ratio = f" ({value / peer:.2f})" if peer and row is not nginx else ""
         return f"{value:,.{digits}f}{ratio}" if value else ""
 
-    kib = "" if row.kib_per_stream is None else f"{row.kib_per_stream:.1f}"
     failed = f", {row.errors} errors" if row.errors else ""
     cells = (
         f"{row.peer}{failed}",
@@ -95,7 +100,7 @@ def _relay_row(row: Row, nginx: Row | None) -> str:
         beside(row.delay_p50, nginx and nginx.delay_p50),
         beside(row.delay_p99, nginx and nginx.delay_p99),
         beside(row.first_p50, nginx and nginx.first_p50),
-        kib,
+        beside(row.kib_per_stream or 0, nginx and nginx.kib_per_stream, 1),
     )
     return f"| {' | '.join(cells)} |\n"
 

@@ -1,4 +1,4 @@
-"""How many exchanges a meter settles per second and core, and what its traffic costs Redis."""
+"""How many exchanges a meter settles per second and core, and how long one waits for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.relay import cpu_seconds, process
-from shared import embedded, names, store, streams, tail
+from shared import embedded, ledger, names, store, streams, tail
 from shared.dialects import Dialect
 from shared.ids import ExchangeId, new_boot
 from shared.settings import Settings
@@ -44,14 +44,7 @@ def metered(folder: Path) -> list[Metered]:
 
 async def _drain(url: str, folder: Path, title: str, exchanges: int, events: int, *, reported: bool) -> Metered:
     redis = store.connect(url)
-    environment = {
-        "REDIS_URL": url,
-        "AROUTER_DATA_DIR": str(folder),
-        "AROUTER_SHARDS": str(_SHARDS),
-        "AROUTER_LOG_LEVEL": "error",
-        "AROUTER_SAMPLE": "0",
-    }
-    with process([sys.executable, "-m", "services.cli", "meter"], core=0, environment=environment) as pid:
+    with process([sys.executable, "-m", "services.cli", "meter"], core=0, environment=_environment(url, folder)) as pid:
         while await redis.exists(*map(names.lease, range(_SHARDS))) < _SHARDS:
             await asyncio.sleep(0.05)
         os.kill(pid, signal.SIGSTOP)
@@ -63,6 +56,54 @@ async def _drain(url: str, folder: Path, title: str, exchanges: int, events: int
         took, used = time.monotonic() - started, cpu_seconds(pid) - cpu
     await redis.aclose()
     return Metered(title, size / 1024, exchanges / max(used, 0.01), exchanges / took)
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Milliseconds from an exchange's records to its ledger entry, while exchanges keep coming."""
+
+    per_second: int
+    p50_ms: int
+    p99_ms: int
+
+
+def lag(folder: Path, per_second: int = 1000, seconds: int = 5) -> Lag:
+    """Send whole exchanges at a steady rate, and see when each is booked. Both ends read one machine's clock."""
+    with embedded.redis_url(Settings(data_dir=folder, redis_url=None)) as url:
+        return asyncio.run(_lag(url, folder, per_second, seconds))
+
+
+async def _lag(url: str, folder: Path, per_second: int, seconds: int) -> Lag:
+    redis = store.connect(url)
+    with process([sys.executable, "-m", "services.cli", "meter"], core=0, environment=_environment(url, folder)):
+        while await redis.exists(*map(names.lease, range(_SHARDS))) < _SHARDS:
+            await asyncio.sleep(0.05)
+        due = time.monotonic()
+        for _ in range(seconds * 20):
+            await _fill(redis, per_second // 20, 1, reported=True)
+            due += 0.05
+            await asyncio.sleep(max(0, due - time.monotonic()))
+        while await streams.backlog(redis, _SHARDS):
+            await asyncio.sleep(0.02)
+    waits = sorted(
+        [
+            int(entry.id.partition("-")[0]) - entry.entry["opened_ms"]
+            for shard in range(_SHARDS)
+            async for entry in ledger.read(redis, shard)
+        ]
+    )
+    await redis.aclose()
+    return Lag(per_second, waits[len(waits) // 2], waits[int(len(waits) * 0.99)])
+
+
+def _environment(url: str, folder: Path) -> dict[str, str]:
+    return {
+        "REDIS_URL": url,
+        "AROUTER_DATA_DIR": str(folder),
+        "AROUTER_SHARDS": str(_SHARDS),
+        "AROUTER_LOG_LEVEL": "error",
+        "AROUTER_SAMPLE": "0",
+    }
 
 
 async def _fill(redis: Store, exchanges: int, events: int, *, reported: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 from collections.abc import Iterator
@@ -100,6 +101,17 @@ def test_an_upgrade_nobody_serves_costs_nothing(odd: System) -> None:
     lines = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABkAARAAAAAAAIAAAAA")
     answer = exchange_bytes(odd.url, raw_request(PATH, odd.key, CHAT.body, *lines))
     assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_nor_on_a_later_request_of_the_connection(odd: System) -> None:
+    host, _, port = odd.url.removeprefix("http://").partition(":")
+    client = http.client.HTTPConnection(host, int(port), timeout=10)
+    headers = CHAT.headers(odd.key) | {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "A"}
+    for _ in range(3):
+        client.request("POST", PATH, json.dumps(CHAT.body), headers)
+        answer = client.getresponse()
+        assert (answer.status, bool(answer.read())) == (200, True)
+    client.close()
 
 
 def test_idle_connections_close_whatever_was_sent_before(odd: System) -> None:

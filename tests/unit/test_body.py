@@ -96,3 +96,10 @@ def test_any_body_keeps_everything_else(before: dict[str, object], after: dict[s
 def test_usage_is_asked_for_beside_what_is_there(body: bytes, options: dict[str, object]) -> None:
     changed = json.loads(with_usage_asked(body))
     assert changed == json.loads(body) | {"stream_options": options}
+
+
+def test_a_name_that_is_no_text_changes_nothing_and_fails_nothing() -> None:
+    body = b'{"a\xff\\n":1,"model":"a","stream":true}'  # the decoder of the flags skips it unread
+    assert with_usage_asked(body) == b'{"stream_options":{"include_usage":true},' + body[1:]
+    twice = b'{"a\xff\\n":1,"model":"p/a","model":"p/a"}'
+    assert with_model(twice, "a") == twice.replace(b"p/a", b"a")
