@@ -133,7 +133,9 @@ class ShardConsumer:
         batch: list[Settlement] = []
         for (id, boot), so_far in zip(orphans, booked, strict=True):
             stream_ids = self._assembler.stream_ids(id)
-            over = boot.accounted or now_ms - max(map(_order, stream_ids))[0] > _ORPHAN_MS
+            # By age only at the second sight: when Redis's clock jumps, all boots look gone until their next beat.
+            aged = id in self._provisional and now_ms - max(map(_order, stream_ids))[0] > _ORPHAN_MS
+            over = boot.accounted or aged
             if not over and self._provisional.get(id) == len(stream_ids):
                 continue  # nothing new; what is learned meanwhile is no reason to book again
             settlement = await self._measured_rest(id, final=over, booked=so_far)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +23,7 @@ from services.meter import tokens
 from services.meter.ledger import Ledger
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
-from shared import boots, store
+from shared import boots, store, streams
 from shared.errors import SettingsError
 
 _QUEUE = "ar:arq"
@@ -152,4 +151,5 @@ async def trim_ledger(ctx: dict[Any, Any]) -> None:
     settings: MeterSettings = ctx["settings"]
     shards = await boots.shards(ctx["store"], settings.shards)
     await ledger.keep_marks(shards, await boots.known(ctx["store"]))
-    await ledger.trim(shards, int((time.time() - settings.ledger_keep) * 1000))
+    now_ms = await streams.now_ms(ctx["store"])  # entries are as old as Redis says
+    await ledger.trim(shards, now_ms - settings.ledger_keep * 1000)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distribution
 
 import httpx
+import pytest
 
 from shared import boots, names, store
 from shared.boots import BootState
@@ -236,6 +240,45 @@ def poison(system: Broken) -> Expectation:
     return Expectation(quarantined=20)
 
 
+def clocks_stepped(system: Broken) -> Expectation:
+    """The clocks of gateways, meters and Redis jump ahead and back, by hours and by days, under running streams."""
+    library = next((path for path in distribution("libfaketime").files or () if path.name == "libfaketime.so.1"), None)
+    assert library is not None
+    clock = system.folder / "clock"
+    clock.write_text("+0")
+    stepping = {
+        "LD_PRELOAD": str(library.locate()),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    system.kill_redis()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in stepping.items():
+            environment.setenv(name, value)
+        system.restart_redis()
+    system.extra |= stepping
+    for number in (0, 1):
+        system.stop(system.gateways[number])
+        system.restart_gateway(number)
+        system.kill_meter(number)
+    for url in system.urls:
+        system.processes.wait_for(f"{url}/readyz")
+    ask = ASKS["chat stream"]
+    headers = ask.headers(system.key, "tokens=40, pace=500")  # runs through all of it
+    with ThreadPoolExecutor() as pool, httpx.Client(trust_env=False, timeout=60) as client, system.load():
+        running = [pool.submit(client.post, url + ask.path, headers=headers, json=ask.body) for url in system.urls]
+        for hours in (3, -2, 26, 0):
+            clock.write_text(f"{hours * 3600:+}")
+            time.sleep(4)
+        for answer in (stream.result() for stream in running):
+            system.received[answer.headers["x-generation-id"]] = len(answer.content)
+    booked = [json.loads(line) for line in system.command("ledger", "export").splitlines()]
+    days = {entry["opened_ms"] // 86_400_000 for entry in booked}
+    assert len(days) > 1, "no clock has stepped"
+    return Expectation()
+
+
 def shards_changed(system: Broken) -> Expectation:
     """A new version rolls out with more shards, one gateway at a time; the meters keep their settings."""
     with system.load():
@@ -319,6 +362,7 @@ FAULTS: dict[str, Fault] = {
         scripts_flushed,
         duplicates,
         poison,
+        clocks_stepped,
         shards_changed,
         journal_full,
         cancel_storm,

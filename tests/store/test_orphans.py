@@ -70,6 +70,37 @@ async def test_an_orphan_is_amended_and_made_final(redis: Store) -> None:
     assert [difference for difference in found.differences if "conservation" not in difference] == []
 
 
+async def test_age_alone_makes_final_at_the_second_sight(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    opened = records(id)[0]
+    await redis.xadd(names.tail(0), opened, id="1-1")  # type: ignore[arg-type]  # by Redis's clock as it is now, half a century ago
+    entries = await metered(redis, lambda entries: len(entries) == 2)
+    assert [(entry.revision, entry.final) for entry in entries] == [(1, False), (2, True)]
+    assert await redis.xlen(names.tail(0)) == 0
+
+
+async def test_a_clock_that_jumps_makes_nothing_final_of_a_gateway_that_lives(redis: Store) -> None:
+    id = ExchangeId(new_boot(), 0, 0)
+    opened, *rest = records(id)
+    await redis.xadd(names.tail(0), opened, id="1-1")  # type: ignore[arg-type]
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge())
+    run = asyncio.get_running_loop().create_task(consumer.run())
+    async with asyncio.timeout(20):
+        while not await booked(redis):
+            await asyncio.sleep(0.01)
+    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LIVE)  # its next beat
+    await asyncio.sleep(0.5)
+    await send(redis, id, rest)
+    async with asyncio.timeout(20):
+        while len(await booked(redis)) < 2:
+            await asyncio.sleep(0.01)
+    consumer.stop()
+    await run
+    entries = await booked(redis)
+    assert [(entry.revision, entry.final) for entry in entries] == [(1, False), (2, True)]
+    assert entries[1].entry["outcome"] == "completed"
+
+
 async def test_it_is_final_once_its_boot_is_accounted_for(redis: Store) -> None:
     id = ExchangeId(new_boot(), 0, 0)
     opened, segment, end = records(id)
