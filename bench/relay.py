@@ -104,6 +104,8 @@ def started(name: str, folder: Path, upstream: int) -> Iterator[tuple[str, tuple
                 "AROUTER_DATA_DIR": str(folder),
                 "AROUTER_KEY_PEPPER": "pepper-of-the-bench",
                 "AROUTER_LOG_LEVEL": "error",
+                "AROUTER_METRICS_PORT": "0",
+                "AROUTER_METER_METRICS_PORT": "0",
                 "AROUTER_PROVIDERS__OPENAI__BASE_URL": f"http://127.0.0.1:{upstream}/v1",
             }
             cli = [sys.executable, "-m", "services.cli"]

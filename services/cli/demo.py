@@ -41,7 +41,13 @@ def run(*, once: bool) -> int:
         emit_log = Path(folder) / "emitted.jsonl"
         provider_port, gateway_port = free_port(8090), free_port(settings.port)
         demo_url = f"http://127.0.0.1:{provider_port}"
-        environment = {"AROUTER_SHUTDOWN_TIMEOUT": "5", "REDIS_URL": redis_url, **_providers(settings, demo_url)}
+        environment = {
+            "AROUTER_SHUTDOWN_TIMEOUT": "5",
+            "AROUTER_METRICS_PORT": "0",
+            "AROUTER_METER_METRICS_PORT": "0",
+            "REDIS_URL": redis_url,
+            **_providers(settings, demo_url),
+        }
         real = sorted(name for name in _BASES if name in settings.providers)
         processes.start("provider", "--port", str(provider_port), "--log", str(emit_log))
         processes.start("gateway", "--port", str(gateway_port), environment=environment)

@@ -16,7 +16,7 @@ from services.gateway import server as gateway_server
 from services.gateway.settings import GatewaySettings
 from services.meter import host as meter_host
 from services.meter.settings import MeterSettings
-from shared import embedded
+from shared import embedded, logs
 from shared.errors import ARouterError
 from shared.settings import Settings, unknown_variables
 
@@ -110,8 +110,6 @@ def _provider(arguments: argparse.Namespace) -> int:
 
 
 def _begin(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    logs.configure(settings.log_level, settings.log_format)
     for name in unknown_variables(GatewaySettings, MeterSettings):
         log.warning("%s is no setting of any service; it does nothing", name)

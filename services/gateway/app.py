@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,9 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.configured import upstreams
 from services.gateway.dataplane import DataPlane
+from services.gateway.health import Health
 from services.gateway.journal import Journal
 from services.gateway.keeper import Keeper
 from services.gateway.keyring import KeyRing
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.tap import Tap
 from services.gateway.upstream import TransportFactory, UpstreamClient
@@ -24,7 +27,6 @@ from shared.ids import ExchangeIds, new_boot
 from shared.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
-_READY_FILL = 0.8
 _OWN_PATHS = ("/healthz", "/readyz")
 
 
@@ -36,7 +38,9 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     root = settings.journal_dir or settings.data_dir.expanduser() / "journal"
     journal = Journal(root, ids.boot, limit=settings.journal_bytes, keep=settings.journal_keep)
     writer = RecordWriter(redis, journal, settings.tap_memory)
-    tap = Tap(writer, journal, unkept=settings.journal_failed == "serve")
+    metrics = GatewayMetrics()
+    tap = Tap(writer, journal, unkept=metrics.unkept if settings.journal_failed == "serve" else None)
+    health = Health(journal, tap)
     keeper = Keeper(redis, journal, root, writer, ids)
     plane = DataPlane(
         settings,
@@ -45,6 +49,18 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
         KeyRing(redis, settings),
         tap,
         ids,
+        metrics,
+    )
+    metrics.show(
+        open_streams=lambda: len(plane.open),
+        draining_upstreams=lambda: plane.draining,
+        tap_backlog_bytes=lambda: writer.pending_bytes,
+        tap_backlog_seconds=lambda: time.monotonic() - writer.shipped,
+        journal_bytes=lambda: journal.size,
+        journal_fill_ratio=lambda: journal.fill,
+        journal_failed=lambda: journal.failed,
+        redis_up=lambda: writer.available,
+        draining=lambda: health.draining,
     )
 
     @asynccontextmanager
@@ -69,6 +85,8 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
 
     app = _Gateway(plane, title="arouter", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
 
+    app.state.health, app.state.metrics = health, metrics
+
     @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> dict[str, str]:
         """Alive: the event loop turns."""
@@ -77,9 +95,7 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     @app.api_route("/readyz", methods=["GET", "HEAD"])
     async def readyz() -> JSONResponse:
         """Ready: a new exchange would be taken. Says why not."""
-        reasons = [] if journal.fill < _READY_FILL else [f"the journal is {journal.fill:.0%} full"]
-        if journal.failed and journal.fill < 1:
-            reasons.append("the journal cannot be written")
+        reasons = health.ready()
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     return app

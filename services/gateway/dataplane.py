@@ -15,6 +15,7 @@ from services.gateway.body import Flags
 from services.gateway.credentials import caller_key, without_key
 from services.gateway.exchange import Exchange, Receive, Request, Send, refuse
 from services.gateway.keyring import KeyRing
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.protocol import Connection
 from services.gateway.routing import Match, Route, choose, family_of, match
 from services.gateway.settings import GatewaySettings
@@ -50,6 +51,7 @@ class DataPlane:
         keyring: KeyRing,
         tap: Tap,
         ids: ExchangeIds,
+        metrics: GatewayMetrics,
     ) -> None:
         self.open: set[Exchange] = set()
         self._match = lru_cache(_PATHS)(lambda method, path, family: match(method, path, family, upstreams))
@@ -59,10 +61,12 @@ class DataPlane:
         self._keyring = keyring
         self._tap = tap
         self._ids = ids
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # no WebSocket dialect is served
+        arrived = time.monotonic()
         path = scope["raw_path"].decode("latin-1")
         query: bytes = scope["query_string"]
         given = dict(scope["headers"])
@@ -81,8 +85,9 @@ class DataPlane:
             unread = False
             flags = _flags(matched, body, given)
             route = choose(matched, flags.model, self._upstreams)
-            await self._run(scope, connection, send, key, matched, route, flags, body)
+            await self._run(scope, connection, send, key, matched, route, flags, body, arrived)
         except Refused as refused:
+            self.metrics.refused(refused.status)
             await refuse(send, family, refused, unread=unread)
         except ClientLeft:
             return
@@ -100,7 +105,12 @@ class DataPlane:
 
     def may_drain(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
-        return sum(exchange.client_left for exchange in self.open) < self.settings.drain_streams
+        return self.draining < self.settings.drain_streams
+
+    @property
+    def draining(self) -> int:
+        """Upstreams that are read on though their client has left."""
+        return sum(exchange.client_left for exchange in list(self.open))
 
     async def drained(self, timeout: float) -> None:
         """Wait until every exchange has ended, for at most `timeout` seconds."""
@@ -118,6 +128,7 @@ class DataPlane:
         route: Route,
         flags: Flags,
         body: bytes,
+        arrived: float,
     ) -> None:
         if len(route.model) > _MAX_MODEL_NAME:
             raise Refused(400, f"the model name is longer than {_MAX_MODEL_NAME} characters")
@@ -154,7 +165,7 @@ class DataPlane:
         except JournalFailed as exc:
             self._ids.give_back()
             raise Refused(503, "the gateway cannot record usage now") from exc
-        exchange = Exchange(exchange_id, request, matched.family, tap, connection, self)
+        exchange = Exchange(exchange_id, request, matched.family, tap, connection, self, arrived)
         self.open.add(exchange)
         try:
             await exchange.run(send)

@@ -18,6 +18,7 @@ import msgspec
 from services.gateway import headers
 from services.gateway.envelopes import error_body
 from services.gateway.headers import Header
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.protocol import Connection
 from services.gateway.settings import GatewaySettings
 from services.gateway.tap import ExchangeTap
@@ -53,6 +54,7 @@ class Plane(Protocol):
 
     settings: GatewaySettings
     client: UpstreamClient
+    metrics: GatewayMetrics
 
     def may_drain(self) -> bool: ...
 
@@ -63,12 +65,14 @@ class Exchange:
     __slots__ = (
         "_answer",
         "_answered",
+        "_arrived",
         "_connection",
         "_cut_by",
         "_drained",
         "_ended",
         "_family",
         "_first_byte",
+        "_gaps",
         "_plane",
         "_request",
         "_response_started",
@@ -89,12 +93,16 @@ class Exchange:
         tap: ExchangeTap,
         connection: Connection,
         plane: Plane,
+        arrived: float,
     ) -> None:
+        """`arrived`: when the request's head was here, monotonic."""
         self.id = exchange_id
         self.client_left = False  # and the upstream is drained for the usage at its end
         self.blocked_since: float | None = None  # waiting for the client to read, since this monotonic time
         self.started = time.monotonic()
         self.deadline = self.started + plane.settings.total_timeout
+        self._arrived = arrived
+        self._gaps = plane.metrics.gaps()
         self._request = request
         self._family = family
         self._tap = tap
@@ -126,7 +134,7 @@ class Exchange:
             await self._tell_of_cut(outcome, send)
         except Exception:
             # A bug, or an answer no server should give: the client must not take it for a whole one.
-            log.exception("exchange %s failed in a way nobody expected", self.id)
+            log.exception("exchange %s failed in a way nobody expected", self.id, extra=self._logged)
             self._ended = True
             await self._fail(send)
         finally:
@@ -164,8 +172,14 @@ class Exchange:
     def client_ready(self) -> None:
         """The client has read on."""
         self.blocked_since = None
+        if self._gaps is not None and self._first_byte is not None and not self.client_left:
+            self._gaps.went()
         if self._answer is not None:
             self._answer.resume()
+
+    @property
+    def _logged(self) -> dict[str, str]:
+        return {"exchange_id": str(self.id)}
 
     def _may_drain(self) -> bool:
         return self._request.drain and self._plane.may_drain()
@@ -177,21 +191,21 @@ class Exchange:
                 request.provider, request.method, request.url, request.query, request.headers, request.body
             )
         except UpstreamTimeout as exc:
-            log.warning("exchange %s: the provider did not answer in time: %s", self.id, exc)
+            log.warning("exchange %s: the provider did not answer in time: %s", self.id, exc, extra=self._logged)
             await self._refuse(send, Refused(504, "the provider did not answer in time"))
             return self._unless_client_left(Outcome.TIMED_OUT)
         except UpstreamError as exc:
-            log.warning("exchange %s: the provider could not be reached: %s", self.id, exc)
+            log.warning("exchange %s: the provider could not be reached: %s", self.id, exc, extra=self._logged)
             await self._refuse(send, Refused(502, "the provider refused the connection or could not be reached"))
             return self._unless_client_left(Outcome.UPSTREAM_FAILED)
         try:
             return await self._pump(self._answer, send)
         except UpstreamTimeout as exc:
-            log.warning("exchange %s: the provider fell silent: %s", self.id, exc)
+            log.warning("exchange %s: the provider fell silent: %s", self.id, exc, extra=self._logged)
             self._connection.cut(flush=True)
             return self._unless_client_left(Outcome.TIMED_OUT)
         except UpstreamBroken as exc:
-            log.warning("exchange %s: the provider broke off: %s", self.id, exc)
+            log.warning("exchange %s: the provider broke off: %s", self.id, exc, extra=self._logged)
             self._connection.cut(flush=True)
             return self._unless_client_left(Outcome.UPSTREAM_FAILED)
 
@@ -211,9 +225,11 @@ class Exchange:
             self._connection.respond(answer.status, given, whole)
             return self._unless_client_left(Outcome.COMPLETED)
         self._tap.head(Head(answer.status, content_type, answered.get(b"content-encoding", "")))
+        if self._connection.closes:
+            given.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": answer.status, "headers": given})
         self._response_started = True
-        await answer.relay(self._relay, settings.idle_timeout)
+        await answer.relay(self._relay if self._gaps is None else self._relay_timed, settings.idle_timeout)
         answer.close()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return self._unless_client_left(Outcome.COMPLETED)
@@ -231,6 +247,14 @@ class Exchange:
         self._drained += len(chunk)
         if self._drained > self._plane.settings.drain_bytes:
             self.cut(Outcome.CLIENT_GONE)
+
+    def _relay_timed(self, chunk: bytes) -> None:
+        """The same, for an exchange whose gaps are measured."""
+        assert self._gaps is not None
+        self._gaps.came()
+        self._relay(chunk)
+        if self.blocked_since is None and not self.client_left:
+            self._gaps.went()
 
     async def _fail(self, send: Send) -> None:
         if self._response_started:
@@ -269,6 +293,11 @@ class Exchange:
             ),
             self._request.body if self._request.keep_body else None,
         )
+        metrics = self._plane.metrics
+        status = self._answer.status if self._answer is not None else None
+        metrics.ended(outcome, self._request.provider, status, self._tap.bytes, self._tap.lost)
+        if self._first_byte is not None:
+            metrics.answered(self._first_byte - self.started, self._first_byte - self._arrived)
 
 
 async def refuse(

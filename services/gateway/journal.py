@@ -82,9 +82,14 @@ class Journal:
             raise SettingsError(f"AROUTER_JOURNAL_DIR: cannot write to {root}: {exc.strerror}") from exc
 
     @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return self._closed_bytes + self._size
+
+    @property
     def fill(self) -> float:
         """How much of the limit is used, 0 to 1."""
-        return min(1.0, (self._closed_bytes + self._size) / self._limit)
+        return min(1.0, self.size / self._limit)
 
     @property
     def failed(self) -> bool:

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from services.gateway.envelopes import error_body
 from services.gateway.headers import Header
+from services.gateway.health import Health
 from services.gateway.settings import GatewaySettings
 from shared.dialects import Family
 
@@ -65,6 +66,11 @@ class Connection:
         self._protocol.flow.resume_reading()  # a closed connection is noticed only by reading from it
         if self._protocol.flow.write_paused:
             listener.client_full()
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with this response."""
+        return not self._cycle.keep_alive
 
     def detach(self) -> None:
         self._protocol.attached = None
@@ -141,15 +147,16 @@ class Connection:
             transport.abort()
 
 
-def limited_protocol(settings: GatewaySettings) -> type[HttpToolsProtocol]:
+def limited_protocol(settings: GatewaySettings, health: Health) -> type[HttpToolsProtocol]:
     """The protocol class for `uvicorn.Config(http=…)`, with this gateway's limits."""
-    return type("GatewayProtocol", (LimitedProtocol,), {"settings": settings})
+    return type("GatewayProtocol", (LimitedProtocol,), {"settings": settings, "health": health})
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """Bounds size, line count and time of a request head, and insists on one Host (httptools checks none of it)."""
 
     settings: GatewaySettings
+    health: Health
 
     def __init__(
         self,
@@ -237,6 +244,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._check_head()
         super().on_headers_complete()
+        if self.health.draining:
+            self.cycle.keep_alive = False  # the client's next request goes to another gateway
         extension: dict[Any, Any] = {"arouter.connection": Connection(self, self.cycle)}
         self.scope["extensions"] = extension
         self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete] + [self.cycle]

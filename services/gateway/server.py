@@ -5,27 +5,46 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from types import FrameType
 
 import uvicorn
 
 from services.gateway.app import create_app
+from services.gateway.health import Health
 from services.gateway.protocol import limited_protocol
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream import TransportFactory
 from shared import store
+from shared.watch import watched
 
 log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Stops once. On a second Ctrl-C uvicorn would skip the shutdown that writes the running exchanges' ends."""
+    """Stops once, and says that it is not ready before it stops listening.
+
+    On a second Ctrl-C uvicorn would skip the shutdown that writes the running exchanges' ends.
+    """
+
+    def __init__(self, config: uvicorn.Config, health: Health, delay: float) -> None:
+        super().__init__(config)
+        self._health = health
+        self._delay = delay
+        self._leaving: tuple[float, int, FrameType | None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
+        if self._health.draining:
             log.warning("still waiting for streams to end, for at most %s s", self.config.timeout_graceful_shutdown)
-        else:
-            super().handle_exit(sig, frame)
+            return
+        self._health.draining = True
+        self._leaving = time.monotonic() + self._delay, sig, frame
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._leaving is not None and time.monotonic() >= self._leaving[0]:
+            super().handle_exit(*self._leaving[1:])
+            self._leaving = None
+        return await super().on_tick(counter)
 
 
 def serve(settings: GatewaySettings, redis_url: str) -> None:
@@ -36,16 +55,25 @@ def serve(settings: GatewaySettings, redis_url: str) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    server.run()
+    state = server.config.app.state  # type: ignore[union-attr]
+    with watched(
+        settings.metrics_host,
+        settings.metrics_port,
+        state.metrics.registry,
+        healthy=state.health.healthy,
+        ready=state.health.ready,
+    ):
+        server.run()
 
 
 def configured(settings: GatewaySettings, redis_url: str, transport: TransportFactory | None = None) -> uvicorn.Server:
     """The server of one gateway, not running yet. `transport` makes another httpx transport than our own."""
+    app = create_app(settings, redis_url, transport)
     config = uvicorn.Config(
-        create_app(settings, redis_url, transport),
+        app,
         host=settings.host,
         port=settings.port,
-        http=limited_protocol(settings),
+        http=limited_protocol(settings, app.state.health),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -59,7 +87,7 @@ def configured(settings: GatewaySettings, redis_url: str, transport: TransportFa
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
-    return _Server(config)
+    return _Server(config, app.state.health, settings.shutdown_delay)
 
 
 async def _verify(redis_url: str) -> None:

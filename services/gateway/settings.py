@@ -74,6 +74,10 @@ class GatewaySettings(Settings):
 
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
+    metrics_host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    metrics_port: int = Field(
+        default=9090, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 for none."
+    )
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="One block per provider: see the table below."
     )
@@ -98,6 +102,12 @@ class GatewaySettings(Settings):
     drain_seconds: float = Field(default=60, gt=0, description="Longest drain of an upstream whose client has left.")
     drain_bytes: int = Field(default=8 * _MIB, ge=0, description="Most bytes read in such a drain.")
     drain_streams: int = Field(default=100, ge=0, description="Most such drains at once; beyond it they are closed.")
+    shutdown_delay: float = Field(
+        default=0,
+        ge=0,
+        description="After SIGTERM: not ready, but still taking requests, until load balancers have noticed; answers "
+        "then close their connections.",
+    )
     shutdown_timeout: int = Field(default=600, ge=0, description="For running streams to end after SIGTERM.")
 
     upstream_connections: int = Field(default=4000, ge=1, description="Most connections to one provider.")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -38,12 +40,12 @@ class ExchangeTap:
         "_chunks",
         "_head",
         "_journaled",
-        "_lost",
         "_seq",
         "_size",
         "_tap",
         "bytes",
         "id",
+        "lost",
         "name",
         "turn",
         "usage_seen",
@@ -61,7 +63,7 @@ class ExchangeTap:
         self._journaled = 0  # chunks of these that are in the journal
         self._size = 0
         self._seq = 1  # of the next record; 0 is the open
-        self._lost = 0
+        self.lost = 0  # of them, what there was no room for
 
     def head(self, head: Head) -> None:
         """Take the head of the answer, before its body."""
@@ -109,7 +111,7 @@ class ExchangeTap:
                 response_bytes=self.bytes,
                 body=Packed.pack(body),
                 request=Packed.pack(request) if held and request else None,
-                lost_bytes=self._lost,
+                lost_bytes=self.lost,
             )
         )
         self._tap.journal.record(self.name, self._seq, record)
@@ -124,7 +126,7 @@ class ExchangeTap:
         self._size = 0
         self.usage_seen = self.usage_seen or _USAGE.search(body) is not None
         if self._tap.full:
-            self._lost += len(body)
+            self.lost += len(body)
             return b""
         return body
 
@@ -136,9 +138,10 @@ class ExchangeTap:
 class Tap:
     """The taps of one process, and what they share: the journal, the writer, the ticker."""
 
-    def __init__(self, writer: RecordWriter, journal: Journal, *, unkept: bool = False) -> None:
-        """`unkept`: exchanges begin even where the journal does not keep them."""
+    def __init__(self, writer: RecordWriter, journal: Journal, *, unkept: Callable[[], None] | None = None) -> None:
+        """`unkept`: exchanges begin even where the journal does not keep them, and it is called for each."""
         self._unkept = unkept
+        self.ticked = time.monotonic()
         self.writer = writer
         self.journal = journal
         self.changed: list[ExchangeTap] = []  # have bytes that are not in the journal
@@ -166,9 +169,10 @@ class Tap:
         try:
             self.journal.open(name, packed)
         except JournalFailed as exc:
-            if not self._unkept:
+            if self._unkept is None:
                 raise
-            log.error("exchange %s is served, and its usage may be lost: %s", name, exc)  # noqa: TRY400
+            self._unkept()
+            log.error("exchange %s is served, and its usage may be lost: %s", name, exc, extra={"exchange_id": name})  # noqa: TRY400
         self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
         # Cut in turns: all streams at once would hold up the relay by the time their compression takes.
         self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT
@@ -188,6 +192,7 @@ class Tap:
         for tap in changed:
             tap.note()
         self.journal.flush()
+        self.ticked = time.monotonic()
 
     async def run(self) -> None:
         """Tick, for as long as the process lives."""

@@ -15,6 +15,7 @@ from services.meter.assembly import Assembled, Assembler, BadExchange
 from services.meter.gauge import LearningGauge
 from services.meter.ledger import Ledger, Settlement, Verdict
 from services.meter.measure import measure
+from services.meter.metrics import MeterMetrics
 from shared import boots, quarantine, streams
 from shared.boots import Boot, BootState
 from shared.errors import BadRecord, StoreError, StoreRefused, StoreUnavailable
@@ -37,12 +38,15 @@ log = logging.getLogger(__name__)
 class ShardConsumer:
     """Meters one shard until `stop`."""
 
-    def __init__(self, store: Store, ledger: Ledger, shard: int, batch: int, gauge: LearningGauge) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, shard: int, batch: int, gauge: LearningGauge, metrics: MeterMetrics
+    ) -> None:
         self.shard = shard
         self._store = store
         self._ledger = ledger
         self._batch = batch
         self._gauge = gauge
+        self._metrics = metrics
         self._assembler = Assembler(shard)
         self._provisional: dict[ExchangeId, int] = {}  # orphans booked so far, and from how many records
         self._stopping = asyncio.Event()
@@ -144,7 +148,7 @@ class ShardConsumer:
             self._provisional[id] = len(stream_ids)
             if settlement.changes(so_far):
                 batch.append(settlement)
-                log.warning("shard %d: exchange %s has lost its gateway", self.shard, id)
+                log.warning("shard %d: exchange %s has lost its gateway", self.shard, id, extra={"exchange_id": id})
         refused = await self._book(batch)
         for settlement in batch:
             if settlement.final or settlement.id in refused:
@@ -195,7 +199,7 @@ class ShardConsumer:
         except BadRecord as exc:
             await self._quarantine(stream_ids, str(exc))
         except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
-            log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id)
+            log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id, extra={"exchange_id": tail.id})
             await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
         else:
             self._gauge.learn(measured)
@@ -219,6 +223,11 @@ class ShardConsumer:
                     raise verdict
                 elif verdict is Verdict.CONFLICT:
                     conflicts.append(settlement)
+                elif verdict is Verdict.DUPLICATE:
+                    self._metrics.duplicate()
+                else:
+                    lag = time.time() - _order(settlement.stream_ids[-1])[0] / 1000
+                    self._metrics.settled(settlement.entry, lag, final=settlement.final)
             booked = await self._ledger.provisional(self.shard, [settlement.id for settlement in conflicts])
             batch = [settlement.replacing(value) for settlement, value in zip(conflicts, booked, strict=True)]
         if batch:
@@ -227,6 +236,7 @@ class ShardConsumer:
 
     async def _quarantine(self, stream_ids: Sequence[bytes], reason: str) -> None:
         log.error("shard %d: quarantined %d records: %s", self.shard, len(stream_ids), reason)
+        self._metrics.quarantined(len(stream_ids))
         entries = await streams.fetch(self._store, self.shard, stream_ids)
         await quarantine.hold(self._store, self.shard, entries, reason)
 

@@ -25,6 +25,7 @@ from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from shared import boots, store, streams
 from shared.errors import SettingsError
+from shared.watch import watched
 
 _QUEUE = "ar:arq"
 _HEALTH_SECONDS = 10
@@ -45,6 +46,13 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     meter = Meter(redis, settings)
+    watch = watched(
+        settings.meter_metrics_host,
+        settings.meter_metrics_port,
+        meter.metrics.registry,
+        healthy=meter.healthy,
+        ready=meter.ready,
+    )
     metering: asyncio.Future[None] = loop.create_future()
     ended = asyncio.Event()
 
@@ -55,18 +63,19 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
             metering.add_done_callback(lambda _: ended.set())
             log.info("the meter runs")
 
-    try:
-        while not stopping.is_set() and not metering.done():
-            await _host(settings, redis_url, redis, start_metering, stopping, ended)
+    with watch:
+        try:
+            while not stopping.is_set() and not metering.done():
+                await _host(settings, redis_url, redis, start_metering, stopping, ended)
+                if isinstance(metering, asyncio.Task):
+                    await _first(stopping, metering, timeout=_RESTART_SECONDS)
+                else:
+                    await _first(stopping, timeout=_RESTART_SECONDS)
+        finally:
+            meter.stop()
             if isinstance(metering, asyncio.Task):
-                await _first(stopping, metering, timeout=_RESTART_SECONDS)
-            else:
-                await _first(stopping, timeout=_RESTART_SECONDS)
-    finally:
-        meter.stop()
-        if isinstance(metering, asyncio.Task):
-            await metering
-        await redis.aclose()
+                await metering
+            await redis.aclose()
 
 
 async def _host(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from services.meter.consumer import ShardConsumer
 from services.meter.gauge import LearningGauge
 from services.meter.leases import Leases
 from services.meter.ledger import Ledger
+from services.meter.lookout import Lookout
+from services.meter.metrics import MeterMetrics
 from services.meter.settings import MeterSettings
 from shared import boots, names
 from shared.errors import StoreError
@@ -16,6 +19,9 @@ from shared.ids import new_boot
 from shared.store import Store
 
 _ROUND_SECONDS = names.LEASE_TTL_MS / 3000
+
+_LATE_SECONDS = names.LEASE_TTL_MS / 1000
+_HUNG_SECONDS = 120.0  # a round waits for batches that are being settled
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +35,48 @@ class Meter:
         self._ledger = Ledger(store)
         self._gauge = LearningGauge(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
+        self.metrics = MeterMetrics()
+        self._lookout = Lookout(store, self.metrics, self._leases.held, settings.shards)
+        self._renewed = time.monotonic()
+        self._turned: float | None = None  # not begun
+        self.metrics.show(shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - self._renewed)
         self._running: dict[int, tuple[ShardConsumer, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         self._stopping.set()
 
+    def healthy(self) -> list[str]:
+        """Nothing, or that the event loop hangs. A Redis that is away is no reason to start anew."""
+        silent = 0.0 if self._turned is None else time.monotonic() - self._turned
+        return [f"the event loop has not turned for {silent:.0f} s"] if silent > _HUNG_SECONDS else []
+
+    def ready(self) -> list[str]:
+        """Nothing, or why nothing is metered here now."""
+        since = time.monotonic() - self._renewed
+        if self._stopping.is_set():
+            return ["it is told to end"]
+        return [f"no lease was renewed for {since:.0f} s: Redis is away"] if since > _LATE_SECONDS else []
+
     async def run(self) -> None:
         """Meter; returns after `stop`, when every batch is settled and every lease given up."""
+        looking = asyncio.get_running_loop().create_task(self._lookout.run(self._stopping), name="lookout")
         try:
             while not self._stopping.is_set():
+                self._turned = time.monotonic()
                 try:
                     await self._round()
+                    self._renewed = time.monotonic()
                 except StoreError as exc:
                     log.warning("leases: %s", exc)
                 await self._pause()
         finally:
+            self._stopping.set()
             try:
                 await self._halt(list(self._running))
             finally:
                 await self._leave()
+                await looking
 
     async def _leave(self) -> None:
         try:
@@ -71,7 +99,7 @@ class Meter:
         await self._gauge.sync(self._store)
 
     def _start(self, shard: int) -> None:
-        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, self._gauge)
+        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, self._gauge, self.metrics)
         task = asyncio.get_running_loop().create_task(consumer.run(), name=f"shard {shard}")
         self._running[shard] = consumer, task
         log.info("metering shard %d", shard)

@@ -17,6 +17,10 @@ class MeterSettings(Settings):
         description="Redis for arq's own lifecycle and cron. Unset: the same as REDIS_URL. Needed with a cluster, "
         "which arq cannot use: any plain Redis will do, nothing in it is billing data.",
     )
+    meter_metrics_host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    meter_metrics_port: int = Field(
+        default=9091, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 for none."
+    )
     ranks_dir: Path | None = Field(
         default=None, description="Folder with tiktoken's rank files. Unset: in the data folder, unpacked on first use."
     )

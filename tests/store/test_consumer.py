@@ -11,6 +11,7 @@ import pytest
 from services.meter import consumer as consumer_module
 from services.meter.consumer import ShardConsumer
 from services.meter.ledger import Ledger
+from services.meter.metrics import MeterMetrics
 from shared import names, quarantine, streams, tail, totals
 from shared.dialects import Dialect
 from shared.ids import ExchangeId, new_boot
@@ -24,7 +25,7 @@ BOOT = new_boot()
 
 @asynccontextmanager
 async def metering(redis: Store, shard: int = 0) -> AsyncIterator[ShardConsumer]:
-    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, WordGauge())
+    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, WordGauge(), MeterMetrics())
     task = asyncio.get_running_loop().create_task(consumer.run())
     try:
         yield consumer

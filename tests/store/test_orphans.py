@@ -10,6 +10,7 @@ import pytest
 from services.meter import consumer as consumers
 from services.meter.consumer import ShardConsumer
 from services.meter.ledger import Ledger
+from services.meter.metrics import MeterMetrics
 from shared import audit, boots, ledger, names, quarantine, streams, tail
 from shared.boots import BootState
 from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
@@ -32,7 +33,7 @@ async def booked(redis: Store) -> list[LedgerEntry]:
 
 async def metered(redis: Store, until: Callable[[list[LedgerEntry]], bool]) -> list[LedgerEntry]:
     """Meter until the ledger is as it should be, and a little longer."""
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge(), MeterMetrics())
     run = asyncio.get_running_loop().create_task(consumer.run())
     try:
         async with asyncio.timeout(20):
@@ -83,7 +84,7 @@ async def test_a_clock_that_jumps_makes_nothing_final_of_a_gateway_that_lives(re
     id = ExchangeId(new_boot(), 0, 0)
     opened, *rest = records(id)
     await redis.xadd(names.tail(0), opened, id="1-1")  # type: ignore[arg-type]
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge(), MeterMetrics())
     run = asyncio.get_running_loop().create_task(consumer.run())
     async with asyncio.timeout(20):
         while not await booked(redis):
@@ -177,7 +178,7 @@ def test_a_process_that_runs_out_of_numbers_tells_of_both_boots() -> None:
 
 async def reading(redis: Store) -> ShardConsumer:
     """A consumer that has read what there is, and is driven by hand from here on."""
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge(), MeterMetrics())
     await streams.create_group(redis, 0)
     await consumer._take(await streams.read(redis, 0, count=100, block_ms=1))
     await asyncio.sleep(0.15)  # longer than `_impatient` lets it be idle

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from services.meter import consumer as consumers
 from services.meter.consumer import ShardConsumer
 from services.meter.ledger import Ledger
+from services.meter.metrics import MeterMetrics
 from shared import audit, boots, ledger, names, store, streams
 from shared.boots import BootState
 from shared.ids import ExchangeId, new_boot
@@ -50,7 +51,7 @@ class Machine(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
     def _worker(self) -> ShardConsumer:
-        return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, WordGauge())
+        return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, WordGauge(), MeterMetrics())
 
     @rule(prompt=st.integers(0, 50), answer=st.integers(0, 50), segments=st.integers(0, 3))
     def open(self, prompt: int, answer: int, segments: int) -> None:

@@ -76,6 +76,8 @@ class System:
             "AROUTER_DATA_DIR": str(self.folder),
             "AROUTER_KEY_PEPPER": "pepper-of-the-tests",
             "AROUTER_LOG_LEVEL": "warning",
+            "AROUTER_METRICS_PORT": "0",
+            "AROUTER_METER_METRICS_PORT": "0",
             "AROUTER_PROVIDERS__ASKING__BASE_URL": f"{self.provider}/v1",
             "AROUTER_PROVIDERS__ASKING__ASK_USAGE": "true",
             "AROUTER_PROVIDERS__DEAD__BASE_URL": "http://127.0.0.1:9/v1",

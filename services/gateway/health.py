@@ -1,0 +1,34 @@
+"""Is this gateway alive, and would it take a new request: what the probes ask, with the reasons why not."""
+
+from __future__ import annotations
+
+import time
+
+from services.gateway.journal import Journal
+from services.gateway.tap import Tap
+
+_READY_FILL = 0.8
+_HUNG_SECONDS = 30.0  # the tap ticks twenty times a second
+
+
+class Health:
+    """Answers from any thread. `draining` is set once the process has been told to end."""
+
+    def __init__(self, journal: Journal, tap: Tap) -> None:
+        self.draining = False
+        self._journal = journal
+        self._tap = tap
+
+    def healthy(self) -> list[str]:
+        """Nothing, or that the event loop hangs."""
+        silent = time.monotonic() - self._tap.ticked
+        return [f"the event loop has not turned for {silent:.0f} s"] if silent > _HUNG_SECONDS else []
+
+    def ready(self) -> list[str]:
+        """Nothing, or why new requests should go elsewhere."""
+        reasons = ["it is told to end"] if self.draining else []
+        if self._journal.fill >= _READY_FILL:
+            reasons.append(f"the journal is {self._journal.fill:.0%} full")
+        elif self._journal.failed:
+            reasons.append("the journal cannot be written")
+        return reasons

@@ -1,0 +1,134 @@
+"""Every metric of a gateway, with its meaning. What is a state is read when it is asked for; nothing is counted twice.
+
+`docs/metrics.md` is made from here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+# Seconds. A gateway's own share is in the first ones; reasoning models are silent for minutes.
+_FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_GAP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20, 60, 300)
+# One exchange of so many has the gaps between its events measured: two clock reads a chunk are too many for all.
+GAPS_OF_EVERY = 16
+
+
+_STATES = {
+    "open_streams": "Exchanges running now.",
+    "draining_upstreams": "Upstreams read on for their usage though their client has left.",
+    "tap_backlog_bytes": "Tail bytes in memory that Redis has not taken yet.",
+    "tap_backlog_seconds": "Age of the oldest record that Redis has not taken yet.",
+    "journal_bytes": "Size of the journal on disk.",
+    "journal_fill_ratio": "The same, as a part of AROUTER_JOURNAL_BYTES; not ready from 0.8.",
+    "journal_failed": "1 where the journal is full or its disk refuses.",
+    "redis_up": "1 where Redis took the last batch of records.",
+    "draining": "1 once the process has been told to end.",
+}
+
+
+class GatewayMetrics:
+    """The instruments of one process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._ended = Counter(
+            "arouter_exchanges",
+            "Exchanges that have ended, by outcome, provider and the provider's HTTP status (0: it sent none).",
+            ["outcome", "provider", "status"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "arouter_refused_requests",
+            "Requests turned away before they were an exchange, by the HTTP status they got.",
+            ["status"],
+            registry=registry,
+        )
+        self._relayed = Counter("arouter_relayed_bytes", "Body bytes of answers, as they came.", registry=registry)
+        self._lost = Counter(
+            "arouter_lost_tail_bytes",
+            "Body bytes that were relayed and that neither memory nor journal had room for: usage is partial.",
+            registry=registry,
+        )
+        self._unkept = Counter(
+            "arouter_unkept_exchanges",
+            "Exchanges served though the journal did not keep them (AROUTER_JOURNAL_FAILED=serve).",
+            registry=registry,
+        )
+        first_byte = Histogram(
+            "arouter_first_byte_seconds",
+            "Until the first body byte. side=provider: from the request going out until it came; "
+            "side=client: from the client's request head until it was passed on.",
+            ["side"],
+            registry=registry,
+            buckets=_FIRST_BYTE,
+        )
+        gap = Histogram(
+            "arouter_event_gap_seconds",
+            "Between two reads from the provider (side=provider), between two writes to the client (side=client). "
+            f"One exchange of {GAPS_OF_EVERY} is measured. Where the sides drift apart, something holds events back.",
+            ["side"],
+            registry=registry,
+            buckets=_GAP,
+        )
+        self._first_from_provider, self._first_to_client = first_byte.labels("provider"), first_byte.labels("client")
+        self._gap_from_provider, self._gap_to_client = gap.labels("provider"), gap.labels("client")
+        self._states = {name: Gauge(f"arouter_{name}", meaning, registry=registry) for name, meaning in _STATES.items()}
+        self._timed = 0
+
+    def show(self, **states: Callable[[], float]) -> None:
+        """What the gauges say when they are asked; from another thread, so that it must be read in one step."""
+        for name, read in states.items():
+            self._states[name].set_function(read)
+
+    def ended(self, outcome: str, provider: str, status: int | None, size: int, lost: int) -> None:
+        """An exchange has ended. `size`: body bytes relayed; `lost`: those of them the tap had no room for."""
+        self._ended.labels(outcome, provider, status or 0).inc()
+        self._relayed.inc(size)
+        if lost:
+            self._lost.inc(lost)
+
+    def answered(self, from_provider: float, to_client: float) -> None:
+        """The first body byte, in seconds since the request went out and since it came in."""
+        self._first_from_provider.observe(from_provider)
+        self._first_to_client.observe(to_client)
+
+    def refused(self, status: int) -> None:
+        self._refused.labels(status).inc()
+
+    def unkept(self) -> None:
+        self._unkept.inc()
+
+    def gaps(self) -> Gaps | None:
+        """The stop watch of a new exchange, if it is one of those that are measured."""
+        self._timed = (self._timed + 1) % GAPS_OF_EVERY
+        return None if self._timed else Gaps(self._gap_from_provider, self._gap_to_client)
+
+
+class Gaps:
+    """Measures the silences of one exchange, on both of its sides."""
+
+    __slots__ = ("_came", "_from_provider", "_to_client", "_went")
+
+    def __init__(self, from_provider: Histogram, to_client: Histogram) -> None:
+        self._from_provider = from_provider
+        self._to_client = to_client
+        self._came: float | None = None
+        self._went: float | None = None
+
+    def came(self) -> None:
+        """Bytes have come from the provider."""
+        now = time.monotonic()
+        if self._came is not None:
+            self._from_provider.observe(now - self._came)
+        self._came = now
+
+    def went(self) -> None:
+        """They have gone to the client."""
+        now = time.monotonic()
+        if self._went is not None:
+            self._to_client.observe(now - self._went)
+        self._went = now

@@ -1,0 +1,102 @@
+"""Every metric of a meter, with its meaning. `docs/metrics.md` is made from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.meter.measure import Entry
+from shared.audit import Conservation
+
+_LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+
+
+class MeterMetrics:
+    """The instruments of one process. What concerns all of Redis is said by the meter that holds shard 0."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._settled = Counter(
+            "arouter_settled_exchanges",
+            "Exchanges settled for good, by outcome and by the source of their usage.",
+            ["outcome", "source"],
+            registry=registry,
+        )
+        self._provisional = Counter(
+            "arouter_provisional_settlements",
+            "Settlements of exchanges whose gateway is gone; late records amend them.",
+            registry=registry,
+        )
+        self._duplicates = Counter(
+            "arouter_duplicate_exchanges",
+            "Exchanges that were settled already and came again; they change nothing.",
+            registry=registry,
+        )
+        self._quarantined = Counter(
+            "arouter_quarantined_records", "Records put into quarantine because they cannot be read.", registry=registry
+        )
+        self._drifted = Counter(
+            "arouter_drifted_exchanges",
+            "Exchanges whose reported output is more than AROUTER_DRIFT_LIMIT times off what was counted, "
+            "among those that were counted too (AROUTER_SAMPLE).",
+            ["provider"],
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "arouter_settle_lag_seconds",
+            "From the last record of an exchange arriving in Redis until it was settled.",
+            registry=registry,
+            buckets=_LAG,
+        )
+        self._shards = Gauge("arouter_leased_shards", "Shards this meter reads.", registry=registry)
+        self._backlog = Gauge(
+            "arouter_backlog_records",
+            "Records in a shard's tail stream: of exchanges that run, or wait to be settled. Said by who reads it.",
+            ["shard"],
+            registry=registry,
+        )
+        self._conservation = Gauge(
+            "arouter_conservation_exchanges",
+            "Every exchange of the last 35 days, each side counted on its own: opened, settled, in_flight, "
+            "quarantined. gap: opened, and nowhere to be found; 0 but for what is on its way from a gateway.",
+            ["side"],
+            registry=registry,
+        )
+        self._round = Gauge(
+            "arouter_last_round_seconds", "Since the leases were last renewed; they last 10 s.", registry=registry
+        )
+
+    def show(self, *, shards: Callable[[], float], last_round: Callable[[], float]) -> None:
+        """What the gauges say when they are asked; from another thread, so that it must be read in one step."""
+        self._shards.set_function(shards)
+        self._round.set_function(last_round)
+
+    def settled(self, entry: Entry, lag: float, *, final: bool) -> None:
+        """An exchange has been settled, `lag` seconds after its last record came."""
+        if not final:
+            self._provisional.inc()
+            return
+        self._settled.labels(entry.outcome, entry.source).inc()
+        self._lag.observe(max(0.0, lag))
+        if entry.drift:
+            self._drifted.labels(entry.provider).inc()
+
+    def duplicate(self) -> None:
+        self._duplicates.inc()
+
+    def quarantined(self, records: int) -> None:
+        self._quarantined.inc(records)
+
+    def backlog(self, lengths: Iterable[tuple[int, int]]) -> None:
+        """How long the streams are that this meter reads, by shard."""
+        self._backlog.clear()
+        for shard, length in lengths:
+            self._backlog.labels(shard).set(length)
+
+    def conservation(self, found: Conservation | None) -> None:
+        """What this meter has found; None where another one looks."""
+        self._conservation.clear()
+        if found is not None:
+            for side in ("opened", "settled", "in_flight", "quarantined", "gap"):
+                self._conservation.labels(side).set(getattr(found, side))

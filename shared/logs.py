@@ -1,0 +1,53 @@
+"""Logging: one line an event on stderr, as text or as JSON; whatever looks like a credential is struck out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+# Our keys, the providers', and whatever stands behind Bearer or in a query: a library may log what we never would.
+_SECRETS = re.compile(
+    r"(lr_(?:live|mgmt)_[0-9a-z]{4}|\bsk-|\bAIza|\bgsk_|\bxai-|Bearer\s+|[?&]key=|://[^\s:/@]*:)(?!…)[^\s\"'&,@]{6,}"
+)
+_TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def configure(level: str, form: Literal["text", "json"]) -> None:
+    """Set up the root logger of a process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(_TEXT))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def redacted(text: str) -> str:
+    """The same without credentials."""
+    return _SECRETS.sub(r"\1…", text)
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time", "level", "logger", "message"}`, with `exchange_id` and `exception` where there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        exchange_id = getattr(record, "exchange_id", None)
+        if exchange_id is not None:
+            line["exchange_id"] = str(exchange_id)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return redacted(json.dumps(line, ensure_ascii=False))

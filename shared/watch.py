@@ -1,0 +1,76 @@
+"""The port for those who watch a process: /metrics, /healthz and /readyz, for Prometheus and for Kubernetes.
+
+It is served by a thread, so that it answers while the event loop is busy, or says that it hangs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+log = logging.getLogger(__name__)
+
+Probe = Callable[[], list[str]]
+"""What is wrong now; nothing wrong is a yes."""
+
+
+@contextmanager
+def watched(host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe) -> Iterator[None]:
+    """Serve while the block runs; nothing where `port` is 0, or is taken: watching must not stop what is watched."""
+    try:
+        server = make_server(host, port, _app(registry, healthy, ready), _Server, _Silent) if port else None
+    except OSError as exc:
+        log.error("nobody can watch: cannot listen on %s:%d: %s", host, port, exc.strerror)  # noqa: TRY400
+        server = None
+    if server is None:
+        yield
+        return
+    thread = threading.Thread(target=server.serve_forever, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _app(registry: CollectorRegistry, healthy: Probe, ready: Probe) -> Callable[..., Iterable[bytes]]:
+    metrics = make_wsgi_app(registry)
+    probes = {"/healthz": healthy, "/readyz": ready}
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)  # type: ignore[no-any-return]
+        probe = probes.get(path)
+        reasons = probe() if probe else ["the paths here are /metrics, /healthz and /readyz"]
+        status = "404 Not Found" if probe is None else "503 Service Unavailable" if reasons else "200 OK"
+        start_response(status, [("content-type", "application/json")])
+        return [json.dumps({"ok": not reasons, "reasons": reasons}).encode()]
+
+    return app
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # without the name lookup of HTTPServer, which may hang where DNS does
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _Silent(WSGIRequestHandler):
+    timeout = 10
+
+    def log_message(self, format: str, *args: object) -> None:
+        """A probe every few seconds is no news."""
