@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 # Our keys, the providers', and whatever stands behind Bearer or in a query: a library may log what we never would.
-_SECRETS = re.compile(
-    r"(lr_(?:live|mgmt)_[0-9a-z]{4}|\bsk-|\bAIza|\bgsk_|\bxai-|Bearer\s+|[?&]key=|://[^\s:/@]*:)(?!…)[^\s\"'&,@]{6,}"
-)
+_SECRETS = re.compile(r"(lr_(?:live|mgmt)_[0-9a-z]{4}|\bsk-|\bAIza|\bgsk_|\bxai-|Bearer\s+|[?&]key=)[^\s\"'&,@…]{6,}")
+_PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")  # in a URL
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -25,7 +24,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
 
 def redacted(text: str) -> str:
     """The same without credentials."""
-    return _SECRETS.sub(r"\1…", text)
+    return _SECRETS.sub(r"\1…", _PASSWORDS.sub(r"\1…", text))
 
 
 class TextFormatter(logging.Formatter):
