@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.configured import upstreams
+from services.gateway.control import access, pulse
 from services.gateway.dataplane import DataPlane
 from services.gateway.health import Health
 from services.gateway.journal import Journal
@@ -28,6 +29,7 @@ from shared.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
 _OWN_PATHS = ("/healthz", "/readyz")
+_CONTROL = "/api/"  # no provider may be named so
 
 
 def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFactory | None = None) -> FastAPI:
@@ -42,11 +44,12 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     tap = Tap(writer, journal, unkept=metrics.unkept if settings.journal_failed == "serve" else None)
     health = Health(journal, tap)
     keeper = Keeper(redis, journal, root, writer, ids)
+    keyring = KeyRing(redis, settings)
     plane = DataPlane(
         settings,
         upstreams(settings),
         client,
-        KeyRing(redis, settings),
+        keyring,
         tap,
         ids,
         metrics,
@@ -85,7 +88,9 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
 
     app = _Gateway(plane, title="arouter", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
 
-    app.state.health, app.state.metrics = health, metrics
+    app.state.health, app.state.metrics, app.state.keyring = health, metrics, keyring
+    access.handle_errors(app)
+    app.include_router(pulse.router)
 
     @app.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> dict[str, str]:
@@ -101,6 +106,10 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     return app
 
 
+def _own(path: str) -> bool:
+    return path in _OWN_PATHS or path.startswith(_CONTROL)
+
+
 class _Gateway(FastAPI):
     """FastAPI for the gateway's own routes. The data plane's requests go past its middleware and its routing."""
 
@@ -109,7 +118,7 @@ class _Gateway(FastAPI):
         self._plane = plane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in _OWN_PATHS:
+        if scope["type"] == "http" and not _own(scope["path"]):
             await self._plane(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)

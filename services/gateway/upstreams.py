@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -57,6 +57,9 @@ class Upstreams:
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self._by_provider = {upstream.provider: upstream for upstream in upstreams}
+
+    def __iter__(self) -> Iterator[Upstream]:
+        return iter(self._by_provider.values())
 
     def get(self, provider: str) -> Upstream | None:
         return self._by_provider.get(provider)

@@ -1,0 +1,225 @@
+"""`arouter doctor`: is everything there that a gateway and a meter need, and does the path to a gateway stream."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from services.gateway.configured import upstreams
+from services.gateway.settings import GatewaySettings
+from services.gateway.upstreams import Upstream
+from services.meter.settings import MeterSettings
+from shared import embedded, store, streams
+from shared.dialects import Family
+from shared.errors import SettingsError, StoreError
+from shared.settings import unknown_variables
+
+OK, WARNING, WRONG = "ok", "warning", "WRONG"
+_EVENTS, _PACE_MS = 10, 200
+_SKEW_SECONDS = 2.0
+_FULL = 0.7
+# Where each family lists its models: the cheapest request that needs a credential.
+_LISTS = {Family.OPENAI: "/models", Family.ANTHROPIC: "/v1/models", Family.GEMINI: "/v1beta/models"}
+
+
+class Finding(NamedTuple):
+    """One line of the report. `level` is ok, warning or WRONG."""
+
+    level: str
+    about: str
+    text: str
+
+
+def add_command(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", help="a deployed gateway: does the path to it pass a stream on, or hold it back")
+    parser.add_argument("--key", help="a key of that gateway")
+    parser.add_argument("--silence", type=int, default=0, metavar="SECONDS", help="also be silent for so long")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what was found; 1 where something is wrong."""
+    if arguments.url:
+        found = asyncio.run(_collect(_path(arguments.url.rstrip("/"), arguments.key, arguments.silence)))
+    else:
+        found = asyncio.run(_collect(_machine()))
+    for finding in found:
+        print(f"{finding.level:8} {finding.about:10} {finding.text}")
+    return int(any(finding.level == WRONG for finding in found))
+
+
+async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
+    return [finding async for finding in findings]
+
+
+async def _machine() -> AsyncIterator[Finding]:
+    settings = GatewaySettings.load()
+    MeterSettings.load()
+    unknown = unknown_variables(GatewaySettings, MeterSettings)
+    for name in unknown:
+        yield Finding(WARNING, "settings", f"{name} is no setting of any service; it does nothing")
+    if not unknown:
+        yield Finding(OK, "settings", "every AROUTER_ variable is known")
+    try:
+        with embedded.redis_url(settings) as url:
+            async for finding in _redis(url):
+                yield finding
+    except SettingsError as exc:
+        yield Finding(WRONG, "redis", str(exc))
+    for finding in _journal(settings):
+        yield finding
+    configured = list(upstreams(settings))
+    if not configured:
+        yield Finding(WARNING, "providers", "none has a credential or a base URL: every request gets 404")
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        for finding in await asyncio.gather(*(_provider(client, upstream) for upstream in configured)):
+            yield finding
+
+
+async def _redis(url: str) -> AsyncIterator[Finding]:
+    redis = store.connect(url)
+    try:
+        started = time.monotonic()
+        before = time.time()
+        server_ms = await streams.now_ms(redis)
+        took = time.monotonic() - started
+        servers = await store.info(redis, "server")
+        kind = "cluster" if store.is_cluster(url) else "server"
+        version = str(servers[0].get("valkey_version") or servers[0].get("redis_version"))
+        yield Finding(OK, "redis", f"{kind} of version {version} answers in {took * 1000:.1f} ms")
+        try:
+            await store.verify(redis)
+            yield Finding(OK, "redis", "evicts nothing")
+        except SettingsError as exc:
+            yield Finding(WRONG, "redis", str(exc))
+        for finding in _kept(await store.info(redis, "persistence"), await store.info(redis, "memory")):
+            yield finding
+        if store.is_cluster(url) and MeterSettings.load().arq_redis_url is None:
+            yield Finding(WRONG, "redis", "AROUTER_ARQ_REDIS_URL is needed with a cluster, which arq cannot use")
+        skew = server_ms / 1000 - before - took / 2
+        level = OK if abs(skew) < _SKEW_SECONDS else WARNING
+        yield Finding(level, "clock", f"is {abs(skew):.1f} s {'behind' if skew > 0 else 'ahead of'} Redis's")
+    except StoreError as exc:
+        yield Finding(WRONG, "redis", f"does not answer: {exc}")
+    finally:
+        await redis.aclose()
+
+
+def _kept(persistence: list[dict[str, Any]], memory: list[dict[str, Any]]) -> Iterator[Finding]:
+    if all(server.get("aof_enabled") for server in persistence):
+        yield Finding(OK, "redis", "writes an append-only file")
+    else:
+        yield Finding(WRONG, "redis", "writes no append-only file (appendonly no): a restart loses usage")
+    for server in persistence:
+        if server.get("aof_last_write_status", "ok") != "ok":
+            yield Finding(WRONG, "redis", "could not write its append-only file: is its disk full?")
+    for server in memory:
+        limit, used = int(server.get("maxmemory", 0)), int(server.get("used_memory", 0))
+        if limit and used > _FULL * limit:
+            yield Finding(WARNING, "redis", f"uses {used / limit:.0%} of its maxmemory; full, it takes nothing new")
+        if not limit:
+            yield Finding(WARNING, "redis", "has no maxmemory: where memory ends it is killed instead of refusing")
+
+
+def _journal(settings: GatewaySettings) -> Iterator[Finding]:
+    folder = settings.journal_dir or settings.data_dir.expanduser() / "journal"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * 4096)
+        free = shutil.disk_usage(folder).free
+    except OSError as exc:
+        yield Finding(WRONG, "journal", f"cannot write to {folder}: {exc.strerror}")
+        return
+    mib = 1024 * 1024
+    if free < settings.journal_bytes:
+        text = f"{folder} has {free // mib} MiB free, AROUTER_JOURNAL_BYTES allows {settings.journal_bytes // mib}"
+        yield Finding(WARNING, "journal", text)
+    else:
+        yield Finding(OK, "journal", f"{folder} can be written, {free // mib} MiB are free")
+    if _file_system(folder) == "tmpfs":
+        yield Finding(WARNING, "journal", f"{folder} is in memory: it does not outlive the machine, and takes its room")
+
+
+def _file_system(folder: Path) -> str:
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    inside = [(len(point), kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
+    return max(inside, default=(0, ""))[1]
+
+
+async def _provider(client: httpx.AsyncClient, upstream: Upstream) -> Finding:
+    about = upstream.provider
+    family = next(iter(upstream.endpoints))
+    headers = [(b"anthropic-version", b"2023-06-01")] if family is Family.ANTHROPIC else []
+    credential = upstream.credential(family)
+    if credential is not None:
+        headers.append(credential)
+    url = upstream.endpoints[family] + _LISTS[family]
+    try:
+        answer = await client.get(url, headers=headers)
+    except httpx.HTTPError as exc:
+        return Finding(WRONG, about, f"{upstream.base_url} cannot be reached: {type(exc).__name__}")
+    if answer.status_code in (401, 403):
+        return Finding(WRONG, about, f"does not accept the credential (HTTP {answer.status_code})")
+    if answer.status_code != 200:
+        return Finding(WARNING, about, f"answers, and does not list its models (HTTP {answer.status_code})")
+    return Finding(OK, about, "is reachable and accepts the credential")
+
+
+async def _path(url: str, key: str | None, silence: int) -> AsyncIterator[Finding]:
+    """What lies between here and a gateway, by a stream of known pace."""
+    if not key:
+        raise SettingsError("--key: is needed with --url")
+    query = {"events": _EVENTS, "pace_ms": _PACE_MS, "silence": silence}
+    arrivals: list[float] = []
+    ended = False
+    started = time.monotonic()
+    try:
+        async with (
+            httpx.AsyncClient(trust_env=False, timeout=httpx.Timeout(20, read=silence + 20)) as client,
+            client.stream("GET", f"{url}/api/v1/pulse", params=query, headers={"authorization": f"Bearer {key}"}) as on,
+        ):
+            if on.status_code != 200:
+                yield Finding(WRONG, "path", f"{url} answers HTTP {on.status_code}: {(await on.aread())[:200]!r}")
+                return
+            encoding = on.headers.get("content-encoding")
+            async for line in on.aiter_lines():
+                if line == "data: [DONE]":
+                    ended = True
+                elif line.startswith("data:"):
+                    arrivals.append(time.monotonic() - started)
+    except httpx.HTTPError as exc:
+        if not arrivals:
+            yield Finding(WRONG, "path", f"{url} cannot be reached: {type(exc).__name__}")
+            return
+    if encoding:
+        yield Finding(WRONG, "path", f"something compresses the stream ({encoding}), which holds events back")
+    yield _evenness(arrivals)
+    if ended:
+        yield Finding(OK, "path", f"the stream came to its end{f', after {silence} s of silence' if silence else ''}")
+    else:
+        where = "in its silence: an idle timeout on the way is too short" if len(arrivals) == _EVENTS else "early"
+        yield Finding(WRONG, "path", f"the stream was cut off {where}")
+
+
+def _evenness(arrivals: list[float]) -> Finding:
+    if len(arrivals) < 2:
+        return Finding(WRONG, "path", "hardly anything of the stream came")
+    expected = (len(arrivals) - 1) * _PACE_MS / 1000
+    spread = arrivals[-1] - arrivals[0]
+    worst = max(later - earlier for earlier, later in itertools.pairwise(arrivals))
+    if spread < expected / 2:
+        text = f"something buffers: {len(arrivals)} events sent over {expected:.1f} s came within {spread:.2f} s"
+        return Finding(WRONG, "path", text)
+    if worst > 3 * _PACE_MS / 1000:
+        return Finding(WARNING, "path", f"events sent every {_PACE_MS} ms came up to {worst * 1000:.0f} ms apart")
+    return Finding(OK, "path", f"events pass at once: sent every {_PACE_MS} ms, at most {worst * 1000:.0f} ms apart")
