@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """The console script. Exits 0, 1 for an error of ours (one line), 2 for wrong usage."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGHUP, _terminate)
     try:
@@ -42,7 +42,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(0)  # so that what is open is closed on the way out
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="arouter", description="A self-hosted LLM gateway that streams and counts.")
     commands_ = parser.add_subparsers(required=True, metavar="command")
 

@@ -1,0 +1,168 @@
+"""The manifests, rendered as `kubectl apply -k` would and checked without a cluster."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from services.cli import metrics_doc
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.settings import GatewaySettings
+from services.meter.metrics import MeterMetrics
+from services.meter.settings import MeterSettings
+from shared import names
+from shared.settings import PREFIX, Settings, variable
+from tests.deploy.schemas import SCHEMAS
+
+ROOT = Path(__file__).parents[2] / "deploy" / "k8s"
+# preStop's sleep is on by default from 1.30; the newest is what the validator knows.
+VERSIONS = ("1.30", "1.32", "1.37")
+OVERLAYS = {
+    "dev": ["../overlays/dev"],
+    "prod": ["../overlays/prod"],
+    "prod with KEDA": ["../overlays/prod", "../components/keda"],
+    "prod with journals on volumes": ["../overlays/prod", "../components/journal-volume"],
+    "prod with Valkey": ["../overlays/prod", "../components/valkey"],
+}
+
+Manifest = dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed")
+    resource, *components = OVERLAYS[request.param]
+    folder = tmp_path_factory.mktemp("k8s")
+    shutil.copytree(ROOT, folder / "k8s")
+    here = folder / "k8s" / "rendered"
+    here.mkdir()
+    (here / "kustomization.yaml").write_text(yaml.dump({"resources": [resource], "components": components}))
+    done = subprocess.run(["kubectl", "kustomize", str(here)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """Pod templates by name of their workload."""
+    kinds = ("Deployment", "StatefulSet")
+    return {m["metadata"]["name"]: m["spec"]["template"] for m in manifests if m["kind"] in kinds}
+
+
+def one(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    [found] = [m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name]
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_schemas_of_kubernetes_agree(manifests: list[Manifest], version: str) -> None:
+    for manifest in manifests:
+        if manifest["kind"] in SCHEMAS:
+            jsonschema.validate(manifest, SCHEMAS[manifest["kind"]])
+        else:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_a_misspelt_field_would_be_noticed(manifests: list[Manifest]) -> None:
+    manifest = one(manifests, "Service", "gateway")
+    manifest = {**manifest, "spec": {**manifest["spec"], "selectr": {}}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, VERSIONS[0], strict=True)
+
+
+def test_every_variable_is_a_setting(manifests: list[Manifest]) -> None:
+    known = {variable((name,)) for model in (GatewaySettings, MeterSettings) for name in model.model_fields}
+    given = one(manifests, "ConfigMap", "arouter")["data"]
+    for name in given:
+        assert name in known or name.startswith(f"{PREFIX}PROVIDERS__"), name
+    configured = {name: value for name, value in given.items() if name in known}
+    settings = GatewaySettings.model_validate(
+        {name.removeprefix(PREFIX).lower(): value for name, value in configured.items()}
+    )
+    assert settings.metrics_port == 9090
+    template = pods(manifests)["gateway"]["spec"]
+    reserve = template["terminationGracePeriodSeconds"] - settings.shutdown_timeout
+    assert reserve >= template["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] + 15  # and the flush
+    ports = {port["name"]: port["containerPort"] for port in template["containers"][0]["ports"]}
+    assert ports == {"http": settings.port, "metrics": settings.metrics_port}
+
+
+def test_the_journal_stays_below_its_volume(manifests: list[Manifest]) -> None:
+    limit = int(one(manifests, "ConfigMap", "arouter")["data"]["AROUTER_JOURNAL_BYTES"])
+    volumes = {v["name"]: v for v in pods(manifests)["gateway"]["spec"].get("volumes", [])}
+    if "journal" in volumes:
+        assert volumes["journal"]["emptyDir"]["sizeLimit"] == "1536Mi"
+        assert limit < 1536 * 1024 * 1024
+    else:
+        claims = one(manifests, "StatefulSet", "gateway")["spec"]["volumeClaimTemplates"]
+        assert [claim["metadata"]["name"] for claim in claims] == ["journal"]
+
+
+def test_pods_are_restricted(manifests: list[Manifest]) -> None:
+    for name, template in pods(manifests).items():
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+        assert spec["automountServiceAccountToken"] is False
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"]["drop"] == ["ALL"]
+            assert {"cpu", "memory"} == container["resources"]["requests"].keys()
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_what_selects_selects_something(manifests: list[Manifest]) -> None:
+    labels = [template["metadata"]["labels"] for template in pods(manifests).values()]
+    for manifest in manifests:
+        selector = {
+            "Service": lambda m: m["spec"]["selector"],
+            "PodDisruptionBudget": lambda m: m["spec"]["selector"]["matchLabels"],
+            "NetworkPolicy": lambda m: m["spec"]["podSelector"].get("matchLabels", {}),
+        }.get(manifest["kind"])
+        if selector is not None:
+            wanted = selector(manifest).items()
+            assert any(wanted <= given.items() for given in labels), manifest["metadata"]["name"]
+    for manifest in manifests:
+        if manifest["kind"] in ("HorizontalPodAutoscaler", "ScaledObject"):
+            target = manifest["spec"]["scaleTargetRef"]
+            assert one(manifests, target.get("kind", "Deployment"), target["name"])
+
+
+def test_meters_are_scaled_by_one_thing_alone(manifests: list[Manifest]) -> None:
+    scalers = [
+        m
+        for m in manifests
+        if m["kind"] in ("HorizontalPodAutoscaler", "ScaledObject") and m["spec"]["scaleTargetRef"]["name"] == "meter"
+    ]
+    assert len(scalers) <= 1
+    if scalers and scalers[0]["kind"] == "ScaledObject":
+        streams = [trigger["metadata"]["stream"] for trigger in scalers[0]["spec"]["triggers"]]
+        assert streams == [names.tail(shard) for shard in range(Settings.model_fields["shards"].default)]
+
+
+def test_alerts_name_metrics_that_exist() -> None:
+    [rules] = yaml.safe_load_all((ROOT / "components" / "monitoring" / "rules.yaml").read_text())
+    labels = {
+        metrics_doc.sample_name(metric): set(vars(collector)["_labelnames"])
+        for registry in (GatewayMetrics().registry, MeterMetrics().registry)
+        for collector in registry._collector_to_names
+        for metric in collector.collect()
+    }
+    for rule in [rule for group in rules["spec"]["groups"] for rule in group["rules"]]:
+        used = re.findall(r"(arouter_\w+)(\{[^}]*\})?", rule["expr"])
+        assert used, rule["alert"]
+        for name, selected in used:
+            declared = name if name in labels else re.sub(r"_(bucket|sum|count)$", "", name)
+            assert declared in labels, f"{rule['alert']}: {name}"
+            for label in re.findall(r"(\w+)=", selected):
+                assert label in labels[declared], f"{rule['alert']}: {name} has no label {label}"
