@@ -1,4 +1,4 @@
-.PHONY: demo test check bench fuzz faults format lock clean
+.PHONY: demo test check bench fuzz faults scale format lock clean
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,6 +9,7 @@ help:
 	@echo "make check  lint, types and architecture"
 	@echo "make bench  relay, meter and readers on this machine; writes docs/performance.md"
 	@echo "make faults break everything once, under load, and check the books (SEED=1 CRIPPLED=1)"
+	@echo "make scale  several of everything, rolled over under load, with its time line"
 	@echo "make fuzz   coverage-guided fuzzing of the readers (SECONDS=600)"
 	@echo "make lock   pin the dependencies anew"
 
@@ -42,6 +43,9 @@ bench: .venv/.dev
 
 faults: .venv/.dev
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(CRIPPLED),--crippled)
+
+scale: .venv/.dev
+	$(BIN)/python -m tests.scale
 
 SECONDS ?= 600
 fuzz: .venv/.dev

@@ -118,16 +118,14 @@ class Exchange:
         self._drained = 0
 
     async def run(self, send: Send) -> Outcome:
-        """Forward the request and relay the answer. Returns how it ended; raises only the server's own cancel."""
+        """Forward the request and relay the answer. Returns how it ended; raises nothing."""
         self._connection.attach(self)
         outcome = Outcome.UPSTREAM_FAILED
         try:
             outcome = await self._forward(send)
         except asyncio.CancelledError:
+            # Else it is the server's: its time to drain is over. It cancels each task once, and waits for none.
             outcome = self._cut_by or Outcome.DRAINED
-            if self._cut_by is None:
-                self._connection.cut(flush=True)
-                raise
             assert self._task is not None
             self._task.uncancel()
             self._ended = True  # a second cut changes nothing
@@ -268,6 +266,8 @@ class Exchange:
     async def _tell_of_cut(self, outcome: Outcome, send: Send) -> None:
         if outcome is Outcome.TIMED_OUT and not self._response_started and self.blocked_since is None:
             await self._refuse(send, Refused(504, "the exchange took longer than the limit"))
+        elif outcome is Outcome.DRAINED and not self._response_started:
+            await self._refuse(send, Refused(503, "the gateway is shutting down"))
         elif outcome is not Outcome.CLIENT_GONE:
             # A client that does not read would keep a flush waiting for ever.
             self._connection.cut(flush=self.blocked_since is None)

@@ -27,6 +27,7 @@ _BLOCK_MS = 500
 # A record delivered this long ago that we do not hold went to a worker that was paused, or to a reply that was lost.
 _RECLAIM_IDLE_MS = 30_000
 _TIDY_SECONDS = 10.0
+_STEP_MS = 2000.0
 # An exchange nobody will end is booked provisionally at once, and for good after this if its gateway never turns up.
 _ORPHAN_MS = 24 * 3_600_000
 _AMENDMENTS = 5  # tries to settle over a provisional value that changes meanwhile
@@ -49,6 +50,7 @@ class ShardConsumer:
         self._metrics = metrics
         self._assembler = Assembler(shard)
         self._provisional: dict[ExchangeId, int] = {}  # orphans booked so far, and from how many records
+        self._ahead_ms: float | None = None  # Redis's clock, of our monotonic one
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -72,15 +74,23 @@ class ShardConsumer:
         self._assembler = Assembler(self.shard)
         self._provisional.clear()
         await streams.create_group(self._store, self.shard)
+        await self._stepped_back()  # from here on
         await self._recover()
         tidied = time.monotonic()
         while not self._stopping.is_set():
             entries = await streams.read(self._store, self.shard, count=self._batch, block_ms=_BLOCK_MS)
             await self._take(entries)
             if time.monotonic() - tidied > _TIDY_SECONDS:
-                await self._reclaim(_RECLAIM_IDLE_MS)
+                # What was delivered before Redis's clock stepped back would not be idle until it has caught up.
+                await self._reclaim(0 if await self._stepped_back() else _RECLAIM_IDLE_MS)
                 await self._sweep()
                 tidied = time.monotonic()
+
+    async def _stepped_back(self) -> bool:
+        """Whether Redis's clock has gone back since this was last asked."""
+        now_ms, own_ms = await streams.now_ms(self._store), time.monotonic() * 1000
+        ahead, self._ahead_ms = self._ahead_ms, now_ms - own_ms
+        return ahead is not None and self._ahead_ms < ahead - _STEP_MS
 
     async def _recover(self) -> None:
         """Take over what was read before and never settled, whoever read it."""

@@ -54,6 +54,31 @@ async def test_records_in_any_order_and_twice(redis: Store) -> None:
     assert await redis.xlen(names.ledger(0)) == 20
 
 
+async def test_what_was_read_before_a_clock_stepped_back_is_not_left_lying(
+    redis: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that stops reads once more after its successor has begun; then Redis's clock goes back by a day."""
+    monkeypatch.setattr(consumer_module, "_TIDY_SECONDS", 0.2)
+    id = ExchangeId(BOOT, 0, 0)
+    async with metering(redis):
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(20):
+            while True:  # a record that the consumer itself does not get
+                await send(redis, id, records(id)[:1])
+                if await redis.xreadgroup(names.GROUP, names.GROUP, {names.tail(0): ">"}):
+                    break
+        await asyncio.sleep(0.5)
+        await send(redis, id, records(id)[1:])
+        await asyncio.sleep(0.5)
+        clock = streams.now_ms
+
+        async def stepped(store: Store) -> int:
+            return await clock(store) - 86_400_000
+
+        monkeypatch.setattr(streams, "now_ms", stepped)
+        await until(redis, 1)
+
+
 async def test_what_another_worker_read_and_never_settled_is_taken_over(redis: Store) -> None:
     id = ExchangeId(BOOT, 0, 0)
     await streams.create_group(redis, 0)

@@ -1,0 +1,34 @@
+"""The story: pods come, go and roll over to a new version one by one, while clients are served."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.scale.fleet import SHARDS, Fleet
+
+
+def rollout(fleet: Fleet) -> dict[str, Any]:
+    """Run it; what the audit says in the end. AssertionError where a client saw an error that was not announced."""
+    fleet.say("three gateways, three meters, a cluster of three")
+    fleet.until_balanced()
+    with fleet.load():
+        time.sleep(2)
+        fleet.add_meter()
+        fleet.until_balanced()
+        fleet.environment["AROUTER_SHARDS"] = str(SHARDS + 1)  # what the new version brings
+        for number in range(len(fleet.gateways)):
+            fleet.roll_gateway(number)
+            time.sleep(1)
+        fleet.remove_meter()
+        for number in range(len(fleet.meters)):
+            fleet.roll_meter(number)
+        fleet.until_balanced()
+        assert fleet.seen.errors == [], "nobody was told of any error"
+        fleet.kill_gateway(0)
+        time.sleep(2)
+    announced = [error for error in fleet.seen.errors if "RemoteProtocolError" in error or "HTTP 502" in error]
+    assert len(announced) == len(fleet.seen.errors) <= 8, fleet.seen.errors
+    found = fleet.audited()
+    fleet.say(f"audit: {found['exchanges']} exchanges, {len(found['differences'])} differences")
+    return found

@@ -1,0 +1,86 @@
+"""SIGTERM: what may end does, what must be cut is cut so that nobody takes it for whole, and all of it is booked."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from services.cli.processes import free_port
+from tests.support.requests import ASKS
+from tests.support.system import System
+
+
+def test_a_drain(tmp_path: Path) -> None:
+    with System(tmp_path, AROUTER_SHUTDOWN_TIMEOUT="2") as system, ExitStack() as stack:
+        url = f"http://127.0.0.1:{free_port(0)}"
+        gateway = system.start_gateway(url)
+        system.processes.wait_for(f"{url}/readyz")
+        host, _, port = url.removeprefix("http://").partition(":")
+        idle = stack.enter_context(socket.create_connection((host, int(port)), 10))
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+
+        outcomes: dict[str, str] = {}
+        ids: dict[str, str] = {}
+        running = threading.Barrier(4)
+
+        def stream(name: str, directives: str) -> None:
+            ask = ASKS["chat stream"]
+            headers = ask.headers(system.key, directives)
+            if name == "waiting":
+                running.wait(10)
+            with httpx.stream("POST", url + ask.path, headers=headers, json=ask.body, timeout=30) as response:
+                ids[name] = response.headers["x-generation-id"]
+                if response.status_code != 200:
+                    outcomes[name] = str(response.status_code)
+                    return
+                running.wait(10)
+                try:
+                    body = response.read()
+                    outcomes[name] = "whole" if body.endswith(b"data: [DONE]\n\n") else "short"
+                except httpx.RemoteProtocolError:
+                    outcomes[name] = "cut"
+
+        clients = [
+            threading.Thread(target=stream, args=("short", "tokens=20, pace=40")),
+            threading.Thread(target=stream, args=("long", "tokens=900, pace=40")),
+            threading.Thread(target=stream, args=("waiting", "hang=20000")),
+        ]
+        for client in clients:
+            client.start()
+        running.wait(10)
+        time.sleep(0.5)  # until the last of them waits for its provider
+        system.processes.forget(gateway)
+        gateway.send_signal(signal.SIGTERM)
+        assert idle.recv(4096) == b"", "an idle connection closes"
+        system.until(lambda: not listens(host, int(port)))
+        for client in clients:
+            client.join(30)
+        assert gateway.wait(20) == 0
+        assert outcomes == {"short": "whole", "long": "cut", "waiting": "503"}
+
+        book = system.settled(ids.values())
+        waiting = book[ids["waiting"]]
+        assert (waiting["outcome"], waiting["response_bytes"]) == ("drained", 0)
+        short, long = book[ids["short"]], book[ids["long"]]
+        assert (short["outcome"], short["source"]) == ("completed", "reported")
+        assert (long["outcome"], long["source"]) == ("drained", "partial")
+        assert long["response_bytes"] > 0
+        assert json.loads(system.command("audit", "--json"))["differences"] == []
+        folders = [path for path in (tmp_path / "journal").iterdir() if path.is_dir()]
+        assert len(folders) == 1, "the one that left has left no journal"
+
+
+def listens(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), 1):
+            return True
+    except ConnectionRefusedError:
+        return False
