@@ -20,6 +20,7 @@ from shared.store import Store, translated
 from shared.usage import COUNTERS, Source
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 
 
 @dataclass(slots=True)
@@ -102,18 +103,22 @@ async def _audit_shard(store: Store, shard: int, found: Audit) -> None:
         latest[entry.exchange_id] = entry
     found.exchanges += len(latest)
     trimmed = await ledger.trimmed_until(store, shard)
-    hours: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    periods: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     ever: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for entry in latest.values():
         booked = entry.entry
         hour = datetime.fromtimestamp(booked["opened_ms"] / 1000, UTC).strftime("%Y%m%d%H")
-        whole = trimmed is None or booked["opened_ms"] // _HOUR_MS * _HOUR_MS > trimmed
+        # Of what was trimmed in part, nothing can be said.
+        whole_hour = trimmed is None or booked["opened_ms"] // _HOUR_MS * _HOUR_MS > trimmed
+        whole_day = trimmed is None or booked["opened_ms"] // _DAY_MS * _DAY_MS > trimmed
         for name, value in _counters(booked).items():
             field_name = totals.group(booked["provider"], booked["model"]) + name
             ever[names.totals(shard, booked["key"])][field_name] += value
-            if whole:
-                hours[names.hour(shard, booked["key"], hour)][field_name] += value
-    wanted = hours if trimmed is not None else hours | ever
+            if whole_hour:
+                periods[names.hour(shard, booked["key"], hour)][field_name] += value
+            if whole_day:
+                periods[names.day(shard, booked["key"], hour[:8])][field_name] += value
+    wanted = periods if trimmed is not None else periods | ever
     await _compare(store, wanted, found.differences)
 
 
@@ -168,6 +173,9 @@ def _counters(entry: dict[str, Any]) -> dict[str, int]:
         "requests": 1,
         "estimated_requests": int(entry["source"] == Source.ESTIMATED),
         "partial_requests": int(entry["source"] == Source.PARTIAL),
+        # An entry from before there were prices has booked neither.
+        "unpriced_requests": int("cost_microusd" in entry and entry["cost_microusd"] is None),
+        "cost_microusd": entry.get("cost_microusd") or 0,
     }
     return flags | {name: entry[name] or 0 for name in COUNTERS}
 

@@ -27,7 +27,9 @@ BOOT_TTL_MS = 15_000  # not heard of for this long, it is gone
 
 # A replay older than this is no longer recognised as one: longer than anything keeps bytes to replay.
 FINAL_TTL_S = 35 * 86_400
-HOUR_TTL_S = 35 * 86_400  # hourly totals; the all-time totals have no end
+HOUR_TTL_S = 35 * 86_400  # hourly totals
+DAY_TTL_S = 400 * 86_400  # daily totals; the all-time totals have no end
+_BUCKET_BITS = 8  # small hashes are stored compactly
 
 
 def key(key_hash: str) -> str:
@@ -68,6 +70,16 @@ def totals(shard: int, key_hash: str) -> str:
 def hour(shard: int, key_hash: str, hour_utc: str) -> str:
     """Hash: the same for one hour, YYYYMMDDHH in UTC, of the open."""
     return f"ar:{{{shard}}}:hour:{key_hash}:{hour_utc}"
+
+
+def day(shard: int, key_hash: str, day_utc: str) -> str:
+    """Hash: the same for one day, YYYYMMDD in UTC, of the open."""
+    return f"ar:{{{shard}}}:day:{key_hash}:{day_utc}"
+
+
+def entries(shard: int, boot: str, n: int) -> str:
+    """Hash: n of an exchange to the id of its latest ledger entry; as long as those are kept, and a day."""
+    return f"ar:{{{shard}}}:entries:{boot}:{n >> _BUCKET_BITS}"
 
 
 def ledger(shard: int) -> str:

@@ -10,7 +10,14 @@ from shared.store import Store, translated
 from shared.usage import COUNTERS
 
 # The order is the order of the values the settle script is given.
-BOOKED: tuple[str, ...] = ("requests", *COUNTERS, "estimated_requests", "partial_requests")
+BOOKED: tuple[str, ...] = (
+    "requests",
+    *COUNTERS,
+    "estimated_requests",
+    "partial_requests",
+    "unpriced_requests",
+    "cost_microusd",
+)
 
 Row = dict[str, str | int]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.meter import tokens
+from services.meter import prices, tokens
 from services.meter.calibration import Experience
 from services.meter.experience import Experiences
 from services.meter.measure import Measured
@@ -16,6 +16,7 @@ class LearningGauge:
     def __init__(self, settings: MeterSettings) -> None:
         self.sample = settings.sample
         self.drift_limit = settings.drift_limit
+        self.prices = prices.load(settings.prices)
         self._experiences = Experiences()
 
     def count(self, text: str, model: str) -> int:

@@ -18,6 +18,7 @@ from shared.store import Store, translate, translated
 from shared.usage import COUNTERS, Source
 
 _SCRIPT = files("services.meter").joinpath("settle.lua").read_text()
+_DAY_SECONDS = 86_400
 _BOOKED = " ".join(totals.BOOKED)
 
 
@@ -46,20 +47,28 @@ class Settlement:
         self.final = final
         self.values = " ".join(map(str, _values(entry)))
         self.keys = _keys(id, entry)
-        self.arguments = [
+        self._booked = booked
+        self._group = totals.group(entry.provider, entry.model)
+        self._json = msgspec.json.encode(entry)
+
+    def arguments(self, kept: int) -> list[str | int | bytes]:
+        """What the script is given. `kept`: seconds a ledger entry stays."""
+        return [
             names.GROUP,
-            id.n,
-            str(id),
-            "1" if final else "0",
-            booked,
-            totals.group(entry.provider, entry.model),
+            self.id.n,
+            str(self.id),
+            "1" if self.final else "0",
+            self._booked,
+            self._group,
             _BOOKED,
             self.values,
-            msgspec.json.encode(entry),
+            self._json,
             names.FINAL_TTL_S,
             names.HOUR_TTL_S,
-            int(entry.drift),
-            *(stream_ids if final else ()),
+            names.DAY_TTL_S,
+            kept + _DAY_SECONDS,
+            int(self.entry.drift),
+            *(self.stream_ids if self.final else ()),
         ]
 
     def replacing(self, booked: str) -> Settlement:
@@ -74,8 +83,10 @@ class Settlement:
 class Ledger:
     """Settles batches of exchanges of one shard."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, keep: int = 7 * _DAY_SECONDS) -> None:
+        """`keep`: seconds an entry stays."""
         self._store = store
+        self._keep = keep
         self._sha: str | None = None
 
     async def settle(self, batch: Sequence[Settlement]) -> list[Verdict | StoreError]:
@@ -133,24 +144,28 @@ class Ledger:
         for settlement in batch:
             keys = settlement.keys
             # Not `evalsha`, which redis-py keeps out of a cluster's pipelines; all keys are in one slot.
-            pipeline.execute_command("EVALSHA", sha, len(keys), *keys, *settlement.arguments)
+            pipeline.execute_command("EVALSHA", sha, len(keys), *keys, *settlement.arguments(self._keep))
         return await pipeline.execute(raise_on_error=False)
 
 
 def _keys(id: ExchangeId, entry: Entry) -> list[str]:
     hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
+    day = hour[:8]
     return [
         names.tail(id.shard),
         names.final(id.shard, id.boot),
         names.provisional(id.shard),
         names.hour(id.shard, entry.key, hour),
+        names.day(id.shard, entry.key, day),
         names.totals(id.shard, entry.key),
         names.ledger(id.shard),
         names.stats(id.shard),
+        names.entries(id.shard, id.boot, id.n),
     ]
 
 
 def _values(entry: Entry) -> list[int]:
     """In the order of `totals.BOOKED`; what is unknown adds nothing."""
     counters = [getattr(entry, name) or 0 for name in COUNTERS]
-    return [1, *counters, int(entry.source == Source.ESTIMATED), int(entry.source == Source.PARTIAL)]
+    sources = [int(entry.source == source) for source in (Source.ESTIMATED, Source.PARTIAL)]
+    return [1, *counters, *sources, int(entry.cost_microusd is None), entry.cost_microusd or 0]

@@ -10,6 +10,7 @@ import msgspec
 
 from services.meter import calibration, encodings, prompt
 from services.meter.calibration import Experience
+from services.meter.prices import PriceBook
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import CALL, Reading
 from services.meter.reconcile import Booked, Observed, needs_observing, reconcile
@@ -28,6 +29,7 @@ class Gauge(Protocol):
 
     sample: float  # share of reported exchanges that are observed too
     drift_limit: float  # a report this many times off what was expected is marked
+    prices: PriceBook
 
     def count(self, text: str, model: str) -> int:
         """Tokens of a text."""
@@ -91,6 +93,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=False):
     input_low: int | None
     input_high: int | None
     drift: bool  # the report is further from what was observed than can be explained
+    price_version: str  # of the price book; "" where there is none
+    cost_microusd: int | None  # None: it has no price
 
 
 class Measured(NamedTuple):
@@ -119,7 +123,7 @@ def measure(tail: Tail, gauge: Gauge) -> Measured:
     final = reported.output_tokens if reported is not None and normal_end and observed is not None else None
     experience = gauge.experience(tail.open.provider, tail.open.model)
     drift = final is not None and calibration.drifted(experience, final, expected, gauge.drift_limit)
-    return Measured(_entry(tail, reading, booked, observed, drift=drift), final, expected)
+    return Measured(_entry(tail, reading, booked, observed, gauge.prices, drift=drift), final, expected)
 
 
 def _sampled(tail: Tail, share: float) -> bool:
@@ -158,7 +162,9 @@ def _observe(tail: Tail, gauge: Gauge) -> tuple[Observed, float]:
     return Observed(asked, said, output, reading.output_beyond_report), calibration.expected(tokenizer, said, calls)
 
 
-def _entry(tail: Tail, reading: Reading, booked: Booked, observed: Observed | None, *, drift: bool) -> Entry:
+def _entry(
+    tail: Tail, reading: Reading, booked: Booked, observed: Observed | None, prices: PriceBook, *, drift: bool
+) -> Entry:
     opened, end = tail.open, tail.end
     guessed = prompt.interval(booked.usage.input_tokens or 0) if booked.input_estimated else (None, None)
     return Entry(
@@ -193,6 +199,8 @@ def _entry(tail: Tail, reading: Reading, booked: Booked, observed: Observed | No
         input_low=guessed[0],
         input_high=guessed[1],
         drift=drift,
+        price_version=prices.version,
+        cost_microusd=prices.cost(opened.provider, opened.model, opened.opened_ms, booked.usage),
         **booked.usage.as_dict(),
     )
 

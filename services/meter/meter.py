@@ -32,7 +32,7 @@ class Meter:
     def __init__(self, store: Store, settings: MeterSettings) -> None:
         self._store = store
         self._settings = settings
-        self._ledger = Ledger(store)
+        self._ledger = Ledger(store, settings.ledger_keep)
         self._gauge = LearningGauge(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = MeterMetrics()

@@ -27,6 +27,9 @@ class MeterSettings(Settings):
     ledger_keep: int = Field(
         default=7 * 86_400, ge=3600, description="Seconds a ledger entry stays; older ones are trimmed by age."
     )
+    prices: Path | None = Field(
+        default=None, description="File of the price book (docs/prices.md). Unset: every exchange is unpriced."
+    )
     sample: float = Field(
         default=0.05, ge=0, le=1, description="Share of reported exchanges that are counted too, to learn from."
     )

@@ -71,6 +71,8 @@ async def test_hours_and_all_time_agree(redis: Store) -> None:
     hour = await redis.hgetall(names.hour(0, KEY, "2023111422"))  # type: ignore[misc]
     assert hour == await redis.hgetall(names.totals(0, KEY))  # type: ignore[misc]
     assert 0 < await redis.ttl(names.hour(0, KEY, "2023111422")) <= names.HOUR_TTL_S
+    assert hour == await redis.hgetall(names.day(0, KEY, "20231114"))  # type: ignore[misc]
+    assert names.HOUR_TTL_S < await redis.ttl(names.day(0, KEY, "20231114")) <= names.DAY_TTL_S
     assert await redis.ttl(names.totals(0, KEY)) == -1
 
 
@@ -107,7 +109,7 @@ async def test_a_full_redis_still_drains(redis: Store) -> None:
 
 async def test_an_n_out_of_range_writes_nothing(redis: Store) -> None:
     settlement = await assembled(redis, ExchangeId(BOOT, 0, 0))
-    settlement.arguments[1] = 1 << 24
+    settlement.id = ExchangeId(BOOT, 0, 1 << 24)
     [error] = await Ledger(redis).settle([settlement])
     assert isinstance(error, StoreRefused)
     assert (await totals.read(redis, [KEY], 1))[KEY] == []
