@@ -1,22 +1,32 @@
-"""What a caller's key looks like: `lr_live_` and 48 hex digits, 24 random bytes. Pure, but for making one."""
+"""What keys look like: `lr_live_` or `lr_mgmt_` and 48 hex digits, 24 random bytes. Pure, but for making one."""
 
 from __future__ import annotations
 
 import hmac
 import secrets
+from enum import StrEnum
 
-PREFIX = "lr_live_"
+
+class Kind(StrEnum):
+    """What a key is for; neither can do the other's work."""
+
+    LIVE = "live"  # calls models, and reads itself
+    MANAGEMENT = "mgmt"  # manages keys, and reads everything
+
+
+PREFIX = "lr_live_"  # of those that call models
+PREFIXES = tuple(f"lr_{kind}_" for kind in Kind)  # of one length
 _LENGTH = len(PREFIX) + 48
 _HEX = frozenset("0123456789abcdef")
 
 
-def new_key() -> str:
-    return PREFIX + secrets.token_hex(24)
+def new_key(kind: Kind = Kind.LIVE) -> str:
+    return f"lr_{kind}_" + secrets.token_hex(24)
 
 
 def well_formed(key: str) -> bool:
     """Whether `key` has the shape of a key; anything else is refused without asking Redis."""
-    return len(key) == _LENGTH and key.startswith(PREFIX) and _HEX.issuperset(key[len(PREFIX) :])
+    return len(key) == _LENGTH and key.startswith(PREFIXES) and _HEX.issuperset(key[len(PREFIX) :])
 
 
 def hash_key(pepper: bytes, key: str) -> str:

@@ -5,13 +5,17 @@ The digest is the key's *hash*: its public name, under which usage is booked. Th
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, get_type_hints
 
 from shared import key_format, names
 from shared.errors import ARouterError
+from shared.key_format import Kind
 from shared.settings import Settings
 from shared.store import Store, translated
 
@@ -24,16 +28,47 @@ class NoSuchKey(ARouterError):
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is kept of a key. Times are UTC seconds since the epoch."""
+    """What is kept of a key. Times are UTC seconds since the epoch; None is never, or no limit."""
 
     hash: str
     name: str
     label: str  # first and last characters, to recognise the key by
     created_at: int
     revoked_at: int | None = None
+    kind: Kind = Kind.LIVE
+    disabled: bool = False
+    updated_at: int | None = None
+    expires_at: int | None = None
+    last_used_at: int | None = None  # within a minute or so
+    allowed_providers: tuple[str, ...] | None = None
+    allowed_models: tuple[str, ...] | None = None  # a trailing * stands for any rest
 
-    def as_dict(self) -> dict[str, str | int | None]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether there is a request it may not make."""
+        return self.kind is Kind.MANAGEMENT or self.allowed_providers is not None or self.allowed_models is not None
+
+    def allows_provider(self, provider: str) -> bool:
+        return self.allowed_providers is None or provider in self.allowed_providers
+
+    def allows_model(self, provider: str, model: str) -> bool:
+        """Whether it may call a model, named with or without its provider."""
+        if self.allowed_models is None:
+            return True
+        asked = (model, f"{provider}/{model}")
+        return any(
+            name.startswith(allowed[:-1]) if allowed.endswith("*") else name == allowed
+            for allowed in self.allowed_models
+            for name in asked
+        )
+
+
+_FIELDS = [field.name for field in fields(KeyRecord) if field.name != "hash"]
+_LISTS = ("allowed_providers", "allowed_models")
+_NUMBERS = [name for name, kind in get_type_hints(KeyRecord).items() if kind in (int, int | None)]
 
 
 async def load_pepper(store: Store, settings: Settings) -> bytes:
@@ -47,14 +82,15 @@ async def load_pepper(store: Store, settings: Settings) -> bytes:
     return bytes(pepper)
 
 
-async def create(store: Store, pepper: bytes, name: str) -> tuple[str, KeyRecord]:
-    """Make a key: `(key, record)`. The key is returned here and nowhere else."""
-    key = key_format.new_key()
-    record = KeyRecord(key_format.hash_key(pepper, key), name, key_format.label(key), int(time.time()))
-    mapping = {"name": name, "label": record.label, "created_at": str(record.created_at)}
+async def create(store: Store, pepper: bytes, name: str, kind: Kind = Kind.LIVE, **given: Any) -> tuple[str, KeyRecord]:
+    """Make a key: `(key, record)`. The key is returned here and nowhere else. `given`: more fields of the record."""
+    key = key_format.new_key(kind)
+    record = KeyRecord(
+        key_format.hash_key(pepper, key), name, key_format.label(key), int(time.time()), kind=kind, **given
+    )
     with translated():
         pipeline = store.pipeline(transaction=False)
-        pipeline.hset(names.key(record.hash), mapping=mapping)
+        pipeline.hset(names.key(record.hash), mapping=_stored(record.as_dict()))
         pipeline.zadd(names.KEYS, {record.hash: record.created_at})
         await pipeline.execute()
     return key, record
@@ -63,19 +99,46 @@ async def create(store: Store, pepper: bytes, name: str) -> tuple[str, KeyRecord
 async def find(store: Store, key_hash: str) -> KeyRecord | None:
     """The record of a key, by its hash."""
     with translated():
-        fields = await store.hgetall(names.key(key_hash))  # type: ignore[misc]  # redis-py types it as sync or async
-    return _record(key_hash, fields) if fields else None
+        stored = await store.hgetall(names.key(key_hash))  # type: ignore[misc]  # redis-py types it as sync or async
+    return _record(key_hash, stored) if stored else None
 
 
 async def find_all(store: Store) -> list[KeyRecord]:
     """Every key ever made, oldest first."""
     with translated():
         hashes = [raw.decode() for raw in await store.zrange(names.KEYS, 0, -1)]
+    return await find_each(store, hashes)
+
+
+async def find_each(store: Store, hashes: Sequence[str]) -> list[KeyRecord]:
+    """The records of these keys, as far as there are any."""
+    with translated():
         pipeline = store.pipeline(transaction=False)
         for key_hash in hashes:
             pipeline.hgetall(names.key(key_hash))
-        rows = await pipeline.execute()
-    return [_record(key_hash, fields) for key_hash, fields in zip(hashes, rows, strict=True) if fields]
+        rows = await pipeline.execute() if hashes else []
+    return [_record(key_hash, stored) for key_hash, stored in zip(hashes, rows, strict=True) if stored]
+
+
+async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> KeyRecord:
+    """Change fields of a record; gateways see it within two seconds. NoSuchKey where there is none."""
+    if await find(store, key_hash) is None:
+        raise NoSuchKey(f"no key has the hash {key_hash!r}")
+    stored = _stored({**changes, "updated_at": int(time.time())})
+    cleared = [name for name, value in changes.items() if value is None]
+    with translated():
+        await store.hset(names.key(key_hash), mapping=stored)  # type: ignore[misc]
+        if cleared:
+            await store.hdel(names.key(key_hash), *cleared)  # type: ignore[misc]
+    record = await find(store, key_hash)
+    assert record is not None
+    return record
+
+
+async def touch(store: Store, key_hash: str) -> None:
+    """Note that a key is in use."""
+    with translated():
+        await store.hset(names.key(key_hash), "last_used_at", str(int(time.time())))  # type: ignore[misc]
 
 
 async def revoke(store: Store, hash_prefix: str) -> KeyRecord:
@@ -90,12 +153,29 @@ async def revoke(store: Store, hash_prefix: str) -> KeyRecord:
     return record
 
 
-def _record(key_hash: str, fields: dict[bytes, bytes]) -> KeyRecord:
-    revoked = fields.get(b"revoked_at")
-    return KeyRecord(
-        hash=key_hash,
-        name=fields.get(b"name", b"").decode(),
-        label=fields.get(b"label", b"").decode(),
-        created_at=int(fields.get(b"created_at", 0)),
-        revoked_at=int(revoked) if revoked else None,
-    )
+def _stored(values: Mapping[str, Any]) -> dict[str, str]:
+    """Fields as Redis keeps them; what is None is not there."""
+    return {name: _text(value) for name, value in values.items() if name in _FIELDS and value is not None}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    return json.dumps(list(value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _record(key_hash: str, stored: Mapping[bytes, bytes]) -> KeyRecord:
+    values: dict[str, Any] = {"name": "", "label": "", "created_at": 0}
+    for field, raw in stored.items():
+        name, text = field.decode(), raw.decode()
+        if name in _LISTS:
+            values[name] = tuple(json.loads(text))
+        elif name in _NUMBERS:
+            values[name] = int(text)
+        elif name == "disabled":
+            values[name] = text == "1"
+        elif name == "kind":
+            values[name] = Kind(text)
+        elif name in _FIELDS:
+            values[name] = text
+    return KeyRecord(hash=key_hash, **values)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from services.cli.output import print_table
 from services.cli.redis import with_redis
 from shared import keys, totals
+from shared.key_format import Kind
 from shared.keys import KeyRecord, NoSuchKey
 from shared.settings import Settings
 from shared.store import Store
@@ -24,6 +25,8 @@ _HEADINGS = {
     "total_tokens": "total",
     "estimated_requests": "estimated",
     "partial_requests": "partial",
+    "unpriced_requests": "unpriced",
+    "cost_microusd": "micro-usd",
 }
 
 
@@ -31,7 +34,8 @@ def create_key(arguments: argparse.Namespace) -> int:
     """`keys create`: prints the key alone, or with --json its record too."""
 
     async def create(redis: Store, settings: Settings) -> None:
-        key, record = await keys.create(redis, await keys.load_pepper(redis, settings), arguments.name)
+        kind = Kind.MANAGEMENT if arguments.management else Kind.LIVE
+        key, record = await keys.create(redis, await keys.load_pepper(redis, settings), arguments.name, kind)
         print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
 
     return with_redis(create)

@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     keys = commands_.add_parser("keys", help="create, list and revoke keys").add_subparsers(required=True)
     one = keys.add_parser("create", help="make a key and print it, this once")
     one.add_argument("--name", required=True)
+    one.add_argument("--management", action="store_true", help="a key that manages keys, and cannot call models")
     one.add_argument("--json", action="store_true", help="print the whole record")
     one.set_defaults(run=commands.create_key)
     one = keys.add_parser("list", help="list all keys, oldest first")

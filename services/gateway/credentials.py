@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
-from shared.key_format import PREFIX
+from shared.key_format import PREFIX, PREFIXES
 
 # SDKs differ, and one SDK's versions do: Anthropic's moved from x-api-key to Bearer with 2.0.
 _HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
@@ -21,7 +21,7 @@ def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
     candidates = [_bare(headers[name]) for name in _HEADERS if name in headers]
     candidates += [unquote_to_bytes(part[len(_QUERY) :]) for part in query.split(b"&") if part.startswith(_QUERY)]
     texts = [candidate.decode("latin-1") for candidate in candidates if candidate]
-    return next((text for text in texts if text.startswith(PREFIX)), texts[0] if texts else None)
+    return next((text for text in texts if text.startswith(PREFIXES)), texts[0] if texts else None)
 
 
 def without_key(query: bytes) -> bytes:

@@ -25,6 +25,7 @@ from services.gateway.upstreams import Upstreams
 from shared.dialects import TOKENLESS, Dialect, Family
 from shared.errors import JournalFailed, Refused
 from shared.ids import ExchangeIds
+from shared.key_format import Kind
 from shared.keys import KeyRecord
 from shared.tail import Open, Outcome
 
@@ -85,6 +86,8 @@ class DataPlane:
             unread = False
             flags = _flags(matched, body, given)
             route = choose(matched, flags.model, self._upstreams)
+            if key.restricted:
+                _check_allowed(key, matched, route)
             await self._run(scope, connection, send, key, matched, route, flags, body, arrived)
         except Refused as refused:
             self.metrics.refused(refused.status)
@@ -220,6 +223,17 @@ def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:
         if lenient:
             return Flags()
         raise
+
+
+def _check_allowed(key: KeyRecord, matched: Match, route: Route) -> None:
+    """Refused, 403, where the key may not use this provider or model. Lists of models name none, and are free."""
+    provider = route.upstream.provider
+    if key.kind is Kind.MANAGEMENT:
+        raise Refused(403, "a management key cannot call models")
+    if not key.allows_provider(provider):
+        raise Refused(403, f"provider '{provider}' is not allowed for this API key")
+    if matched.dialect is not Dialect.METADATA and not key.allows_model(provider, route.model):
+        raise Refused(403, f"model '{route.model}' is not allowed for this API key")
 
 
 def _outgoing(body: bytes, matched: Match, route: Route, flags: Flags) -> bytes:

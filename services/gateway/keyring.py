@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from services.gateway.settings import GatewaySettings
@@ -17,6 +18,7 @@ _FRESH_SECONDS = 1.0
 # While Redis is away, a key that was good stays good this long.
 _STALE_SECONDS = 300.0
 _REMEMBERED = 100_000
+_TOUCHED_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,10 @@ class KeyRing:
         self._tasks = Tasks()
 
     async def authenticate(self, key: str | None) -> KeyRecord:
-        """The record of a key that may call. Refused: 401 missing, unknown or revoked; 503 where nobody can tell."""
+        """The record of a key that is good.
+
+        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where nobody can tell.
+        """
         if key is None:
             raise Refused(401, "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-api-key or ?key=")
         if not key_format.well_formed(key):
@@ -45,6 +50,10 @@ class KeyRing:
         record = await self._find(key)
         if record is None or record.revoked_at is not None:
             raise Refused(401, "invalid api key")
+        if record.disabled:
+            raise Refused(403, "this API key is disabled")
+        if record.expires_at is not None and record.expires_at <= time.time():
+            raise Refused(403, "this API key has expired")
         return record
 
     async def _find(self, key: str) -> KeyRecord | None:
@@ -78,7 +87,13 @@ class KeyRing:
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
         self._seen[key_hash] = _Seen(record, time.monotonic())
+        if record is not None and time.time() - (record.last_used_at or 0) > _TOUCHED_SECONDS:
+            self._tasks.start(self._touch(key_hash), "key in use")
         return record
+
+    async def _touch(self, key_hash: str) -> None:
+        with suppress(StoreError):  # it is coarse anyway
+            await keys.touch(self._store, key_hash)
 
     async def _load_pepper(self) -> bytes:
         self._pepper = await keys.load_pepper(self._store, self._settings)

@@ -38,7 +38,7 @@ def test_the_query_goes_on_as_it_came_less_the_key() -> None:
 def test_keys_have_a_shape_and_a_public_name() -> None:
     assert key_format.well_formed(KEY)
     assert len(KEY) == len("lr_live_") + 48
-    for other in (KEY.upper(), KEY[:-1], KEY + "0", "sk-" + KEY, KEY.replace("lr_live_", "lr_mgmt_")):
+    for other in (KEY.upper(), KEY[:-1], KEY + "0", "sk-" + KEY, KEY.replace("lr_live_", "lr_sub_")):
         assert not key_format.well_formed(other)
     assert key_format.hash_key(b"a", KEY) != key_format.hash_key(b"b", KEY)
     assert key_format.label(KEY).startswith(KEY[:12])
