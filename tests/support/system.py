@@ -18,6 +18,23 @@ from shared.settings import Settings
 
 SHARDS = 4
 _SETTLE_SECONDS = 60.0
+# Gemini has none: what has no price is counted as such.
+PRICES = """
+version = "tests-1"
+[[prices]]
+provider = "openai"
+model = "*"
+input = 2_500_000
+cached_input = 1_250_000
+output = 10_000_000
+[[prices]]
+provider = "anthropic"
+model = "claude*"
+input = 3_000_000
+cached_input = 300_000
+cache_write = 3_750_000
+output = 15_000_000
+"""
 
 Book = dict[str, dict[str, Any]]
 
@@ -35,6 +52,7 @@ class System:
         self.extra: dict[str, str] = {}  # environment of what is started from now on
 
     def __enter__(self) -> Self:
+        (self.folder / "prices.toml").write_text(PRICES)
         settings = Settings(data_dir=self.folder, redis_url=None)
         self.redis_url = self._stack.enter_context(embedded.redis_url(settings))
         self.processes = self._stack.enter_context(Processes())
@@ -76,6 +94,7 @@ class System:
             "AROUTER_DATA_DIR": str(self.folder),
             "AROUTER_KEY_PEPPER": "pepper-of-the-tests",
             "AROUTER_LOG_LEVEL": "warning",
+            "AROUTER_PRICES": str(self.folder / "prices.toml"),
             "AROUTER_METRICS_PORT": "0",
             "AROUTER_METER_METRICS_PORT": "0",
             "AROUTER_PROVIDERS__ASKING__BASE_URL": f"{self.provider}/v1",

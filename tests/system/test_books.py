@@ -124,8 +124,11 @@ def check_totals(system: System, ledger: Book) -> None:
         sums[*place, "requests"] += 1
         sums[*place, "estimated_requests"] += entry["source"] == "estimated"
         sums[*place, "partial_requests"] += entry["source"] == "partial"
+        sums[*place, "unpriced_requests"] += entry["cost_microusd"] is None
+        sums[*place, "cost_microusd"] += entry["cost_microusd"] or 0
         for name in COUNTERS:
             sums[*place, name] += entry[name] or 0
+    assert any(entry["cost_microusd"] for entry in ledger.values())
     rows = system.usage()
     assert {(r["provider"], r["model"], name): r[name] for r in rows for name in sums_of(r)} == dict(sums)
 

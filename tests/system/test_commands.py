@@ -95,6 +95,8 @@ def test_keys_and_usage(system: System) -> None:
         *COUNTERS,
         "estimated_requests",
         "partial_requests",
+        "unpriced_requests",
+        "cost_microusd",
     }
     assert "gpt-4o" in system.command("usage")
     assert "revoked" in system.command("keys", "revoke", record["hash"])
