@@ -19,7 +19,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 MAX_N = 1 << 24
 
 BOOT = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-_SHAPE = re.compile(rf"({BOOT.pattern})\.(\d{{1,5}})\.(\d{{1,8}})", re.ASCII)
+ID = re.compile(rf"^({BOOT.pattern})\.([0-9]{{1,5}})\.([0-9]{{1,8}})$")
 
 
 def new_boot() -> str:
@@ -41,7 +41,7 @@ class ExchangeId(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> ExchangeId:
         """The inverse of `str()`; BadRecord for anything else, including an `n` that was never minted."""
-        match = _SHAPE.fullmatch(text)
+        match = ID.fullmatch(text)
         if match is None or int(match[3]) >= MAX_N:
             raise BadRecord(f"not an exchange id: {text[:60]!r}")
         return cls(match[1], int(match[2]), int(match[3]))

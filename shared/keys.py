@@ -91,7 +91,7 @@ async def create(store: Store, pepper: bytes, name: str, kind: Kind = Kind.LIVE,
     with translated():
         pipeline = store.pipeline(transaction=False)
         pipeline.hset(names.key(record.hash), mapping=_stored(record.as_dict()))
-        pipeline.zadd(names.KEYS, {record.hash: record.created_at})
+        pipeline.zadd(names.KEYS, {record.hash: time.time_ns() // 1000})
         await pipeline.execute()
     return key, record
 
@@ -118,6 +118,14 @@ async def find_each(store: Store, hashes: Sequence[str]) -> list[KeyRecord]:
             pipeline.hgetall(names.key(key_hash))
         rows = await pipeline.execute() if hashes else []
     return [_record(key_hash, stored) for key_hash, stored in zip(hashes, rows, strict=True) if stored]
+
+
+async def page(store: Store, start: int, count: int) -> list[KeyRecord | None]:
+    """So many keys from the `start`-th ever made on; None where nothing is kept of one."""
+    with translated():
+        hashes = [raw.decode() for raw in await store.zrange(names.KEYS, start, start + count - 1)]
+    found = {record.hash: record for record in await find_each(store, hashes)}
+    return [found.get(key_hash) for key_hash in hashes]
 
 
 async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> KeyRecord:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from shared import names
+from shared.ids import ExchangeId
 from shared.store import Store, translated
 
 _PAGE = 1000
@@ -38,6 +39,14 @@ async def read(
         if len(page) < _PAGE:
             return
         start = f"({page[-1][0].decode()}"
+
+
+async def find(store: Store, id: ExchangeId) -> LedgerEntry | None:
+    """The latest entry of an exchange; None where it has none, or none any more."""
+    with translated():
+        at = await store.hget(names.entries(id.shard, id.boot, id.n), str(id.n))  # type: ignore[misc]
+        page = await store.xrange(names.ledger(id.shard), at, at) if at else []
+    return _entry(id.shard, *page[0]) if page else None
 
 
 async def trimmed_until(store: Store, shard: int) -> int | None:

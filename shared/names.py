@@ -8,7 +8,7 @@ from __future__ import annotations
 GROUP = "meter"  # the consumer group of every tail stream
 
 # Keys of callers. Not sharded: read one by one.
-KEYS = "ar:keys"  # sorted set: hash by time of creation (ms), the list of all keys ever made
+KEYS = "ar:keys"  # sorted set: hash by time of creation (µs), the list of all keys ever made
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 
 # Hash: provider and model to what meters have learned of reported against observed usage.

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from shared import names
 from shared.errors import StoreError
+from shared.ids import ExchangeId
 from shared.store import Store, info, translate, translated
 from shared.tail import Fields, StreamEntry
 
@@ -40,17 +41,28 @@ end
 return #ARGV / 3"""
 
 
-# The ids alone: the bytes of all tails need not leave Redis to be counted.
+# The ids alone: the bytes of all tails need not leave Redis to be counted. With a key, of its open records alone.
 _EXCHANGES = """#!lua flags=no-writes
 local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
 local found, seen = {#page == tonumber(ARGV[2]) and '(' .. page[#page][1] or ''}, {}
 for _, entry in ipairs(page) do
-  for at = 1, #entry[2], 2 do
-    local id = entry[2][at + 1]
-    if entry[2][at] == 'x' and not seen[id] then seen[id] = true; found[#found + 1] = id end
-  end
+  local record = {}
+  for at = 1, #entry[2], 2 do record[entry[2][at]] = entry[2][at + 1] end
+  local wanted = ARGV[3] == '' or (record['s'] == '0' and string.find(record['r'] or '', ARGV[3], 1, true))
+  local id = record['x']
+  if id and wanted and not seen[id] then seen[id] = true; found[#found + 1] = id end
 end
 return found"""
+
+
+_OPEN_RECORD = """#!lua flags=no-writes
+local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+for _, entry in ipairs(page) do
+  local record = {}
+  for at = 1, #entry[2], 2 do record[entry[2][at]] = entry[2][at + 1] end
+  if record['x'] == ARGV[3] and record['s'] == '0' then return {'', record['r']} end
+end
+return {#page == tonumber(ARGV[2]) and '(' .. page[#page][1] or ''}"""
 
 
 _DROP = """#!lua flags=allow-oom
@@ -131,15 +143,28 @@ async def fetch(store: Store, shard: int, ids: Sequence[bytes]) -> list[StreamEn
     return [StreamEntry(entry_id, fields) for reply in replies for entry_id, fields in reply]
 
 
-async def exchanges(store: Store, shard: int) -> set[str]:
-    """Ids of the exchanges that have records in the shard's stream."""
+async def exchanges(store: Store, shard: int, key_hash: str = "") -> set[str]:
+    """Ids of the exchanges that have records in the shard's stream; with a key, of those it has opened."""
     found: set[str] = set()
     start = b"-"
     while start:
         with translated():
-            start, *page = await store.eval(_EXCHANGES, 1, names.tail(shard), start, _PAGE)  # type: ignore[misc,arg-type]
+            arguments = (names.tail(shard), start, _PAGE, key_hash)
+            start, *page = await store.eval(_EXCHANGES, 1, *arguments)  # type: ignore[misc,arg-type]
         found.update(id.decode("latin-1") for id in page)
     return found
+
+
+async def open_record(store: Store, id: ExchangeId) -> bytes | None:
+    """The open record of an exchange that is not settled, packed."""
+    start = b"-"
+    while start:
+        with translated():
+            arguments = (names.tail(id.shard), start, _PAGE, str(id))
+            start, *record = await store.eval(_OPEN_RECORD, 1, *arguments)  # type: ignore[misc,arg-type]
+        if record:
+            return bytes(record[0])
+    return None
 
 
 async def last_id(store: Store, shard: int) -> bytes:

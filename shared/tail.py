@@ -138,6 +138,17 @@ def encode(exchange_id: ExchangeId, seq: int, record: Record) -> Fields:
     return fields(exchange_id, seq, pack(record))
 
 
+def decode_open(packed: bytes) -> Open:
+    """An open record as it travels; BadRecord for anything else."""
+    try:
+        record = _DECODER.decode(packed)
+    except msgspec.MsgspecError as exc:
+        raise BadRecord(f"not a tail record: {exc}") from exc
+    if not isinstance(record, Open):
+        raise BadRecord("not an open record")
+    return record
+
+
 def decode(entry: Fields) -> tuple[ExchangeId, int, Record]:
     """The inverse of `encode`; BadRecord for anything that `encode` did not write."""
     try:

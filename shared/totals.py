@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from shared import names
 from shared.store import Store, translated
@@ -44,10 +44,19 @@ async def read(store: Store, key_hashes: Iterable[str], shards: int) -> dict[str
     return {key_hash: _rows(shard_totals) for key_hash, shard_totals in per_key}
 
 
+def parsed(fields: Mapping[bytes, bytes]) -> dict[tuple[str, str], dict[str, int]]:
+    """A totals hash: by provider and model, the counters that are not 0."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for field, value in fields.items():
+        provider, model, counter = field.decode().split(names.FIELD_SEPARATOR)
+        found.setdefault((provider, model), {})[counter] = int(value)
+    return found
+
+
 def _rows(shard_totals: Iterable[dict[bytes, bytes]]) -> list[Row]:
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(BOOKED, 0))
     for fields in shard_totals:
-        for field, value in fields.items():
-            provider, model, counter = field.decode().split(names.FIELD_SEPARATOR)
-            sums[provider, model][counter] += int(value)
+        for group_, counters in parsed(fields).items():
+            for counter, value in counters.items():
+                sums[group_][counter] += value
     return [{"provider": provider, "model": model, **counters} for (provider, model), counters in sorted(sums.items())]

@@ -12,8 +12,10 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.configured import upstreams
-from services.gateway.control import access, pulse
+from services.gateway.control import api
+from services.gateway.control.plane import ControlPlane
 from services.gateway.dataplane import DataPlane
+from services.gateway.exchange import refuse
 from services.gateway.health import Health
 from services.gateway.journal import Journal
 from services.gateway.keeper import Keeper
@@ -24,12 +26,13 @@ from services.gateway.tap import Tap
 from services.gateway.upstream import TransportFactory, UpstreamClient
 from services.gateway.writer import RecordWriter
 from shared import store
+from shared.dialects import Family
+from shared.errors import Refused
 from shared.ids import ExchangeIds, new_boot
 from shared.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
 _OWN_PATHS = ("/healthz", "/readyz")
-_CONTROL = "/api/"  # no provider may be named so
 
 
 def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFactory | None = None) -> FastAPI:
@@ -45,9 +48,11 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     health = Health(journal, tap)
     keeper = Keeper(redis, journal, root, writer, ids)
     keyring = KeyRing(redis, settings)
+    configured = upstreams(settings)
+    control = ControlPlane(settings, redis_url, keyring, frozenset(upstream.provider for upstream in configured))
     plane = DataPlane(
         settings,
-        upstreams(settings),
+        configured,
         client,
         keyring,
         tap,
@@ -84,20 +89,28 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
         shipped = await writer.close(writing, _FLUSH_SECONDS)
         journal.close(shipped=await keeper.leave(shipped=shipped))  # if not, another gateway will adopt it
         await client.close()
+        await control.close()
         await redis.aclose()
 
-    app = _Gateway(plane, title="arouter", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
+    app = _Gateway(
+        plane,
+        title="arouter",
+        lifespan=lifespan,
+        openapi_url=api.OPENAPI,
+        docs_url=api.DOCS,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+    )
+    app.state.health, app.state.metrics = health, metrics
+    api.include(app, control)
 
-    app.state.health, app.state.metrics, app.state.keyring = health, metrics, keyring
-    access.handle_errors(app)
-    app.include_router(pulse.router)
-
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
+    @app.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)
     async def healthz() -> dict[str, str]:
         """Alive: the event loop turns."""
         return {"status": "ok"}
 
-    @app.api_route("/readyz", methods=["GET", "HEAD"])
+    @app.api_route("/readyz", methods=["GET", "HEAD"], include_in_schema=False)
     async def readyz() -> JSONResponse:
         """Ready: a new exchange would be taken. Says why not."""
         reasons = health.ready()
@@ -107,7 +120,14 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
 
 
 def _own(path: str) -> bool:
-    return path in _OWN_PATHS or path.startswith(_CONTROL)
+    return path in _OWN_PATHS or path.startswith(api.PREFIX)
+
+
+def _too_large(scope: Scope) -> bool:
+    """FastAPI would read a body of any size before it asks who is calling."""
+    given = dict(scope["headers"])
+    declared = given.get(b"content-length", b"0")
+    return b"transfer-encoding" in given or not declared.isdigit() or int(declared) > api.MAX_BODY_BYTES
 
 
 class _Gateway(FastAPI):
@@ -120,5 +140,7 @@ class _Gateway(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _own(scope["path"]):
             await self._plane(scope, receive, send)
+        elif scope["type"] == "http" and _too_large(scope):
+            await refuse(send, Family.OPENAI, Refused(413, f"at most {api.MAX_BODY_BYTES} bytes here"), unread=True)
         else:
             await super().__call__(scope, receive, send)

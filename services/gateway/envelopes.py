@@ -14,6 +14,7 @@ _OPENAI_TYPES: Mapping[int, str] = {
     401: "authentication_error",
     403: "forbidden_error",
     404: "not_found_error",
+    405: "invalid_request_error",
     408: "timeout_error",
     413: "invalid_request_error",
 }

@@ -11,9 +11,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from services.gateway.control.access import caller
+from services.gateway.control.access import ERRORS, caller
 
-router = APIRouter(dependencies=[Depends(caller)])
+router = APIRouter(dependencies=[Depends(caller)], responses=ERRORS)
 
 
 @router.get(

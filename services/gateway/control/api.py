@@ -1,0 +1,43 @@
+"""The control API put together: its routes, its errors, and the document that describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.gateway.control import access, generation, keys, pulse, usage
+from services.gateway.control.plane import ControlPlane
+
+PREFIX = "/api/"  # no provider may be named so
+OPENAPI = f"{PREFIX}openapi.json"
+DOCS = f"{PREFIX}docs"
+MAX_BODY_BYTES = 256 * 1024  # nothing here is larger; what calls models goes another way
+
+_ABOUT = """
+Keys, usage and single exchanges of this gateway. Keys that begin with `lr_mgmt_` manage (they are made with
+`arouter keys create --management`), keys that begin with `lr_live_` call models and read themselves; neither can do
+the other's work. Every error looks like OpenAI's and names the field that is wrong.
+"""
+
+
+def include(app: FastAPI, plane: ControlPlane) -> None:
+    """Add everything to the gateway's application."""
+    app.state.control = plane
+    access.handle_errors(app)
+    for module in (keys, usage, generation, pulse):
+        app.include_router(module.router)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title="arouter", version="1", description=_ABOUT, routes=app.routes)
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)  # FastAPI's own; here it is 400
+        for unused in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(unused, None)
+        app.openapi_schema = document
+    return app.openapi_schema

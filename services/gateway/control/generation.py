@@ -1,0 +1,148 @@
+"""One exchange over HTTP, by the id of its `x-generation-id` header."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from services.gateway.control.access import ERRORS, Caller
+from services.gateway.control.plane import ControlPlane, Plane
+from shared import ledger, streams, tail
+from shared.errors import BadRecord, Refused
+from shared.ids import ID, ExchangeId
+from shared.key_format import Kind
+from shared.keys import KeyRecord
+from shared.ledger import LedgerEntry
+
+router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
+
+_MICRO = 1_000_000
+
+
+class PromptDetails(BaseModel):
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+
+
+class CompletionDetails(BaseModel):
+    reasoning_tokens: int | None
+
+
+class GenerationUsage(BaseModel):
+    """Counters in OpenAI's names; null is not known, never 0."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cost: float | None = Field(description="US dollars by the operator's price book; null where it has no price.")
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+class Generation(BaseModel):
+    """What was booked for one exchange, and why."""
+
+    id: str
+    provider: str
+    model: str = Field(description="As requested.")
+    response_model: str = Field(description="As the provider named it.")
+    dialect: str
+    streamed: bool
+    created_at: datetime
+    latency_ms: int | None = Field(description="Until the first byte of the answer's body.")
+    duration_ms: int
+    status: int | None = Field(description="The provider's HTTP status.")
+    outcome: str = Field(
+        description="completed, client_gone, upstream_failed, timed_out, drained or gateway_lost.",
+        examples=["completed"],
+    )
+    finish: list[Any] = Field(description="The provider's own reasons, one for each choice.")
+    final: bool = Field(description="Whether no later record can change it.")
+    revision: int
+    source: str = Field(description="reported, estimated or partial.", examples=["reported"])
+    usage: GenerationUsage
+    ratio: float | None = Field(description="Where output is estimated: what our count was multiplied with.")
+    output_low: int | None = Field(description="The interval it most likely lies in.")
+    output_high: int | None
+    input_low: int | None = Field(description="The same of the input, where that is estimated.")
+    input_high: int | None
+    price_version: str
+    provider_usage: dict[str, Any] | None = Field(description="The provider's usage object, word for word.")
+
+
+class StillOpen(BaseModel):
+    """It runs, or is about to be booked."""
+
+    id: str
+    state: str = "open"
+
+
+@router.get("/generation", summary="One exchange", responses={202: {"model": StillOpen}})
+async def generation(
+    plane: Plane,
+    caller: Caller,
+    response: Response,
+    id: Annotated[
+        str,
+        Query(
+            pattern=ID.pattern,
+            description="From the x-generation-id header.",
+            examples=["01M81S6JE0TRGEED1QBEP9M565.2.85"],
+        ),
+    ],
+) -> Generation | StillOpen:
+    """200 once it is booked, 202 while it is open. Kept as long as the ledger, a week by default."""
+    unknown = Refused(404, "id: there is no such exchange, or none of yours, or it is no longer kept")
+    try:
+        exchange_id = ExchangeId.parse(id)
+    except BadRecord:  # a number that is never minted
+        raise unknown from None
+    entry = await ledger.find(plane.store, exchange_id)
+    if entry is not None and _may_see(caller, entry.entry["key"]):
+        return _shown(entry)
+    if entry is None and await _is_open(plane, caller, exchange_id):
+        response.status_code = 202
+        return StillOpen(id=id)
+    raise unknown
+
+
+def _may_see(caller: KeyRecord, key_hash: str) -> bool:
+    return caller.kind is Kind.MANAGEMENT or key_hash == caller.hash
+
+
+async def _is_open(plane: ControlPlane, caller: KeyRecord, id: ExchangeId) -> bool:
+    packed = await streams.open_record(plane.store, id)
+    if packed is None:
+        return False
+    try:
+        return _may_see(caller, tail.decode_open(packed).key)
+    except BadRecord:
+        return False
+
+
+def _shown(found: LedgerEntry) -> Generation:
+    entry = found.entry
+    cost = entry.get("cost_microusd")
+    same = {name: entry[name] for name in Generation.model_fields if name in entry}
+    return Generation(
+        **same,
+        id=found.exchange_id,
+        created_at=datetime.fromtimestamp(entry["opened_ms"] / 1000, UTC),
+        latency_ms=entry["first_byte_ms"],
+        final=found.final,
+        revision=found.revision,
+        provider_usage=entry["raw_usage"],
+        usage=GenerationUsage(
+            prompt_tokens=entry["input_tokens"],
+            completion_tokens=entry["output_tokens"],
+            total_tokens=entry["total_tokens"],
+            cost=None if cost is None else cost / _MICRO,
+            prompt_tokens_details=PromptDetails(
+                cached_tokens=entry["cache_read_tokens"], cache_write_tokens=entry["cache_write_tokens"]
+            ),
+            completion_tokens_details=CompletionDetails(reasoning_tokens=entry["reasoning_tokens"]),
+        ),
+    )

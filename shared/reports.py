@@ -1,0 +1,76 @@
+"""Usage as it is asked for: totals of a range of time, of some keys, by whatever it is grouped by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from shared import names, totals
+from shared.periods import Bucket, Range
+from shared.store import Store, translated
+from shared.totals import BOOKED
+
+_AT_ONCE = 256  # hashes; between two batches of them others get their turn
+
+
+class Line(NamedTuple):
+    """The counters of one key, provider and model in one hour or day, of one shard."""
+
+    key: str
+    bucket: Bucket
+    provider: str
+    model: str
+    counters: dict[str, int]
+
+
+class KeyUsage(NamedTuple):
+    """Tokens of one key: ever, and in the day, week and month that run, in UTC."""
+
+    ever: int
+    daily: int
+    weekly: int
+    monthly: int
+
+
+def no_counters() -> dict[str, int]:
+    return dict.fromkeys(BOOKED, 0)
+
+
+def add(counters: dict[str, int], more: dict[str, int]) -> None:
+    """Add `more` to `counters`."""
+    for name, value in more.items():
+        counters[name] += value
+
+
+async def lines(store: Store, shards: int, keys: Sequence[str], buckets: Iterable[Bucket]) -> AsyncIterator[Line]:
+    """Everything that was booked on these keys in these buckets."""
+    wanted = [(key, bucket, shard) for bucket in buckets for key in keys for shard in range(shards)]
+    for first in range(0, len(wanted), _AT_ONCE):
+        batch = wanted[first : first + _AT_ONCE]
+        with translated():
+            pipeline = store.pipeline(transaction=False)
+            for key, bucket, shard in batch:
+                name = names.day if bucket.whole_day else names.hour
+                pipeline.hgetall(name(shard, key, bucket.stamp))
+            replies = await pipeline.execute()
+        for (key, bucket, _), fields in zip(batch, replies, strict=True):
+            for (provider, model), counters in totals.parsed(fields).items():
+                yield Line(key, bucket, provider, model, counters)
+        await asyncio.sleep(0)
+
+
+async def key_usage(store: Store, shards: int, keys: Sequence[str], now: datetime) -> dict[str, KeyUsage]:
+    """Tokens of each of these keys."""
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    monday, first = today - timedelta(days=today.weekday()), today.replace(day=1)
+    since = Range(min(monday, first), today + timedelta(days=1), daily=True)
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    async for line in lines(store, shards, keys, since.buckets()):
+        for place, start in enumerate((today, monday, first)):
+            if line.bucket.start >= start:
+                sums[line.key][place] += line.counters.get("total_tokens", 0)
+    ever = await totals.read(store, keys, shards)
+    return {key: KeyUsage(sum(int(row["total_tokens"]) for row in ever[key]), *sums[key]) for key in keys}
