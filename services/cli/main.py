@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, quarantine
+from services.cli import books, commands, demo, doctor, inspect, prices, quarantine
 from services.demo import server as demo_server
 from services.gateway import server as gateway_server
 from services.gateway.settings import GatewaySettings
@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=commands.show_usage)
 
     doctor.add_command(commands_.add_parser("doctor", help="is everything there; with --url: does the path stream"))
+    prices.add_commands(commands_)
     books.add_commands(commands_)
     quarantine.add_commands(commands_.add_parser("quarantine", help="what could not be read: list, show, retry, drop"))
     inspect.add_command(commands_.add_parser("inspect", help="what the meter makes of a recorded body"))

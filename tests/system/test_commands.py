@@ -169,3 +169,22 @@ def test_quarantine_and_inspect(system: System, tmp_path: Path) -> None:
     assert found["usage"]["total_tokens"] == 3
     with pytest.raises(ProcessFailed, match="arouter: inspect"):
         system.command("inspect", str(body))
+
+
+def test_prices_are_checked(system: System, tmp_path: Path) -> None:
+    key = system.command("keys", "create", "--name", "priced").strip()
+    for name in ("chat", "gemini"):
+        answer = httpx.post(system.url + ASKS[name].path, headers=ASKS[name].headers(key), json=ASKS[name].body)
+        system.settled([answer.headers["x-generation-id"]])
+    said = system.command("prices", "check", expected=(1,))
+    assert said.startswith("version tests-1: 2 prices of 2 providers")
+    assert any(line.split()[:2] == ["gemini", "gemini-x"] for line in said.splitlines())
+    assert "gpt-4o" not in said
+    whole = tmp_path / "whole.toml"
+    price = '[[prices]]\nprovider = "{}"\nmodel = "*"\ninput = 1\noutput = 1\n'
+    providers = ("openai", "anthropic", "gemini", "deepseek", "azure", "asking", "dead")
+    whole.write_text('version = "2"\n' + "".join(price.format(name) for name in providers))
+    assert system.command("prices", "check", str(whole)) == "version 2: 7 prices of 7 providers\n"
+    whole.write_text('version = "3"\n' + price.format("openai") * 2)
+    with pytest.raises(ProcessFailed, match=r"AROUTER_PRICES: .* two prices"):
+        system.command("prices", "check", str(whole))
