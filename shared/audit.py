@@ -116,7 +116,7 @@ async def _audit_shard(store: Store, shard: int, found: Audit) -> None:
             ever[names.totals(shard, booked["key"])][field_name] += value
             if whole_hour:
                 periods[names.hour(shard, booked["key"], hour)][field_name] += value
-            if whole_day:
+            if whole_day and "cost_microusd" in booked:  # before there were prices, there were no days either
                 periods[names.day(shard, booked["key"], hour[:8])][field_name] += value
     wanted = periods if trimmed is not None else periods | ever
     await _compare(store, wanted, found.differences)
@@ -180,19 +180,35 @@ def _counters(entry: dict[str, Any]) -> dict[str, int]:
     return flags | {name: entry[name] or 0 for name in COUNTERS}
 
 
-async def _unsettled(store: Store, ids: Iterable[str], known: Container[str]) -> set[ExchangeId]:
-    """Which of these are exchanges of a known boot and not final: what is, waits to be dropped as a replay."""
-    parsed = []
-    for text in ids:
-        with suppress(BadRecord):
-            id = ExchangeId.parse(text)
-            if id.boot in known:
-                parsed.append(id)
+async def unsettled(store: Store, ids: Iterable[str]) -> set[ExchangeId]:
+    """Which of these exchanges nothing is booked of: what is final waits to be dropped as a replay."""
+    parsed = await _open(store, ids)
     if not parsed:
         return set()
     with translated():
         pipeline = store.pipeline(transaction=False)
         for id in parsed:
+            pipeline.hexists(names.provisional(id.shard), str(id))
+        booked = await pipeline.execute()
+    return {id for id, provisional in zip(parsed, booked, strict=True) if not provisional}
+
+
+async def _unsettled(store: Store, ids: Iterable[str], known: Container[str]) -> set[ExchangeId]:
+    """Which of these are exchanges of a known boot and not final: what is, waits to be dropped as a replay."""
+    return {id for id in await _open(store, ids) if id.boot in known}
+
+
+async def _open(store: Store, ids: Iterable[str]) -> list[ExchangeId]:
+    """Which of these are exchanges that are not final."""
+    parsed = []
+    for text in ids:
+        with suppress(BadRecord):
+            parsed.append(ExchangeId.parse(text))
+    if not parsed:
+        return []
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for id in parsed:
             pipeline.getbit(names.final(id.shard, id.boot), id.n)
         bits = await pipeline.execute()
-    return {id for id, final in zip(parsed, bits, strict=True) if not final}
+    return [id for id, final in zip(parsed, bits, strict=True) if not final]

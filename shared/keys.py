@@ -128,25 +128,34 @@ async def page(store: Store, start: int, count: int) -> list[KeyRecord | None]:
     return [found.get(key_hash) for key_hash in hashes]
 
 
+# A record that is gone stays gone: half of one would be a key without its limits.
+_CHANGE = """#!lua
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+for i = 1, #ARGV, 2 do
+  redis.call('HDEL', KEYS[1], ARGV[i])
+  if ARGV[i + 1] ~= '' then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+return 1"""
+
+
 async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> KeyRecord:
     """Change fields of a record; gateways see it within two seconds. NoSuchKey where there is none."""
-    if await find(store, key_hash) is None:
+    changed = await _change(store, key_hash, {**changes, "updated_at": int(time.time())})
+    record = await find(store, key_hash) if changed else None
+    if record is None:
         raise NoSuchKey(f"no key has the hash {key_hash!r}")
-    stored = _stored({**changes, "updated_at": int(time.time())})
-    cleared = [name for name, value in changes.items() if value is None]
-    with translated():
-        await store.hset(names.key(key_hash), mapping=stored)  # type: ignore[misc]
-        if cleared:
-            await store.hdel(names.key(key_hash), *cleared)  # type: ignore[misc]
-    record = await find(store, key_hash)
-    assert record is not None
     return record
 
 
 async def touch(store: Store, key_hash: str) -> None:
     """Note that a key is in use."""
+    await _change(store, key_hash, {"last_used_at": int(time.time())})
+
+
+async def _change(store: Store, key_hash: str, changes: Mapping[str, Any]) -> bool:
+    flat = [part for name, value in changes.items() for part in (name, "" if value is None else _text(value))]
     with translated():
-        await store.hset(names.key(key_hash), "last_used_at", str(int(time.time())))  # type: ignore[misc]
+        return bool(await store.eval(_CHANGE, 1, names.key(key_hash), *flat))  # type: ignore[misc]
 
 
 async def revoke(store: Store, hash_prefix: str) -> KeyRecord:

@@ -77,6 +77,11 @@ def day(shard: int, key_hash: str, day_utc: str) -> str:
     return f"ar:{{{shard}}}:day:{key_hash}:{day_utc}"
 
 
+def active(shard: int, day_utc: str) -> str:
+    """Set: hashes of the keys on which something was booked that day."""
+    return f"ar:{{{shard}}}:active:{day_utc}"
+
+
 def entries(shard: int, boot: str, n: int) -> str:
     """Hash: n of an exchange to the id of its latest ledger entry; as long as those are kept, and a day."""
     return f"ar:{{{shard}}}:entries:{boot}:{n >> _BUCKET_BITS}"

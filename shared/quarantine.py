@@ -87,6 +87,17 @@ async def find(store: Store, shards: int, case_id: str) -> Case:
     return found
 
 
+async def open_record(store: Store, id: ExchangeId) -> bytes | None:
+    """The open record of an exchange that is held, packed."""
+    with translated():
+        held = await store.hgetall(names.quarantine(id.shard))  # type: ignore[misc]
+    for case in _cases(id.shard, held):
+        for entry in case.entries if case.id == str(id) else ():
+            if entry.fields.get(b"s") == b"0":
+                return entry.fields.get(b"r")
+    return None
+
+
 async def retry(store: Store, case: Case) -> None:
     """Give the records back to the meters, each in one step."""
     with translated():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import NamedTuple
 
 from shared import names, totals
@@ -35,6 +36,9 @@ class KeyUsage(NamedTuple):
     monthly: int
 
 
+Between = Callable[[], Awaitable[None]]
+
+
 def no_counters() -> dict[str, int]:
     return dict.fromkeys(BOOKED, 0)
 
@@ -45,21 +49,39 @@ def add(counters: dict[str, int], more: dict[str, int]) -> None:
         counters[name] += value
 
 
-async def lines(store: Store, shards: int, keys: Sequence[str], buckets: Iterable[Bucket]) -> AsyncIterator[Line]:
-    """Everything that was booked on these keys in these buckets."""
-    wanted = [(key, bucket, shard) for bucket in buckets for key in keys for shard in range(shards)]
-    for first in range(0, len(wanted), _AT_ONCE):
-        batch = wanted[first : first + _AT_ONCE]
-        with translated():
-            pipeline = store.pipeline(transaction=False)
-            for key, bucket, shard in batch:
-                name = names.day if bucket.whole_day else names.hour
-                pipeline.hgetall(name(shard, key, bucket.stamp))
-            replies = await pipeline.execute()
-        for (key, bucket, _), fields in zip(batch, replies, strict=True):
-            for (provider, model), counters in totals.parsed(fields).items():
-                yield Line(key, bucket, provider, model, counters)
-        await asyncio.sleep(0)
+async def lines(
+    store: Store, shards: int, keys: Sequence[str] | None, buckets: Iterable[Bucket], between: Between | None = None
+) -> AsyncIterator[Line]:
+    """Everything that was booked in these buckets: on these keys, or on whichever something was booked on.
+
+    `between` is awaited between two batches; what it raises ends the report.
+    """
+    for bucket in buckets:
+        places = _places(keys, shards, bucket) if keys is not None else await _active(store, shards, bucket)
+        while batch := list(islice(places, _AT_ONCE)):
+            with translated():
+                pipeline = store.pipeline(transaction=False)
+                for key, at, shard in batch:
+                    name = names.day if at.whole_day else names.hour
+                    pipeline.hgetall(name(shard, key, at.stamp))
+                replies = await pipeline.execute()
+            for (key, at, _), fields in zip(batch, replies, strict=True):
+                for (provider, model), counters in totals.parsed(fields).items():
+                    yield Line(key, at, provider, model, counters)
+            await (between() if between is not None else asyncio.sleep(0))
+
+
+def _places(keys: Sequence[str], shards: int, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
+    return ((key, bucket, shard) for key in keys for shard in range(shards))
+
+
+async def _active(store: Store, shards: int, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard in range(shards):
+            pipeline.smembers(names.active(shard, bucket.start.strftime("%Y%m%d")))
+        replies = await pipeline.execute()
+    return ((key.decode(), bucket, shard) for shard, keys in enumerate(replies) for key in sorted(keys))
 
 
 async def key_usage(store: Store, shards: int, keys: Sequence[str], now: datetime) -> dict[str, KeyUsage]:

@@ -19,6 +19,7 @@ from shared.tail import Fields, StreamEntry
 # Every meter reads under one name: what is pending then belongs to the shard's lease, not to a worker that is gone.
 _CONSUMER = names.GROUP
 _PAGE = 1000
+_LOOK = 200  # entries a script reads at once, bodies and all: others wait for Redis meanwhile
 # A script, because a full Redis refuses the plain command, and only a meter can empty it.
 _CREATE_GROUP = """#!lua flags=allow-oom
 return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"""
@@ -149,7 +150,7 @@ async def exchanges(store: Store, shard: int, key_hash: str = "") -> set[str]:
     start = b"-"
     while start:
         with translated():
-            arguments = (names.tail(shard), start, _PAGE, key_hash)
+            arguments = (names.tail(shard), start, _LOOK, key_hash)
             start, *page = await store.eval(_EXCHANGES, 1, *arguments)  # type: ignore[misc,arg-type]
         found.update(id.decode("latin-1") for id in page)
     return found
@@ -160,11 +161,17 @@ async def open_record(store: Store, id: ExchangeId) -> bytes | None:
     start = b"-"
     while start:
         with translated():
-            arguments = (names.tail(id.shard), start, _PAGE, str(id))
+            arguments = (names.tail(id.shard), start, _LOOK, str(id))
             start, *record = await store.eval(_OPEN_RECORD, 1, *arguments)  # type: ignore[misc,arg-type]
         if record:
             return bytes(record[0])
     return None
+
+
+async def opened(store: Store, shard: int, boot: str) -> int:
+    """How many exchanges of a boot have sent their open record to the shard."""
+    with translated():
+        return int(await store.hget(names.opened(shard), boot) or 0)  # type: ignore[misc]
 
 
 async def last_id(store: Store, shard: int) -> bytes:

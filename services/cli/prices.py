@@ -13,7 +13,7 @@ from services.cli.redis import with_redis
 from services.meter import prices
 from services.meter.prices import PriceBook
 from services.meter.settings import MeterSettings
-from shared import keys, periods, reports, streams
+from shared import periods, reports, streams
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.store import Store
@@ -49,10 +49,9 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 async def _unpriced(store: Store, shards: int, book: PriceBook) -> Counter[tuple[str, str]]:
     now = datetime.fromtimestamp(await streams.now_ms(store) / 1000, UTC)
-    hashes = [record.hash for record in await keys.find_all(store)]
     used: Counter[tuple[str, str]] = Counter()
     range_ = periods.asked(now - timedelta(days=_DAYS), now, periods.Granularity.DAILY, now)
-    async for line in reports.lines(store, shards, hashes, range_.buckets()):
+    async for line in reports.lines(store, shards, None, range_.buckets()):
         if line.counters.get("total_tokens"):
             used[line.provider, line.model] += line.counters.get("requests", 0)
     missing = set(book.unpriced(used, now.date()))

@@ -9,12 +9,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.gateway.configured import upstreams
 from services.gateway.control import api
 from services.gateway.control.plane import ControlPlane
-from services.gateway.dataplane import DataPlane
+from services.gateway.dataplane import ClientLeft, DataPlane
 from services.gateway.exchange import refuse
 from services.gateway.health import Health
 from services.gateway.journal import Journal
@@ -123,13 +123,6 @@ def _own(path: str) -> bool:
     return path in _OWN_PATHS or path.startswith(api.PREFIX)
 
 
-def _too_large(scope: Scope) -> bool:
-    """FastAPI would read a body of any size before it asks who is calling."""
-    given = dict(scope["headers"])
-    declared = given.get(b"content-length", b"0")
-    return b"transfer-encoding" in given or not declared.isdigit() or int(declared) > api.MAX_BODY_BYTES
-
-
 class _Gateway(FastAPI):
     """FastAPI for the gateway's own routes. The data plane's requests go past its middleware and its routing."""
 
@@ -138,9 +131,28 @@ class _Gateway(FastAPI):
         self._plane = plane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _own(scope["path"]):
-            await self._plane(scope, receive, send)
-        elif scope["type"] == "http" and _too_large(scope):
-            await refuse(send, Family.OPENAI, Refused(413, f"at most {api.MAX_BODY_BYTES} bytes here"), unread=True)
-        else:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+        elif not _own(scope["path"]):
+            await self._plane(scope, receive, send)
+        else:
+            try:
+                connection = scope["extensions"]["arouter.connection"]
+                body = await self._plane.read_body(dict(scope["headers"]), connection, receive, api.MAX_BODY_BYTES)
+            except Refused as refused:
+                self._plane.metrics.refused(refused.status)
+                await refuse(send, Family.OPENAI, refused, unread=True)
+            except ClientLeft:
+                return
+            else:
+                await super().__call__(scope, _given(body, receive), send)
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body which was read before; FastAPI would read any size, for any time."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def given() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return given

@@ -7,6 +7,7 @@ the bytes of one value, found by scanning the top level, and leaves every other 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -47,6 +48,12 @@ def read_flags(body: bytes) -> Flags:
         raise Refused(400, f"the request body is not valid JSON: {exc}") from exc
     except RecursionError:
         raise Refused(400, "the request body is nested too deeply") from None
+
+
+def names_one_model(body: bytes) -> bool:
+    """Whether a body names its model once, and no others: readers disagree on repeated names and on their case."""
+    names = [_name(text).lower() for text in _names(body)]
+    return names.count("model") == 1 and "models" not in names
 
 
 def with_model(body: bytes, model: str) -> bytes:
@@ -112,10 +119,26 @@ def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
     return spans
 
 
+def _names(body: bytes) -> Iterator[bytes]:
+    """The names at the top level of a JSON object, as they stand there."""
+    depth = 0
+    for token in _TOKEN.finditer(body):
+        if token[0] in (b"{", b"["):
+            depth += 1
+        elif token[0] in (b"}", b"]"):
+            depth -= 1
+        elif depth == 1 and _COLON.match(body, token.end()):
+            yield token[0]
+
+
+def _name(text: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(text))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""  # a string that is none; the decoder of the flags has skipped it unread
+
+
 def _is_name(text: bytes, name: bytes) -> bool:
     if text == name or b"\\" not in text:
         return text == name
-    try:
-        return msgspec.json.encode(msgspec.json.decode(text)) == name
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False  # a string that is none; the decoder of the flags has skipped it unread
+    return msgspec.json.encode(_name(text)) == name

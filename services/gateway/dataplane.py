@@ -82,12 +82,12 @@ class DataPlane:
             matched = self._match(scope["method"], path, family)
             family = matched.family
             connection: Connection = scope["extensions"]["arouter.connection"]
-            body = await self._read_body(given, connection, receive)
+            body = await self.read_body(given, connection, receive, self.settings.max_body_bytes)
             unread = False
             flags = _flags(matched, body, given)
             route = choose(matched, flags.model, self._upstreams)
             if key.restricted:
-                _check_allowed(key, matched, route)
+                _check_allowed(key, scope["method"], matched, route, body)
             await self._run(scope, connection, send, key, matched, route, flags, body, arrived)
         except Refused as refused:
             self.metrics.refused(refused.status)
@@ -175,8 +175,8 @@ class DataPlane:
         finally:
             self.open.discard(exchange)
 
-    async def _read_body(self, given: dict[bytes, bytes], connection: Connection, receive: Receive) -> bytes:
-        limit = self.settings.max_body_bytes
+    async def read_body(self, given: dict[bytes, bytes], connection: Connection, receive: Receive, limit: int) -> bytes:
+        """The body of a request. Refused: 413 where it is larger than `limit`, 408 where it does not come in time."""
         too_large = Refused(413, f"the request body is larger than {limit} bytes")
         declared = given.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
@@ -210,7 +210,8 @@ def _has_body(given: dict[bytes, bytes]) -> bool:
 
 def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:
     """What the body says of model and streaming. A path of one provider is passed on whatever its body is."""
-    if matched.dialect in (Dialect.METADATA, Dialect.PASSTHROUGH) or matched.family is Family.GEMINI:
+    in_path = matched.family is Family.GEMINI and matched.path_model is not None
+    if matched.dialect in (Dialect.METADATA, Dialect.PASSTHROUGH) or in_path:
         return Flags()
     lenient = matched.upstream is not None
     if given.get(b"content-encoding", b"identity") != b"identity":
@@ -225,15 +226,19 @@ def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:
         raise
 
 
-def _check_allowed(key: KeyRecord, matched: Match, route: Route) -> None:
-    """Refused, 403, where the key may not use this provider or model. Lists of models name none, and are free."""
+def _check_allowed(key: KeyRecord, method: str, matched: Match, route: Route, body: bytes) -> None:
+    """Refused, 403, where the key may not use this provider or model. What only reads calls no model, and is free."""
     provider = route.upstream.provider
     if key.kind is Kind.MANAGEMENT:
         raise Refused(403, "a management key cannot call models")
     if not key.allows_provider(provider):
         raise Refused(403, f"provider '{provider}' is not allowed for this API key")
-    if matched.dialect is not Dialect.METADATA and not key.allows_model(provider, route.model):
+    if key.allowed_models is None or (matched.dialect is Dialect.METADATA and method in ("GET", "HEAD")):
+        return
+    if not key.allows_model(provider, route.model):
         raise Refused(403, f"model '{route.model}' is not allowed for this API key")
+    if matched.path_model is None and not request_body.names_one_model(body):
+        raise Refused(403, "this API key may name one model alone, and once")
 
 
 def _outgoing(body: bytes, matched: Match, route: Route, flags: Flags) -> bytes:

@@ -35,6 +35,7 @@ class KeyRing:
         self._settings = settings
         self._pepper: bytes | None = None
         self._seen: dict[str, _Seen] = {}
+        self._touched: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
         self._tasks = Tasks()
 
@@ -54,6 +55,7 @@ class KeyRing:
             raise Refused(403, "this API key is disabled")
         if record.expires_at is not None and record.expires_at <= time.time():
             raise Refused(403, "this API key has expired")
+        self._note_use(record)
         return record
 
     async def _find(self, key: str) -> KeyRecord | None:
@@ -87,9 +89,16 @@ class KeyRing:
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
         self._seen[key_hash] = _Seen(record, time.monotonic())
-        if record is not None and time.time() - (record.last_used_at or 0) > _TOUCHED_SECONDS:
-            self._tasks.start(self._touch(key_hash), "key in use")
         return record
+
+    def _note_use(self, record: KeyRecord) -> None:
+        now = time.time()
+        if now - max(record.last_used_at or 0, self._touched.get(record.hash, 0)) < _TOUCHED_SECONDS:
+            return
+        if len(self._touched) >= _REMEMBERED:
+            self._touched.clear()
+        self._touched[record.hash] = now
+        self._tasks.start(self._touch(record.hash), "key in use")
 
     async def _touch(self, key_hash: str) -> None:
         with suppress(StoreError):  # it is coarse anyway

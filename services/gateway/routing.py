@@ -139,6 +139,8 @@ def _match_call(method: str, rest: str, version: str) -> Match | None:
         return Match(dialect, FAMILIES[dialect], rest, version)
     if rest == "messages/count_tokens":
         return Match(Dialect.COUNT_TOKENS, Family.ANTHROPIC, rest, version)
+    if rest == "responses/input_tokens":
+        return Match(Dialect.COUNT_TOKENS, Family.OPENAI, rest, version)
     call = _GEMINI_CALL.fullmatch(rest)
     if call is not None:
         dialect = _GEMINI_METHODS.get(call[3], Dialect.PASSTHROUGH)
@@ -151,8 +153,9 @@ def _match_metadata(method: str, rest: str, version: str, family: Family) -> Mat
     if method in ("GET", "HEAD") and (rest == "models" or rest.startswith("models/")):
         owner = Family.GEMINI if version != "v1" else family
         return Match(Dialect.METADATA, owner, rest, version)
-    if rest.startswith("responses/"):  # fetch, cancel, delete, list the input of a stored response
-        return Match(Dialect.METADATA, Family.OPENAI, rest, version)
+    if rest.startswith("responses/"):  # fetch, cancel, delete, list the input of a stored response; or compact one
+        free = method != "POST" or rest.endswith("/cancel")
+        return Match(Dialect.METADATA if free else Dialect.PASSTHROUGH, Family.OPENAI, rest, version)
     return None
 
 

@@ -68,6 +68,7 @@ class Settlement:
             names.DAY_TTL_S,
             kept + _DAY_SECONDS,
             int(self.entry.drift),
+            self.entry.key,
             *(self.stream_ids if self.final else ()),
         ]
 
@@ -161,6 +162,7 @@ def _keys(id: ExchangeId, entry: Entry) -> list[str]:
         names.ledger(id.shard),
         names.stats(id.shard),
         names.entries(id.shard, id.boot, id.n),
+        names.active(id.shard, day),
     ]
 
 

@@ -200,7 +200,10 @@ def _entry(
         input_high=guessed[1],
         drift=drift,
         price_version=prices.version,
-        cost_microusd=prices.cost(opened.provider, opened.model, opened.opened_ms, booked.usage),
+        # A call that no reader knows has a cost nobody knows: it is unpriced, not free.
+        cost_microusd=None
+        if opened.dialect is Dialect.PASSTHROUGH and reading.usage is None and end.status == 200
+        else prices.cost(opened.provider, opened.model, opened.opened_ms, booked.usage),
         **booked.usage.as_dict(),
     )
 

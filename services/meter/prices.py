@@ -19,6 +19,7 @@ from shared.errors import SettingsError
 from shared.usage import Usage
 
 _MILLION = 1_000_000
+_MOST = 10**12  # a million dollars per million tokens; sums must stay numbers that Redis can add
 
 
 class Price(BaseModel):
@@ -30,11 +31,11 @@ class Price(BaseModel):
     model: str = Field(min_length=1)  # as requested; a trailing * stands for any rest
     since: date = date.min  # UTC, inclusive
     until: date = date.max  # exclusive
-    input: int = Field(ge=0)
-    output: int = Field(ge=0)
-    cached_input: int | None = Field(default=None, ge=0)  # None: as input
-    cache_write: int | None = Field(default=None, ge=0)  # None: as input
-    reasoning: int | None = Field(default=None, ge=0)  # None: as output
+    input: int = Field(ge=0, le=_MOST)
+    output: int = Field(ge=0, le=_MOST)
+    cached_input: int | None = Field(default=None, ge=0, le=_MOST)  # None: as input
+    cache_write: int | None = Field(default=None, ge=0, le=_MOST)  # None: as input
+    reasoning: int | None = Field(default=None, ge=0, le=_MOST)  # None: as output
 
     @model_validator(mode="after")
     def _some_time(self) -> Price:

@@ -36,6 +36,23 @@ async def test_keys_are_listed_and_revoked_by_the_beginning_of_their_hash(redis:
             await keys.revoke(redis, unclear)
 
 
+async def test_a_record_that_is_gone_stays_gone(redis: Store) -> None:
+    _, record = await keys.create(redis, PEPPER, "me", allowed_models=("x",), disabled=True)
+    await redis.delete(names.key(record.hash))
+    await keys.touch(redis, record.hash)
+    assert await keys.find(redis, record.hash) is None
+    with pytest.raises(NoSuchKey):
+        await keys.update(redis, record.hash, {"name": "again"})
+    assert await keys.find(redis, record.hash) is None
+
+
+async def test_what_is_changed_is_what_is_found(redis: Store) -> None:
+    _, record = await keys.create(redis, PEPPER, "me", allowed_models=("x",))
+    changed = await keys.update(redis, record.hash, {"allowed_models": None, "disabled": True, "expires_at": 5})
+    assert (changed.allowed_models, changed.disabled, changed.expires_at, changed.name) == (None, True, 5, "me")
+    assert not (await keys.update(redis, record.hash, {"disabled": False})).disabled
+
+
 async def test_a_pepper_is_made_once_and_kept(redis: Store) -> None:
     settings = Settings(key_pepper=None)
     assert await keys.load_pepper(redis, settings) == await keys.load_pepper(redis, settings)

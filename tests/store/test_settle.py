@@ -115,6 +115,15 @@ async def test_an_n_out_of_range_writes_nothing(redis: Store) -> None:
     assert (await totals.read(redis, [KEY], 1))[KEY] == []
 
 
+async def test_a_counter_no_sum_can_hold_writes_nothing(redis: Store) -> None:
+    settlement = await assembled(redis, ExchangeId(BOOT, 0, 0))
+    settlement.values = settlement.values.rpartition(" ")[0] + f" {10**20}"
+    [error] = await Ledger(redis).settle([settlement])
+    assert isinstance(error, StoreRefused)
+    assert (await totals.read(redis, [KEY], 1))[KEY] == []
+    assert await redis.xlen(names.ledger(0)) == 0
+
+
 @pytest.mark.parametrize("keep", [0, 500])
 async def test_the_ledger_is_trimmed_by_age_alone(redis: Store, keep: int) -> None:
     for n in range(1000):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,43 @@ def test_lists_of_what_is_allowed(controlled: Controlled) -> None:
     assert ask(controlled.url, key, model="deepseek/other").status_code == 403
     assert ask(controlled.url, key, "messages").status_code == 403
     assert httpx.get(f"{controlled.url}/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
-    unnamed = httpx.post(
-        f"{controlled.url}/openai/v1/images/generations", headers={"authorization": f"Bearer {key}"}, json={"n": 1}
-    )
-    assert unnamed.status_code == 403, "of a path that names no model nobody can say that it is allowed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "allowed"),
+    [
+        ("POST", "/openai/v1/images/generations", b'{"n": 1}', False),  # names no model
+        ("POST", "/v1/responses/compact", b'{"model": "gpt-4o"}', False),  # a call, below what is usually free
+        ("POST", "/v1/responses", b'{"model": "gpt-4o", "input": "x"}', True),
+        ("POST", "/v1/responses", b'{"model": "o3", "model": "gpt-4o", "input": "x"}', False),
+        ("POST", "/v1/responses", b'{"Model": "o3", "model": "gpt-4o", "input": "x"}', False),
+        ("POST", "/v1/responses", b'{"models": ["o3"], "model": "gpt-4o", "input": "x"}', False),
+        ("POST", "/v1/responses", b'{"model": "gpt-4o", "input": [{"model": "nested", "models": 1}]}', True),
+        ("POST", "/v1/messages/count_tokens", b'{"model": "claude", "messages": []}', False),
+        ("POST", "/v1/messages/count_tokens", b'{"model": "gpt-4o", "messages": []}', True),
+        ("POST", "/v1beta/models/gpt-4o:generateContent", b"{}", True),
+        ("POST", "/v1beta/models/gemini:generateContent", b"{}", False),
+        ("POST", "/v1beta/interactions", b'{"model": "gpt-4o", "input": "x"}', True),
+        ("POST", "/v1beta/interactions", b'{"model": "gemini", "input": "x"}', False),
+        ("POST", "/openai/deployments/gpt-4o/chat/completions?api-version=1", b"{}", True),
+        ("POST", "/openai/deployments/o3/chat/completions?api-version=1", b'{"model": "gpt-4o"}', False),
+        ("GET", "/v1/models", b"", True),
+        ("GET", "/v1/responses/resp_1", b"", True),
+        ("DELETE", "/openai/v1/files/file_1", b"", False),
+        ("PUT", "/openai/v1/chat/completions", b'{"model": "o3"}', False),
+    ],
+)
+def test_no_path_leads_around_the_list_of_models(
+    controlled: Controlled, limited: str, method: str, path: str, body: bytes, allowed: bool
+) -> None:
+    headers = {"authorization": f"Bearer {limited}", "content-type": "application/json"}
+    answer = httpx.request(method, controlled.url + path, headers=headers, content=body)
+    assert (answer.status_code != 403) is allowed, answer.text
+
+
+@pytest.fixture(scope="module")
+def limited(controlled: Controlled) -> str:
+    return made(controlled, allowed_models=["gpt-4o"])[0]
 
 
 def test_neither_kind_does_the_others_work(controlled: Controlled) -> None:
@@ -184,6 +218,9 @@ def test_neither_kind_does_the_others_work(controlled: Controlled) -> None:
         ("GET", "/api/usage/summary?start_time=2026-11-01T00:00:00", None, "start_time"),
         ("GET", "/api/usage/summary?end_time=2020-01-01T00:00:00Z&start_time=2020-01-02T00:00:00Z", None, "end_time"),
         ("GET", "/api/usage/summary?start_time=2020-01-01T00:00:00Z", None, "start_time"),
+        ("GET", "/api/usage/summary?end_time=0001-01-01T00:00:00Z", None, "end_time"),
+        ("GET", "/api/usage/summary?start_time=0001-01-01T00:00:00%2B14:00", None, "start_time"),
+        ("GET", "/api/usage/timeseries?end_time=9999-12-31T23:59:59-14:00", None, "end_time"),
         ("GET", "/api/usage/summary?key_id=abc", None, "key_id"),
         ("GET", "/api/usage/timeseries?granularity=minutely", None, "granularity"),
         ("GET", "/api/v1/generation?id=nonsense", None, "id"),
@@ -199,7 +236,11 @@ def test_what_is_wrong_is_named(controlled: Controlled, method: str, path: str, 
 
 def test_large_bodies_are_refused_before_they_are_read(controlled: Controlled) -> None:
     assert controlled.manager.post("/api/v1/keys", content=b"x" * 300_000).status_code == 413
-    assert controlled.manager.post("/api/v1/keys", content=iter([b"{}"])).status_code == 413
+    assert controlled.manager.post("/api/v1/keys", content=iter([b"x" * 200_000] * 2)).status_code == 413
+    chunked = controlled.manager.post(
+        "/api/v1/keys", content=iter([b'{"name":', b'"chunked"}']), headers={"content-type": "application/json"}
+    )
+    assert chunked.status_code == 201
     assert controlled.manager.get("/api/nothing").status_code == 404
     assert controlled.manager.put("/api/v1/keys").status_code == 405
 
@@ -219,15 +260,19 @@ def test_summary_time_series_and_ledger_say_the_same(controlled: Controlled) -> 
             rows = summary[group]
             assert sum(row["requests"] for row in rows) == len(wanted)
             assert sum(row["total_tokens"] for row in rows) == summary["total_tokens"]
+            counters = rows[0].keys() if rows else set()
             assert all(len(row) == 11 + fields + (group == "by_key") for row in rows)
         for granularity in ("hourly", "daily", "monthly"):
             series = controlled.manager.get(
                 "/api/usage/timeseries",
                 params={**params, "granularity": granularity, "start_time": summary["start_time"]},
             ).json()
-            for name in ("requests", "input_tokens", "output_tokens", "unpriced_requests"):
-                total = {"requests": "total_requests"}.get(name, name if "unpriced" in name else f"total_{name}")
-                assert sum(point[name] for point in series["data_points"]) == summary[total], (granularity, name)
+            for total, value in summary.items():
+                name = total if total == "total_tokens" else total.removeprefix("total_")
+                if name in counters and name != "estimated_cost_usd":
+                    assert sum(point[name] for point in series["data_points"]) == value, (granularity, name)
+            costs = [point["estimated_cost_usd"] or 0 for point in series["data_points"]]
+            assert sum(costs) == pytest.approx(summary["estimated_cost_usd"] or 0)
     summary = controlled.manager.get("/api/usage/summary").json()
     assert summary["estimated_cost_usd"] > 0
     assert summary["unpriced_requests"] > 0  # Gemini's
@@ -261,7 +306,7 @@ def expected(entries: list[dict[str, Any]]) -> dict[str, Any]:
         sums["partial_requests"] += entry["source"] == "partial"
         sums["unpriced_requests"] += entry["cost_microusd"] is None
         sums["cost"] += entry["cost_microusd"] or 0
-    priced = not entries or len(entries) > sums["unpriced_requests"]
+    priced = sums["cost"] > 0 or not sums["unpriced_requests"]
     return {
         **{f"total_{name.removeprefix('total_')}": sums[f"total_{name.removeprefix('total_')}"] for name in COUNTERS},
         "total_requests": len(entries),
@@ -271,6 +316,22 @@ def expected(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "estimated_cost_usd": sums["cost"] / 1e6 if priced else None,
         "pending_requests": None,
     }
+
+
+def test_what_has_no_price_is_not_free(controlled: Controlled) -> None:
+    key, _ = made(controlled)
+    ask(controlled.url, key, "gemini")  # has no price
+    assert httpx.get(f"{controlled.url}/v1/models", headers={"x-api-key": key}).status_code == 200  # costs nothing
+    answer = httpx.post(f"{controlled.url}/openai/v1/images/generations", headers={"x-api-key": key}, json={"n": 1})
+    assert answer.status_code == 200  # and nobody knows what it cost
+    summary = controlled.until(
+        lambda: (
+            (a := httpx.get(f"{controlled.url}/api/usage/summary", headers={"x-api-key": key}).json())["total_requests"]
+            == 3
+            and a
+        )
+    )
+    assert (summary["unpriced_requests"], summary["estimated_cost_usd"]) == (2, None)
 
 
 def test_one_exchange(controlled: Controlled) -> None:
@@ -295,6 +356,27 @@ def test_one_exchange(controlled: Controlled) -> None:
     assert stranger.status_code == 404
     unknown = id.rpartition(".")[0] + ".9999"
     assert controlled.manager.get("/api/v1/generation", params={"id": unknown}).status_code == 404
+
+
+def test_who_asks_at_once_is_not_told_that_it_does_not_exist(controlled: Controlled) -> None:
+    key, _ = made(controlled)
+    asked = ASKS["chat stream"]
+    for number in range(20):
+        headers = asked.headers(key, "tokens=3, pace=5")
+        with httpx.stream("POST", controlled.url + asked.path, headers=headers, json=asked.body) as running:
+            url = (controlled.url, controlled.second)[number % 2]
+            query = {"id": running.headers["x-generation-id"]}
+            found = httpx.get(f"{url}/api/v1/generation", params=query, headers={"x-api-key": key})
+            assert found.status_code in (200, 202), found.text
+            running.read()
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
+    with System(tmp_path, AROUTER_BODY_TIMEOUT="1") as system:
+        host, _, port = system.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), 10) as slow:
+            slow.sendall(b"POST /api/v1/keys HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+            assert slow.recv(4096).startswith(b"HTTP/1.1 408")
 
 
 def test_one_that_is_still_open(controlled: Controlled) -> None:
@@ -345,7 +427,8 @@ def test_hours_and_time_zones(controlled: Controlled) -> None:
     """A range that is given in another zone is widened to whole hours in UTC, and says so."""
     now = datetime.now(UTC)
     start = (now - timedelta(days=2)).replace(minute=30, second=0, microsecond=0)
-    local = start.isoformat().replace("+00:00", "") + "+00:00"
+    local = start.astimezone(timezone(timedelta(hours=5, minutes=45))).isoformat()
+    assert local.endswith("+05:45")
     summary = controlled.manager.get("/api/usage/summary", params={"start_time": local, "end_time": now.isoformat()})
     assert summary.json()["start_time"] == start.strftime("%Y-%m-%dT%H:00:00Z")
     assert datetime.fromisoformat(summary.json()["end_time"]) >= now

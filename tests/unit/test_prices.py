@@ -94,6 +94,7 @@ def test_without_a_price_it_is_unpriced_and_without_tokens_it_is_free() -> None:
         ('version = "1"\n[[prices]]\nprovider = "a"\nmodel = "b*c"\ninput = 1\noutput = 1', "prices.0"),
         ('version = "1"\n[[prices]]\nprovider = "a"\nmodel = "b"\ninput = 1\noutput = 1\ninptu = 1', "prices.0.inptu"),
         ('version = "1"\n' + '[[prices]]\nprovider = "a"\nmodel = "b"\ninput = 1\noutput = 1\n' * 2, "two prices"),
+        ('version = "1"\n[[prices]]\nprovider = "a"\nmodel = "b"\ninput = 1\noutput = 10_000_000_000_000', "output"),
         ("version = ", "prices.toml"),
     ],
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 KEY_HASH = "^[0-9a-f]{64}$"
 
@@ -16,4 +17,11 @@ def _rfc3339(value: object) -> object:
     return value
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339)]
+def _of_our_age(value: datetime) -> datetime:
+    """What can be turned into UTC, and into seconds that are no less than none."""
+    if not 1971 <= value.year <= 9998:
+        raise ValueError("must be between 1971 and 9998")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_of_our_age)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from services.gateway.control.access import ERRORS, Caller
 from services.gateway.control.plane import ControlPlane, Plane
-from shared import ledger, streams, tail
+from shared import boots, ledger, quarantine, streams, tail
+from shared.boots import BootState
 from shared.errors import BadRecord, Refused
 from shared.ids import ID, ExchangeId
 from shared.key_format import Kind
@@ -20,6 +22,9 @@ from shared.ledger import LedgerEntry
 router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
 
 _MICRO = 1_000_000
+# Who asks with an id he has just got may be faster than its record, which a gateway writes every 25 ms; and what was
+# settled between two looks is found by the next.
+_PAUSES = (0.05, 0.1, 0.2)
 
 
 class PromptDetails(BaseModel):
@@ -100,12 +105,21 @@ async def generation(
         exchange_id = ExchangeId.parse(id)
     except BadRecord:  # a number that is never minted
         raise unknown from None
-    entry = await ledger.find(plane.store, exchange_id)
-    if entry is not None and _may_see(caller, entry.entry["key"]):
-        return _shown(entry)
-    if entry is None and await _is_open(plane, caller, exchange_id):
-        response.status_code = 202
-        return StillOpen(id=id)
+    for pause in _PAUSES:
+        entry = await ledger.find(plane.store, exchange_id)
+        if entry is not None:
+            if not _may_see(caller, entry.entry["key"]):
+                raise unknown
+            return _shown(entry)
+        key_hash = await _open_key(plane, exchange_id)
+        if key_hash is not None:
+            if not _may_see(caller, key_hash):
+                raise unknown
+            response.status_code = 202
+            return StillOpen(id=id)
+        if not await _may_come(plane, exchange_id):
+            break
+        await asyncio.sleep(pause)
     raise unknown
 
 
@@ -113,14 +127,20 @@ def _may_see(caller: KeyRecord, key_hash: str) -> bool:
     return caller.kind is Kind.MANAGEMENT or key_hash == caller.hash
 
 
-async def _is_open(plane: ControlPlane, caller: KeyRecord, id: ExchangeId) -> bool:
-    packed = await streams.open_record(plane.store, id)
-    if packed is None:
-        return False
+async def _may_come(plane: ControlPlane, id: ExchangeId) -> bool:
+    """Whether a record of it may be on its way: its gateway lives."""
+    return (await boots.find(plane.store, [id.boot]))[id.boot].state is BootState.LIVE
+
+
+async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
+    """Whose exchange this is, if it waits: in its stream, or in quarantine."""
+    if id.n >= await streams.opened(plane.store, id.shard, id.boot):
+        return None  # and nothing need be looked through
+    packed = await streams.open_record(plane.store, id) or await quarantine.open_record(plane.store, id)
     try:
-        return _may_see(caller, tail.decode_open(packed).key)
+        return tail.decode_open(packed).key if packed is not None else None
     except BadRecord:
-        return False
+        return None
 
 
 def _shown(found: LedgerEntry) -> Generation:

@@ -1,9 +1,12 @@
-"""What the control API works with: its own connections to Redis, so that a report never waits for the relay or the
-relay for a report, and how much of it may go on at once."""
+"""What the control API works with: connections to Redis beside the relay's, so that neither waits for the other, and
+how much of it may go on at once."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,11 +15,15 @@ from fastapi import Depends, Request
 from services.gateway.keyring import KeyRing
 from services.gateway.settings import GatewaySettings
 from shared import boots, keys, store, streams
+from shared.audit import unsettled
+from shared.errors import Refused
 from shared.keys import KeyRecord
+from shared.reports import Between
 from shared.store import Store
 
 _REPORTS = 2  # at once; more of them wait
-_CONNECTIONS = 8
+_WAIT_SECONDS = 10.0
+_REPORT_SECONDS = 30.0
 
 
 class ControlPlane:
@@ -26,8 +33,8 @@ class ControlPlane:
         self.settings = settings
         self.keyring = keyring
         self.providers = providers
-        self.store: Store = store.connect(redis_url, connections=_CONNECTIONS)
-        self.reports = asyncio.Semaphore(_REPORTS)
+        self.store: Store = store.connect(redis_url)
+        self._reports = asyncio.Semaphore(_REPORTS)
 
     async def shards(self) -> int:
         return await boots.shards(self.store, self.settings.shards)
@@ -40,11 +47,34 @@ class ControlPlane:
         return datetime.fromtimestamp(await streams.now_ms(self.store) / 1000, UTC)
 
     async def pending(self, key: KeyRecord | None) -> int:
-        """Exchanges that are open, or wait to be settled: of one key, or all."""
-        found = [
-            await streams.exchanges(self.store, shard, key.hash if key else "") for shard in range(await self.shards())
-        ]
-        return sum(map(len, found))
+        """Exchanges that are open, or wait to be settled, and are in no total: of one key, or all."""
+        found = 0
+        for shard in range(await self.shards()):
+            ids = await streams.exchanges(self.store, shard, key.hash if key else "")
+            found += len(await unsettled(self.store, ids)) if ids else 0
+        return found
+
+    @asynccontextmanager
+    async def report(self, request: Request) -> AsyncIterator[Between]:
+        """Room for a report. Refused with 503 where there is none soon; what is given is to be awaited between two
+        steps: it ends a report that takes too long, or that nobody waits for."""
+        deadline = time.monotonic() + _REPORT_SECONDS
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._reports.acquire()
+        except TimeoutError:
+            raise Refused(503, "other reports are being made; try again") from None
+
+        async def between() -> None:
+            if time.monotonic() > deadline:
+                raise Refused(503, "the report takes too long; ask for a shorter range, or for one key")
+            if await request.is_disconnected():
+                raise Refused(503, "nobody waits for the report any more")
+
+        try:
+            yield between
+        finally:
+            self._reports.release()
 
     async def close(self) -> None:
         await self.store.aclose()

@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from services.gateway.control.access import ERRORS, Caller
@@ -37,7 +37,7 @@ class Counters(BaseModel):
     estimated_requests: int = Field(description="Of the requests: ended normally, and their usage was counted by us.")
     partial_requests: int = Field(description="Of the requests: did not end normally.")
     unpriced_requests: int = Field(description="Of the requests: the price book has no price for them.")
-    estimated_cost_usd: float | None = Field(description="Of those that have a price; null where none has one.")
+    estimated_cost_usd: float | None = Field(description="Of those that have a price; null where nothing has one.")
 
 
 class ProviderCounters(Counters):
@@ -63,7 +63,10 @@ class Covered(BaseModel):
     start_time: datetime
     end_time: datetime = Field(description="Exclusive.")
     as_of: datetime = Field(description="When it was read.")
-    pending_requests: int = Field(description="Open, or waiting to be booked, at that time; not in these numbers yet.")
+    pending_requests: int = Field(
+        description="Open, or waiting to be booked, at that time, and in none of these numbers: of the key, or of all, "
+        "whatever the range, provider and model."
+    )
 
 
 class Summary(Covered):
@@ -120,19 +123,20 @@ Question = Annotated[UsageQuery, Depends()]
 
 
 @router.get("/summary", summary="What was used in a range of time")
-async def summary(plane: Plane, caller: Caller, question: Question) -> Summary:
+async def summary(request: Request, plane: Plane, caller: Caller, question: Question) -> Summary:
     """Sums by provider, model and key."""
-    records, covered, range_ = await _begin(plane, caller, question)
     total = reports.no_counters()
     providers: dict[str, dict[str, int]] = defaultdict(reports.no_counters)
     models: dict[tuple[str, str], dict[str, int]] = defaultdict(reports.no_counters)
     by_key: dict[str, dict[str, int]] = defaultdict(reports.no_counters)
-    async with plane.reports:
+    async with plane.report(request) as between:
+        who, covered, range_ = await _begin(plane, caller, question)
         buckets = range_.buckets(question.granularity)
-        async for line in reports.lines(plane.store, await plane.shards(), list(records), buckets):
+        async for line in reports.lines(plane.store, await plane.shards(), who, buckets, between):
             if question.wants(line):
                 for sums in (total, providers[line.provider], models[line.provider, line.model], by_key[line.key]):
                     reports.add(sums, line.counters)
+        named = {record.hash: record.name for record in await keys.find_each(plane.store, sorted(by_key))}
     all_of_it = _counters(total)
     return Summary(
         **covered.model_dump(),
@@ -156,22 +160,22 @@ async def summary(plane: Plane, caller: Caller, question: Question) -> Summary:
             for (provider, model), sums in sorted(models.items())
         ],
         by_key=[
-            KeyCounters(key_id=hash, name=records[hash].name, **_counters(sums).model_dump())
+            KeyCounters(key_id=hash, name=named.get(hash, ""), **_counters(sums).model_dump())
             for hash, sums in sorted(by_key.items())
         ],
     )
 
 
 @router.get("/timeseries", summary="The same over time")
-async def timeseries(plane: Plane, caller: Caller, question: Question) -> TimeSeries:
+async def timeseries(request: Request, plane: Plane, caller: Caller, question: Question) -> TimeSeries:
     """One data point an hour, day or month."""
     granularity = question.granularity or Granularity.DAILY
     question.granularity = granularity
-    records, covered, range_ = await _begin(plane, caller, question)
     points: dict[datetime, dict[str, int]] = defaultdict(reports.no_counters)
-    async with plane.reports:
+    async with plane.report(request) as between:
+        who, covered, range_ = await _begin(plane, caller, question)
         buckets = range_.buckets(granularity)
-        async for line in reports.lines(plane.store, await plane.shards(), list(records), buckets):
+        async for line in reports.lines(plane.store, await plane.shards(), who, buckets, between):
             if question.wants(line):
                 reports.add(points[periods.data_point(line.bucket.start, granularity)], line.counters)
     return TimeSeries(
@@ -186,32 +190,32 @@ async def timeseries(plane: Plane, caller: Caller, question: Question) -> TimeSe
 
 async def _begin(
     plane: ControlPlane, caller: KeyRecord, question: UsageQuery
-) -> tuple[dict[str, KeyRecord], Covered, Range]:
-    """Whose usage is asked for, when, and how complete it is. What is pending is counted first: it may be booked
-    twice over in the answer, once as pending, and is never missing from both."""
+) -> tuple[list[str] | None, Covered, Range]:
+    """Whose usage is asked for (None: everybody's), when, and how complete it is. What is pending is counted first: it
+    may be in the answer twice, once as pending, and is never missing from both."""
     now = await plane.now()
     range_ = periods.asked(question.start_time, question.end_time, question.granularity, now)
-    records = await _keys(plane, caller, question.key_id)
-    alone = next(iter(records.values())) if question.key_id or caller.kind is Kind.LIVE else None
-    pending = await plane.pending(alone)
-    return records, Covered(start_time=range_.start, end_time=range_.end, as_of=now, pending_requests=pending), range_
+    key = await _key(plane, caller, question.key_id)
+    pending = await plane.pending(key)
+    covered = Covered(start_time=range_.start, end_time=range_.end, as_of=now, pending_requests=pending)
+    return None if key is None else [key.hash], covered, range_
 
 
-async def _keys(plane: ControlPlane, caller: KeyRecord, key_id: str | None) -> dict[str, KeyRecord]:
+async def _key(plane: ControlPlane, caller: KeyRecord, key_id: str | None) -> KeyRecord | None:
     if caller.kind is Kind.LIVE:
         if key_id not in (None, caller.hash):
             raise Refused(403, "key_id: is another key than yours")
-        return {caller.hash: caller}
+        return caller
     if key_id is None:
-        return {record.hash: record for record in await keys.find_all(plane.store)}
+        return None
     record = await keys.find(plane.store, key_id)
     if record is None:
         raise Refused(404, "key_id: no key has this hash")
-    return {record.hash: record}
+    return record
 
 
 def _counters(sums: dict[str, int]) -> Counters:
-    priced = sums["requests"] > sums["unpriced_requests"] or not sums["requests"]
+    priced = bool(sums["cost_microusd"]) or not sums["unpriced_requests"]
     return Counters(
         **{name: sums[name] for name in Counters.model_fields if name in sums},
         estimated_cost_usd=sums["cost_microusd"] / _MICRO if priced else None,

@@ -1,0 +1,3 @@
+module arouter
+
+go 1.21
