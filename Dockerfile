@@ -17,7 +17,7 @@ RUN pip --python /opt/arouter/bin/python install --no-cache-dir --no-deps --no-b
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/arouter --create-home arouter \
     && mkdir /var/lib/arouter/journal && chown arouter:arouter /var/lib/arouter/journal \
-    && pip uninstall --yes --no-input pip setuptools wheel 2>/dev/null; rm -rf /root/.cache
+    && { pip uninstall --yes pip setuptools wheel || true; }
 COPY --from=build /opt/arouter /opt/arouter
 ENV PATH=/opt/arouter/bin:$PATH PYTHONDONTWRITEBYTECODE=1 AROUTER_DATA_DIR=/var/lib/arouter AROUTER_RANKS_DIR=/opt/arouter/ranks
 USER 10001:10001

@@ -28,6 +28,7 @@ _EVENTS, _PACE_MS = 10, 200
 _SKEW_SECONDS = 2.0
 _FULL = 0.7
 # Where each family lists its models: the cheapest request that needs a credential.
+_ASKS = {"openrouter": "/key"}  # its list is public
 _LISTS = {Family.OPENAI: "/models", Family.ANTHROPIC: "/v1/models", Family.GEMINI: "/v1beta/models"}
 
 
@@ -163,15 +164,18 @@ async def _provider(client: httpx.AsyncClient, upstream: Upstream) -> Finding:
     credential = upstream.credential(family)
     if credential is not None:
         headers.append(credential)
-    url = upstream.endpoints[family] + _LISTS[family]
+    url = upstream.endpoints[family] + _ASKS.get(about, _LISTS[family])
     try:
         answer = await client.get(url, headers=headers)
     except httpx.HTTPError as exc:
         return Finding(WRONG, about, f"{upstream.base_url} cannot be reached: {type(exc).__name__}")
-    if answer.status_code in (401, 403):
+    # Gemini and xAI answer a key that is none with 400.
+    if answer.status_code in (401, 403) or (answer.status_code == 400 and credential is not None):
         return Finding(WRONG, about, f"does not accept the credential (HTTP {answer.status_code})")
     if answer.status_code != 200:
         return Finding(WARNING, about, f"answers, and does not list its models (HTTP {answer.status_code})")
+    if credential is None:
+        return Finding(OK, about, "is reachable; no credential was sent")
     return Finding(OK, about, "is reachable and accepts the credential")
 
 

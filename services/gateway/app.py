@@ -45,7 +45,7 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     writer = RecordWriter(redis, journal, settings.tap_memory)
     metrics = GatewayMetrics()
     tap = Tap(writer, journal, unkept=metrics.unkept if settings.journal_failed == "serve" else None)
-    health = Health(journal, tap)
+    health = Health(journal, tap, needs_journal=settings.journal_failed == "refuse")
     keeper = Keeper(redis, journal, root, writer, ids)
     keyring = KeyRing(redis, settings)
     configured = upstreams(settings)
@@ -76,7 +76,7 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
         tasks = Tasks()
         writing = tasks.start(writer.run(), "record writer")
         forever = [
-            tasks.start(tap.run(), "tap ticker"),
+            tasks.start(tap.run(metrics.late), "tap ticker"),
             tasks.start(plane.watch(), "watchdog"),
             tasks.start(keeper.beat(), "heartbeat"),
             tasks.start(keeper.resend(), "journal keeper"),
@@ -140,7 +140,6 @@ class _Gateway(FastAPI):
                 connection = scope["extensions"]["arouter.connection"]
                 body = await self._plane.read_body(dict(scope["headers"]), connection, receive, api.MAX_BODY_BYTES)
             except Refused as refused:
-                self._plane.metrics.refused(refused.status)
                 await refuse(send, Family.OPENAI, refused, unread=True)
             except ClientLeft:
                 return

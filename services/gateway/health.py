@@ -14,8 +14,10 @@ _HUNG_SECONDS = 30.0  # the tap ticks twenty times a second
 class Health:
     """Answers from any thread. `draining` is set once the process has been told to end."""
 
-    def __init__(self, journal: Journal, tap: Tap) -> None:
+    def __init__(self, journal: Journal, tap: Tap, *, needs_journal: bool) -> None:
+        """`needs_journal`: without it new requests are refused."""
         self.draining = False
+        self._needs_journal = needs_journal
         self._journal = journal
         self._tap = tap
 
@@ -27,6 +29,8 @@ class Health:
     def ready(self) -> list[str]:
         """Nothing, or why new requests should go elsewhere."""
         reasons = ["it is told to end"] if self.draining else []
+        if not self._needs_journal:
+            return reasons
         if self._journal.fill >= _READY_FILL:
             reasons.append(f"the journal is {self._journal.fill:.0%} full")
         elif self._journal.failed:

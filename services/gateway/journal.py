@@ -123,8 +123,8 @@ class Journal:
 
     def flush(self) -> None:
         """Write what was taken, as one frame. Where that fails it is lost here, and still on its way to Redis."""
-        if not self._pending:
-            return
+        if not self._pending and not self._broken:
+            return  # else an empty frame: whether the disk takes anything again must not wait for a request
         entries, self._pending = self._pending, []
         if self.fill >= 1.0:
             return

@@ -43,7 +43,7 @@ class GatewayMetrics:
         )
         self._refused = Counter(
             "arouter_refused_requests",
-            "Requests turned away before they were an exchange, by the HTTP status they got.",
+            "Requests for a provider turned away before they were an exchange, by the HTTP status they got.",
             ["status"],
             registry=registry,
         )
@@ -69,13 +69,19 @@ class GatewayMetrics:
         gap = Histogram(
             "arouter_event_gap_seconds",
             "Between two reads from the provider (side=provider), between two writes to the client (side=client). "
-            f"One exchange of {GAPS_OF_EVERY} is measured. Where the sides drift apart, something holds events back.",
+            f"One exchange of {GAPS_OF_EVERY} is measured. A client that reads slowly slows both sides.",
             ["side"],
             registry=registry,
             buckets=_GAP,
         )
         self._first_from_provider, self._first_to_client = first_byte.labels("provider"), first_byte.labels("client")
         self._gap_from_provider, self._gap_to_client = gap.labels("provider"), gap.labels("client")
+        self._lag = Histogram(
+            "arouter_loop_lag_seconds",
+            "How late the event loop comes to what is due, twenty times a second. Every event waits that long.",
+            registry=registry,
+            buckets=_GAP,
+        )
         self._states = {name: Gauge(f"arouter_{name}", meaning, registry=registry) for name, meaning in _STATES.items()}
         self._timed = 0
 
@@ -95,6 +101,10 @@ class GatewayMetrics:
         """The first body byte, in seconds since the request went out and since it came in."""
         self._first_from_provider.observe(from_provider)
         self._first_to_client.observe(to_client)
+
+    def late(self, seconds: float) -> None:
+        """The loop came so late to a tick."""
+        self._lag.observe(seconds)
 
     def refused(self, status: int) -> None:
         self._refused.labels(status).inc()

@@ -40,6 +40,11 @@ class ProviderSettings(BaseModel):
         description="When a client leaves: close the upstream, or drain it to its end for the usage it reports there.",
     )
 
+    @field_validator("base_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
+
     @field_validator("base_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:

@@ -194,8 +194,10 @@ class Tap:
         self.journal.flush()
         self.ticked = time.monotonic()
 
-    async def run(self) -> None:
-        """Tick, for as long as the process lives."""
+    async def run(self, late: Callable[[float], None]) -> None:
+        """Tick, for as long as the process lives. `late` is told by how many seconds the loop came too late."""
         while True:
+            due = time.monotonic() + _TICK_SECONDS
             await asyncio.sleep(_TICK_SECONDS)
+            late(time.monotonic() - due)
             self.tick()

@@ -37,6 +37,7 @@ class Lookout:
                 await self._look()
             except StoreError as exc:
                 log.warning("the books cannot be looked at: %s", exc)
+                self._metrics.conservation(None)  # what was found before is no news any more
             try:
                 async with asyncio.timeout(_BACKLOG_SECONDS):
                     await stopping.wait()
@@ -51,6 +52,6 @@ class Lookout:
             self._looked = None
         elif self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
             shards = await boots.shards(self._store, self._shards)
-            if sum((await streams.lengths(self._store, range(shards))).values()) <= _MOST_RECORDS:
-                self._metrics.conservation(await audit.conservation(self._store, shards))
+            few = sum((await streams.lengths(self._store, range(shards))).values()) <= _MOST_RECORDS
+            self._metrics.conservation(await audit.conservation(self._store, shards) if few else None)
             self._looked = time.monotonic()

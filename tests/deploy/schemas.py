@@ -1,6 +1,6 @@
 """Schemas of the custom resources we use: only the fields we set, so that a misspelt one fails.
 
-From their documentation: keda.sh (ScaledObject, redis-streams), prometheus-operator (PrometheusRule).
+From their documentation: keda.sh (ScaledObject, redis-streams), prometheus-operator (PrometheusRule, PodMonitor).
 """
 
 from __future__ import annotations
@@ -50,6 +50,13 @@ SCHEMAS = {
                     ),
                 ),
             },
+        )
+    ),
+    "PodMonitor": _resource(
+        _object(
+            ["selector", "podMetricsEndpoints"],
+            selector={"type": "object"},
+            podMetricsEndpoints={"type": "array", "items": _object(["port"], port={"type": "string"})},
         )
     ),
     "PrometheusRule": _resource(

@@ -51,6 +51,17 @@ def test_commands_exist_and_what_they_wait_for(compose: dict[str, Any]) -> None:
     assert services["provider"]["profiles"] == ["demo"]
 
 
+def test_one_service_builds_the_image_of_all(compose: dict[str, Any]) -> None:
+    ours = {name: one for name, one in compose["services"].items() if one["image"] == "arouter:dev"}
+    assert [name for name, one in ours.items() if "build" in one] == ["gateway"]
+    assert all(one["pull_policy"] in ("never", "build") for one in ours.values())
+
+
+def test_the_demo_can_be_emptied(compose: dict[str, Any]) -> None:
+    settings = GatewaySettings.model_validate({"providers": {"openai": {"base_url": "", "api_key": "sk-x"}}})
+    assert settings.providers["openai"].base_url is None
+
+
 def test_redis_keeps_what_it_has(compose: dict[str, Any]) -> None:
     command = compose["services"]["valkey"]["command"]
     assert "--appendonly yes" in command

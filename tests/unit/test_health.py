@@ -1,0 +1,60 @@
+"""What a gateway says of itself to those who probe it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.gateway.health import Health
+from services.gateway.journal import Journal
+from shared.ids import new_boot
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    made = Journal(tmp_path, new_boot(), limit=1000, keep=60)
+    yield made
+    made.close(shipped=True)
+
+
+def health(journal: Journal, *, needs_journal: bool = True, silent: float = 0.0) -> Health:
+    tap: Any = SimpleNamespace(ticked=time.monotonic() - silent)
+    return Health(journal, cast("Any", tap), needs_journal=needs_journal)
+
+
+def test_a_loop_that_hangs_is_not_healthy(journal: Journal) -> None:
+    assert health(journal).healthy() == []
+    assert health(journal, silent=60).healthy() == ["the event loop has not turned for 60 s"]
+
+
+def test_a_journal_that_fills_is_a_reason_where_it_is_needed(journal: Journal) -> None:
+    assert health(journal).ready() == []
+    journal.open("A.0.0", b"x" * 900)
+    assert "full" in health(journal).ready()[0]
+    assert health(journal, needs_journal=False).ready() == []
+
+
+def test_who_is_told_to_end_is_not_ready(journal: Journal) -> None:
+    told = health(journal)
+    told.draining = True
+    assert told.ready() == ["it is told to end"]
+
+
+def test_a_disk_that_recovers_is_noticed_without_a_request(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.write", full)
+        journal.record("A.0.0", 1, b"x")
+        journal.flush()
+        assert health(journal).ready() == ["the journal cannot be written"]
+        journal.flush()
+        assert health(journal).ready() == ["the journal cannot be written"]
+    journal.flush()
+    assert health(journal).ready() == []
