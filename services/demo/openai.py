@@ -142,10 +142,12 @@ def responses(request: Request) -> Script:
 
 def embeddings(request: Request) -> Script:
     prompt = request.input_tokens
+    base64 = b'"base64"' in request.body  # which OpenAI's SDKs ask for
+    vector: str | list[float] = "AACAPwAAAEAAAEBA" if base64 else [1.0, 2.0, 3.0]
     document = {
         "object": "list",
         "model": request.model,
-        "data": [{"object": "embedding", "index": 0, "embedding": "AACAPwAAAEAAAEBA"}],  # 1.0, 2.0, 3.0 in base64
+        "data": [{"object": "embedding", "index": 0, "embedding": vector}],
     }
     reported = {"prompt_tokens": prompt, "total_tokens": prompt}
     return _document("openai_embeddings", request, document, reported, normal(prompt, 0, None, None, None))
