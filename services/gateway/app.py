@@ -32,7 +32,7 @@ from shared.ids import ExchangeIds, new_boot
 from shared.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
-_OWN_PATHS = ("/healthz", "/readyz")
+_OWN_PATHS = ("/", "/healthz", "/readyz")
 
 
 def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFactory | None = None) -> FastAPI:
@@ -105,6 +105,7 @@ def create_app(settings: GatewaySettings, redis_url: str, transport: TransportFa
     app.state.health, app.state.metrics = health, metrics
     api.include(app, control)
 
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)  # what agents probe before they begin
     @app.api_route("/healthz", methods=["GET", "HEAD"], include_in_schema=False)
     async def healthz() -> dict[str, str]:
         """Alive: the event loop turns."""

@@ -12,6 +12,7 @@ from typing import Any
 from services.gateway import body as request_body
 from services.gateway import headers
 from services.gateway.body import Flags
+from services.gateway.cors import Cors
 from services.gateway.credentials import caller_key, without_key
 from services.gateway.exchange import Exchange, Receive, Request, Send, refuse
 from services.gateway.keyring import KeyRing
@@ -63,6 +64,7 @@ class DataPlane:
         self._tap = tap
         self._ids = ids
         self.metrics = metrics
+        self._cors = Cors(settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,7 +75,8 @@ class DataPlane:
         given = dict(scope["headers"])
         family = family_of(path, given, query)
         if scope["method"] == "OPTIONS":
-            await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", b"GET, HEAD, POST")]})
+            allowed = [(b"allow", b"GET, HEAD, POST"), *self._cors.preflight(given)]
+            await send({"type": "http.response.start", "status": 204, "headers": allowed})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         unread = _has_body(given)
@@ -91,7 +94,7 @@ class DataPlane:
             await self._run(scope, connection, send, key, matched, route, flags, body, arrived)
         except Refused as refused:
             self.metrics.refused(refused.status)
-            await refuse(send, family, refused, unread=unread)
+            await refuse(send, family, refused, unread=unread, extra=self._cors.answer(given))
         except ClientLeft:
             return
 
@@ -152,6 +155,7 @@ class DataPlane:
             streamed=streamed,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             drain=route.upstream.drain,
+            cors=self._cors.answer(dict(scope["headers"])) if self.settings.cors_origins else [],
         )
         record = Open(
             key=key.hash,

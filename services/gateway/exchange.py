@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from services.gateway import headers
+from services.gateway import cors, headers
 from services.gateway.envelopes import error_body
 from services.gateway.headers import Header
 from services.gateway.metrics import GatewayMetrics
@@ -47,6 +47,7 @@ class Request(msgspec.Struct, frozen=True):
     streamed: bool
     keep_body: bool  # the meter may need it to estimate
     drain: bool  # read on when the client leaves
+    cors: list[Header]  # what a browser must be told
 
 
 class Plane(Protocol):
@@ -213,6 +214,8 @@ class Exchange:
         content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._request.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
+        if self._request.cors:
+            given = cors.replaced(given, self._request.cors)
         whole = answer.whole()
         if whole is not None:
             if whole:
@@ -274,7 +277,7 @@ class Exchange:
 
     async def _refuse(self, send: Send, refused: Refused) -> None:
         self._response_started = True
-        await refuse(send, self._family, refused, str(self.id))
+        await refuse(send, self._family, refused, str(self.id), extra=self._request.cors)
 
     def _end(self, outcome: Outcome) -> None:
         answered = self._answered
@@ -301,11 +304,17 @@ class Exchange:
 
 
 async def refuse(
-    send: Send, family: Family, refused: Refused, generation_id: str | None = None, *, unread: bool = False
+    send: Send,
+    family: Family,
+    refused: Refused,
+    generation_id: str | None = None,
+    *,
+    unread: bool = False,
+    extra: Sequence[Header] = (),
 ) -> None:
     """Answer with an error of the gateway's own, in the caller's dialect. `unread`: the request's body is not read."""
     body = error_body(family, refused.status, refused.message)
-    given: list[Header] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    given: list[Header] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra]
     if unread:
         given.append((b"connection", b"close"))
     if generation_id is not None:

@@ -86,6 +86,10 @@ class GatewaySettings(Settings):
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="One block per provider: see the table below."
     )
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may call from a browser, comma-separated; * for any. Unset: none.",
+    )
     send_generation_id: bool = Field(
         default=True, description="Send the exchange id upstream as x-generation-id, to find it in a provider's log."
     )

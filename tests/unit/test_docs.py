@@ -26,7 +26,7 @@ def test_every_directive_and_outcome_is_documented() -> None:
     for field in fields(Scenario):
         assert field.name.replace("_", "-") in page
     for outcome in set(Outcome) - {Outcome.GATEWAY_LOST}:
-        assert outcome in read("docs/streaming.md")
+        assert outcome in read("docs/relay.md")
 
 
 def test_links_lead_somewhere() -> None:
