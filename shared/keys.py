@@ -158,16 +158,18 @@ async def _change(store: Store, key_hash: str, changes: Mapping[str, Any]) -> bo
         return bool(await store.eval(_CHANGE, 1, names.key(key_hash), *flat))  # type: ignore[misc]
 
 
-async def revoke(store: Store, hash_prefix: str) -> KeyRecord:
-    """Revoke the key whose hash starts so; gateways refuse it within two seconds. NoSuchKey unless exactly one does."""
+async def find_one(store: Store, hash_prefix: str) -> KeyRecord:
+    """The key whose hash starts so. NoSuchKey unless exactly one does."""
     matches = [record for record in await find_all(store) if hash_prefix and record.hash.startswith(hash_prefix)]
     if len(matches) != 1:
         raise NoSuchKey(f"{len(matches)} keys have a hash that starts with {hash_prefix!r}")
-    with translated():
-        await store.hsetnx(names.key(matches[0].hash), "revoked_at", str(int(time.time())))  # type: ignore[misc]
-    record = await find(store, matches[0].hash)
-    assert record is not None
-    return record
+    return matches[0]
+
+
+async def revoke(store: Store, hash_prefix: str) -> KeyRecord:
+    """Revoke the key whose hash starts so; gateways refuse it within two seconds. NoSuchKey unless exactly one does."""
+    record = await find_one(store, hash_prefix)
+    return record if record.revoked_at else await update(store, record.hash, {"revoked_at": int(time.time())})
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, str]:

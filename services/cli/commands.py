@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from services.cli.output import print_table
 from services.cli.redis import with_redis
 from shared import keys, totals
+from shared.errors import SettingsError
 from shared.key_format import Kind
 from shared.keys import KeyRecord, NoSuchKey
 from shared.settings import Settings
@@ -49,10 +51,36 @@ def list_keys(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps([record.as_dict() for record in records]))
         else:
-            rows = [(r.hash[:16], r.label, r.name, _day(r.created_at), _day(r.revoked_at)) for r in records]
-            print_table(("hash", "key", "name", "created", "revoked"), rows)
+            rows = [
+                (r.hash[:16], r.label, r.name, _day(r.created_at), _day(r.last_used_at), _state(r)) for r in records
+            ]
+            print_table(("hash", "key", "name", "created", "last used", "state"), rows)
 
     return with_redis(show)
+
+
+def update_key(arguments: argparse.Namespace) -> int:
+    """`keys update HASH`."""
+    changes: dict[str, Any] = {}
+    if arguments.name is not None:
+        changes["name"] = arguments.name
+    if arguments.disabled is not None:
+        changes["disabled"] = arguments.disabled
+    if arguments.expires_at is not None:
+        changes["expires_at"] = None if arguments.expires_at == "never" else _seconds(arguments.expires_at)
+    for field, given in (
+        ("allowed_providers", arguments.allow_providers),
+        ("allowed_models", arguments.allow_models),
+    ):
+        if given is not None:
+            named = tuple(part.strip() for part in given.split(",") if part.strip())
+            changes[field] = None if given == "all" else named
+
+    async def update(redis: Store, _: Settings) -> None:
+        record = await keys.update(redis, (await keys.find_one(redis, arguments.hash)).hash, changes)
+        print(f"{record.label} ({record.name}): {_state(record)}")
+
+    return with_redis(update)
 
 
 def revoke_key(arguments: argparse.Namespace) -> int:
@@ -90,6 +118,25 @@ async def usage_rows(redis: Store, shards: int, hash_prefix: str | None) -> list
 
 def _named(record: KeyRecord, row: Row) -> Row:
     return {"key": record.hash, "name": record.name, **row}
+
+
+def _state(record: KeyRecord) -> str:
+    if record.revoked_at is not None:
+        return f"revoked {_day(record.revoked_at)}"
+    parts = ["disabled"] if record.disabled else ["management"] if record.kind is Kind.MANAGEMENT else ["good"]
+    if record.expires_at is not None:
+        parts.append(f"until {_day(record.expires_at)}")
+    lists = (record.allowed_providers, record.allowed_models)
+    parts += [f"for {', '.join(allowed) or 'nothing'}" for allowed in lists if allowed is not None]
+    return " ".join(parts)
+
+
+def _seconds(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"--expires-at: is no time: {text!r}") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
 
 
 def _day(seconds: int | None) -> str:

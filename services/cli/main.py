@@ -73,6 +73,17 @@ def parser() -> argparse.ArgumentParser:
     one = keys.add_parser("list", help="list all keys, oldest first")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=commands.list_keys)
+    one = keys.add_parser(
+        "update", help="change a key, by its hash or the beginning of it; gateways act in two seconds"
+    )
+    one.add_argument("hash")
+    one.add_argument("--name")
+    one.add_argument("--disable", dest="disabled", action="store_const", const=True)
+    one.add_argument("--enable", dest="disabled", action="store_const", const=False)
+    one.add_argument("--expires-at", metavar="TIME", help="ISO 8601; UTC if it says no zone; 'never' clears it")
+    one.add_argument("--allow-providers", metavar="A,B", help="the only ones it may use; 'all' clears the list")
+    one.add_argument("--allow-models", metavar="A,B*", help="likewise; a trailing * stands for any rest")
+    one.set_defaults(run=commands.update_key)
     one = keys.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
     one.add_argument("hash")
     one.set_defaults(run=commands.revoke_key)

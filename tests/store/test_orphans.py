@@ -11,14 +11,15 @@ from services.meter import consumer as consumers
 from services.meter.consumer import ShardConsumer
 from services.meter.ledger import Ledger
 from services.meter.metrics import MeterMetrics
-from shared import audit, boots, ledger, names, quarantine, streams, tail
+from services.meter.prices import Price, PriceBook
+from shared import audit, boots, ledger, names, quarantine, streams, tail, totals
 from shared.boots import BootState
 from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
 from shared.ledger import LedgerEntry
 from shared.store import Store
 from shared.tail import Head, Packed, Segment
 from tests.support.gauge import WordGauge
-from tests.support.tails import records, send
+from tests.support.tails import KEY, records, send
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,31 @@ async def test_an_orphan_is_amended_and_made_final(redis: Store) -> None:
     assert await redis.xlen(names.tail(0)) == 0
     found = await audit.audit(redis, 1)
     assert [difference for difference in found.differences if "conservation" not in difference] == []
+
+
+async def test_a_cost_is_amended_by_the_difference(redis: Store) -> None:
+    gauge = WordGauge()
+    gauge.prices = PriceBook(
+        version="1", prices=[Price(provider="openai", model="*", input=2_000_000, output=10_000_000)]
+    )
+    id = ExchangeId(new_boot(), 0, 0)
+    opened, *rest = records(id, prompt=100, answer=50)
+    await send(redis, id, [opened])
+    for expected, more in ((1, rest), (2, [])):
+        consumer = ShardConsumer(redis, Ledger(redis), 0, 100, gauge, MeterMetrics())
+        run = asyncio.get_running_loop().create_task(consumer.run())
+        async with asyncio.timeout(20):
+            while len(await booked(redis)) < expected:
+                await asyncio.sleep(0.01)
+        consumer.stop()
+        await run
+        await send(redis, id, more)
+    entries = await booked(redis)
+    assert [entry.final for entry in entries] == [False, True]
+    assert entries[0].entry["cost_microusd"] != entries[1].entry["cost_microusd"] == 100 * 2 + 50 * 10
+    [row] = (await totals.read(redis, [KEY], 1))[KEY]
+    assert (row["cost_microusd"], row["unpriced_requests"], row["requests"]) == (700, 0, 1)
+    assert [line for line in (await audit.audit(redis, 1)).differences if "conservation" not in line] == []
 
 
 async def test_age_alone_makes_final_at_the_second_sight(redis: Store) -> None:

@@ -28,6 +28,8 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
             "AROUTER_SHARDS": "8",
             "AROUTER_KEY_PEPPER": "pepper-of-the-tests",
             "AROUTER_LOG_LEVEL": "warning",
+            "AROUTER_METRICS_PORT": "0",
+            "AROUTER_METER_METRICS_PORT": "0",
         }
 
 
@@ -64,6 +66,18 @@ def test_everything_works_on_a_cluster(environment: dict[str, str], tmp_path: Pa
         rows = json.loads(processes.command("usage", "--json", environment=environment))
         assert sum(row["requests"] for row in rows) == len(ids)
         assert json.loads(processes.command("quarantine", "list", "--json", environment=environment)) == []
+        check_control(url, key, ids)
+
+
+def check_control(url: str, key: str, ids: set[str]) -> None:
+    """The control API, whose reports read from every node."""
+    headers = {"authorization": f"Bearer {key}"}
+    summary = httpx.get(f"{url}/api/usage/summary", headers=headers, timeout=30).json()
+    assert (summary["total_requests"], summary["pending_requests"]) == (len(ids), 0)
+    assert httpx.get(f"{url}/api/v1/key", headers=headers).json()["data"]["usage"] == summary["total_tokens"]
+    for id in list(ids)[:5]:
+        found = httpx.get(f"{url}/api/v1/generation", params={"id": id}, headers=headers)
+        assert (found.status_code, found.json()["id"]) == (200, id)
 
 
 def ask(url: str, key: str, name: str) -> str:

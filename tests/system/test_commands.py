@@ -188,3 +188,21 @@ def test_prices_are_checked(system: System, tmp_path: Path) -> None:
     whole.write_text('version = "3"\n' + price.format("openai") * 2)
     with pytest.raises(ProcessFailed, match=r"AROUTER_PRICES: .* two prices"):
         system.command("prices", "check", str(whole))
+
+
+def test_a_key_is_changed(system: System) -> None:
+    record = json.loads(system.command("keys", "create", "--name", "limits", "--json"))
+    hash = record["hash"][:20]
+    said = system.command(
+        "keys", "update", hash, "--name", "b", "--allow-models", "gpt-4o*", "--expires-at", "2099-01-01"
+    )
+    assert said.strip().endswith("(b): good until 2099-01-01 00:00 for gpt-4o*")
+    ask = ASKS["messages"]
+    time.sleep(1.2)
+    assert httpx.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body).status_code == 403
+    said = system.command("keys", "update", hash, "--allow-models", "all", "--expires-at", "never", "--disable")
+    assert said.strip().endswith("(b): disabled")
+    assert "disabled" in system.command("keys", "list")
+    assert system.command("keys", "update", hash, "--enable").strip().endswith("(b): good")
+    with pytest.raises(ProcessFailed, match="--expires-at"):
+        system.command("keys", "update", hash, "--expires-at", "soon")
