@@ -64,4 +64,4 @@ lock:
 		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/agents/requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/agents/.venv tests/node/node_modules
