@@ -45,7 +45,13 @@ def test_every_route_is_described(system: System) -> None:
     assert "lr_mgmt_" in json.dumps(document["info"])
 
 
-def test_no_answer_is_a_surprise(system: System) -> None:
+def test_no_answer_is_a_surprise(tmp_path: Path) -> None:
+    """On a system of its own: it changes and deletes whatever keys it finds."""
+    with System(tmp_path) as own:
+        _attack(own)
+
+
+def _attack(system: System) -> None:
     key = system.command("keys", "create", "--name", "schemathesis", "--management").strip()
     ask = ASKS["chat"]
     assert httpx.post(system.url + ask.path, headers=ask.headers(system.key), json=ask.body).status_code == 200
