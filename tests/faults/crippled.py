@@ -22,6 +22,13 @@ def dedupe() -> None:
     ledger._SCRIPT = script
 
 
+def compare() -> None:
+    """The settle script takes its caller's word for what is booked so far."""
+    script = ledger._SCRIPT.replace("redis.call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
+    assert script != ledger._SCRIPT
+    ledger._SCRIPT = script
+
+
 def replay() -> None:
     """What Redis may have lost is not sent again."""
 
@@ -66,6 +73,7 @@ def sweep() -> None:
 # Each with a fault that must fail without it.
 DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "dedupe": (dedupe, "duplicates"),
+    "compare": (compare, "gateway_frozen"),
     "replay": (replay, "redis_failed_over"),
     "journal": (journal, "gateway_gone_without_redis"),
     "reclaim": (reclaim, "meter_killed"),

@@ -14,12 +14,12 @@ import pytest
 from services.demo.scenario import Scenario
 from services.demo.script import words
 from shared.settings import own_environment
+from tests.support.node import NODE, node_with_sdks
 from tests.support.system import System
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "streaming.md").read_text()
 STORY = "".join(words(Scenario())).strip()
-NODE = ROOT / "tests" / "node"
 
 
 def snippets() -> list[tuple[str, str, str]]:
@@ -43,9 +43,7 @@ def bash(text: str, folder: Path) -> list[str]:
 
 
 def js(text: str, folder: Path) -> list[str]:
-    node = shutil.which("node")
-    if node is None or not (NODE / "node_modules").exists():
-        pytest.skip("node, or its SDKs (npm ci in tests/node), are not installed")
+    node = node_with_sdks()
     (folder / "snippet.mjs").write_text(text)
     (folder / "node_modules").symlink_to(NODE / "node_modules")
     return [node, str(folder / "snippet.mjs")]

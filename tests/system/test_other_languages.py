@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from shared.settings import own_environment
+from tests.support.node import NODE, node_with_sdks
 from tests.support.system import System
 
 ROOT = Path(__file__).parents[2]
 GO = ROOT / "sdk" / "go"
-NODE = ROOT / "tests" / "node"
 
 
 def run(command: list[str], folder: Path, changes: dict[str, str], timeout: float = 300) -> str:
@@ -53,13 +53,7 @@ def test_the_go_client_under_the_race_detector_and_the_fuzzer(go: str) -> None:
 
 
 def test_the_node_sdks(system: System) -> None:
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("node and npm are not installed")
-    if not (NODE / "node_modules" / "openai").exists():
-        done = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=NODE, capture_output=True, check=False)
-        if done.returncode != 0:
-            pytest.skip("npm cannot install the SDKs (no registry?)")
+    node = node_with_sdks()
     said = run(
         [node, "--test", "--test-concurrency=1", "sdks.test.mjs"],
         NODE,
