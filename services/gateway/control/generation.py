@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from services.gateway.control.access import ERRORS, Caller
 from services.gateway.control.plane import ControlPlane, Plane
 from shared import boots, ledger, quarantine, streams, tail
+from shared.audit import unsettled
 from shared.boots import BootState
 from shared.errors import BadRecord, Refused
 from shared.ids import ID, ExchangeId
@@ -134,7 +135,8 @@ async def _may_come(plane: ControlPlane, id: ExchangeId) -> bool:
 
 async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
     """Whose exchange this is, if it waits: in its stream, or in quarantine."""
-    if id.n >= await streams.opened(plane.store, id.shard, id.boot):
+    minted = id.n < await streams.opened(plane.store, id.shard, id.boot)
+    if not minted or not await unsettled(plane.store, [str(id)]):
         return None  # and nothing need be looked through
     packed = await streams.open_record(plane.store, id) or await quarantine.open_record(plane.store, id)
     try:
