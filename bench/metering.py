@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.relay import cpu_seconds, process
-from shared import embedded, ledger, names, store, streams, tail
-from shared.dialects import Dialect
-from shared.ids import ExchangeId, new_boot
-from shared.settings import Settings
-from shared.store import Store
-from shared.tail import End, Open, Outcome, Packed
+from shared.books import ledger, streams
+from shared.contract import names, tail
+from shared.contract.dialects import Dialect
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import End, Open, Outcome, Packed
+from shared.runtime import embedded, store
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 
 _SHARDS = 4
 

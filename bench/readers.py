@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from services.demo.routes import answer, understand
 from services.meter.readers.reader import Reader
-from shared.dialects import Dialect
+from shared.contract.dialects import Dialect
 
 _SEGMENT = 64 * 1024
 _TAIL = 8 * 1024 * 1024

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 
 from services.cli.processes import free_port
-from shared import embedded
-from shared.settings import Settings, own_environment
+from shared.runtime import embedded
+from shared.runtime.settings import Settings, own_environment
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _NGINX = """daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.err;

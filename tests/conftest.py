@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import embedded, store
-from shared.settings import Settings
-from shared.store import Store
+from shared.runtime import embedded, store
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 from tests.support.paths import RAN
 from tests.support.system import System
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from services.cli.redis import with_redis
-from shared import audit, ledger
-from shared.errors import ARouterError
-from shared.ids import ExchangeId
-from shared.ledger import LedgerEntry
-from shared.settings import Settings
-from shared.store import Store
+from shared.books import audit, ledger
+from shared.books.ledger import LedgerEntry
+from shared.contract.errors import ARouterError
+from shared.contract.ids import ExchangeId
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 
 
 class NotInLedger(ARouterError):

@@ -9,13 +9,14 @@ from typing import Any
 
 from services.cli.output import print_table
 from services.cli.redis import with_redis
-from shared import keys, totals
-from shared.errors import SettingsError
-from shared.key_format import Kind
-from shared.keys import KeyRecord, NoSuchKey
-from shared.settings import Settings
-from shared.store import Store
-from shared.totals import Row
+from shared.access import keys
+from shared.access.key_format import Kind
+from shared.access.keys import KeyRecord, NoSuchKey
+from shared.books import totals
+from shared.books.totals import Row
+from shared.runtime.errors import SettingsError
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 
 _COLUMNS = ("name", "provider", "model", *totals.BOOKED)
 _HEADINGS = {

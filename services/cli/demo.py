@@ -21,11 +21,12 @@ from services.cli.commands import usage_rows
 from services.cli.demo_requests import DemoRequest
 from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
-from shared import embedded, keys, store
-from shared.keys import KeyRecord
-from shared.store import Store
-from shared.totals import Row
-from shared.usage import COUNTERS
+from shared.access import keys
+from shared.access.keys import KeyRecord
+from shared.books.totals import Row
+from shared.contract.usage import COUNTERS
+from shared.runtime import embedded, store
+from shared.runtime.store import Store
 
 _BOOK_SECONDS = 30.0
 _DEMO_CREDENTIAL = "demo-provider-needs-none"

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from services.gateway.configured import upstreams
+from services.gateway.routing.configured import upstreams
+from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstreams import Upstream
 from services.meter.settings import MeterSettings
-from shared import embedded, store, streams
-from shared.dialects import Family
-from shared.errors import SettingsError, StoreError
-from shared.settings import unknown_variables
+from shared.books import streams
+from shared.contract.dialects import Family
+from shared.runtime import embedded, store
+from shared.runtime.errors import SettingsError, StoreError
+from shared.runtime.settings import unknown_variables
 
 OK, WARNING, WRONG = "ok", "warning", "WRONG"
 _EVENTS, _PACE_MS = 10, 200

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from services.meter import calibration, prompt, tokens
+from services.meter.estimate import calibration, prompt, tokens
+from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import CALL, Reading
 from services.meter.settings import MeterSettings
-from services.meter.tokenizers import tokenizer_of
-from shared.dialects import Dialect
-from shared.errors import SettingsError
-from shared.usage import Usage
+from shared.contract.dialects import Dialect
+from shared.contract.usage import Usage
+from shared.runtime.errors import SettingsError
 
 _CHUNK = 64 * 1024
 

@@ -11,14 +11,15 @@ from pathlib import Path
 from types import FrameType
 
 from services.cli import books, commands, demo, doctor, inspect, prices, quarantine
+from services.control.app import ControlApp
 from services.demo import server as demo_server
 from services.gateway import server as gateway_server
 from services.gateway.settings import GatewaySettings
 from services.meter import host as meter_host
 from services.meter.settings import MeterSettings
-from shared import embedded, logs
-from shared.errors import ARouterError
-from shared.settings import Settings, unknown_variables
+from shared.contract.errors import ARouterError
+from shared.runtime import embedded, logs
+from shared.runtime.settings import Settings, unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ def _gateway(arguments: argparse.Namespace) -> int:
     settings = GatewaySettings.load(**given)
     _begin(settings)
     with embedded.redis_url(settings) as url:
-        gateway_server.serve(settings, url)
+        control = ControlApp(settings, url, frozenset(settings.providers), body_timeout=settings.body_timeout)
+        gateway_server.serve(settings, url, control)
     return 0
 
 

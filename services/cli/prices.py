@@ -13,10 +13,10 @@ from services.cli.redis import with_redis
 from services.meter import prices
 from services.meter.prices import PriceBook
 from services.meter.settings import MeterSettings
-from shared import periods, reports, streams
-from shared.errors import SettingsError
-from shared.settings import Settings
-from shared.store import Store
+from shared.books import periods, reports, streams
+from shared.runtime.errors import SettingsError
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 
 _DAYS = 30
 

@@ -12,8 +12,8 @@ from typing import Self
 
 import httpx
 
-from shared.errors import ARouterError
-from shared.settings import own_environment
+from shared.contract.errors import ARouterError
+from shared.runtime.settings import own_environment
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0

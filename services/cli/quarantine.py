@@ -11,12 +11,13 @@ import msgspec
 
 from services.cli.output import print_table
 from services.cli.redis import with_redis
-from shared import quarantine, tail
-from shared.errors import BadRecord
-from shared.quarantine import Case
-from shared.settings import Settings
-from shared.store import Store
-from shared.tail import StreamEntry
+from shared.books import quarantine
+from shared.books.quarantine import Case
+from shared.contract import tail
+from shared.contract.errors import BadRecord
+from shared.contract.tail import StreamEntry
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:

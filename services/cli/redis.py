@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from shared import boots, embedded, store
-from shared.settings import Settings
-from shared.store import Store
+from shared.books import boots
+from shared.runtime import embedded, store
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 
 Work = Callable[[Store, Settings], Awaitable[None]]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from services.gateway.providers import PROVIDERS
 from services.gateway.settings import GatewaySettings, ProviderSettings
 from services.meter.settings import MeterSettings
-from shared.settings import Settings, variable
+from shared.contract.providers import PROVIDERS
+from shared.runtime.settings import Settings, variable
 
 PATH = Path("docs/settings.md")
 

@@ -20,7 +20,7 @@ import httptools
 
 from services.demo.performance import Performance
 from services.demo.routes import answer, understand
-from shared.tasks import Tasks
+from shared.runtime.tasks import Tasks
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: close sends a RST
 

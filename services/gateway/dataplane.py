@@ -9,26 +9,26 @@ from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any
 
-from services.gateway import body as request_body
-from services.gateway import headers
-from services.gateway.body import Flags
-from services.gateway.cors import Cors
-from services.gateway.credentials import caller_key, without_key
+from services.gateway.capture.tap import Tap
+from services.gateway.client import body as request_body
+from services.gateway.client import headers
+from services.gateway.client.body import Flags
+from services.gateway.client.cors import Cors
+from services.gateway.client.protocol import Connection
 from services.gateway.exchange import Exchange, Receive, Request, Send, refuse
-from services.gateway.keyring import KeyRing
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.protocol import Connection
-from services.gateway.routing import Match, Route, choose, family_of, match
+from services.gateway.routing.routes import Match, Route, choose, family_of, match
+from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
-from services.gateway.tap import Tap
-from services.gateway.upstream import UpstreamClient
-from services.gateway.upstreams import Upstreams
-from shared.dialects import TOKENLESS, Dialect, Family
-from shared.errors import JournalFailed, Refused
-from shared.ids import ExchangeIds
-from shared.key_format import Kind
-from shared.keys import KeyRecord
-from shared.tail import Open, Outcome
+from services.gateway.upstream.client import UpstreamClient
+from shared.access.credentials import caller_key, without_key
+from shared.access.key_format import Kind
+from shared.access.keyring import KeyRing
+from shared.access.keys import KeyRecord
+from shared.contract.dialects import TOKENLESS, Dialect, Family
+from shared.contract.ids import ExchangeIds
+from shared.contract.tail import Open, Outcome
+from shared.runtime.errors import JournalFailed, Refused
 
 _WATCHDOG_SECONDS = 0.5
 _MAX_MODEL_NAME = 256  # totals are kept under it, for ever

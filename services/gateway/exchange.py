@@ -15,18 +15,18 @@ from typing import Any, Protocol
 
 import msgspec
 
-from services.gateway import cors, headers
-from services.gateway.envelopes import error_body
-from services.gateway.headers import Header
+from services.gateway.capture.tap import ExchangeTap
+from services.gateway.client import cors, headers
+from services.gateway.client.headers import Header
+from services.gateway.client.protocol import Connection
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.protocol import Connection
 from services.gateway.settings import GatewaySettings
-from services.gateway.tap import ExchangeTap
-from services.gateway.upstream import Answer, UpstreamClient
-from shared.dialects import Family
-from shared.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
-from shared.ids import ExchangeId
-from shared.tail import End, Head, Outcome, Packed
+from services.gateway.upstream.client import Answer, UpstreamClient
+from shared.access.envelopes import error_body
+from shared.contract.dialects import Family
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import End, Head, Outcome, Packed
+from shared.runtime.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from services.gateway.journal import Journal
-from services.gateway.tap import Tap
+from services.gateway.capture.journal import Journal
+from services.gateway.capture.tap import Tap
 
 _READY_FILL = 0.8
 _HUNG_SECONDS = 30.0  # the tap ticks twenty times a second

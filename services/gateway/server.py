@@ -10,13 +10,12 @@ from types import FrameType
 
 import uvicorn
 
-from services.gateway.app import create_app
+from services.gateway.assembly import Control, Gateway
+from services.gateway.client.protocol import limited_protocol
 from services.gateway.health import Health
-from services.gateway.protocol import limited_protocol
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream import TransportFactory
-from shared import store
-from shared.watch import watched
+from shared.runtime import store
+from shared.runtime.admin_server import watched
 
 log = logging.getLogger(__name__)
 
@@ -47,33 +46,32 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(settings: GatewaySettings, redis_url: str) -> None:
+def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None) -> None:
     """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis will not do."""
     asyncio.run(_verify(redis_url))
-    server = configured(settings, redis_url)
+    gateway = Gateway(settings, redis_url, control)
+    server = configured(settings, gateway)
     # What is there now stays; the collector need not go through it again and again while streams wait.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    state = server.config.app.state  # type: ignore[union-attr]
     with watched(
         settings.metrics_host,
         settings.metrics_port,
-        state.metrics.registry,
-        healthy=state.health.healthy,
-        ready=state.health.ready,
+        gateway.metrics.registry,
+        healthy=gateway.health.healthy,
+        ready=gateway.health.ready,
     ):
         server.run()
 
 
-def configured(settings: GatewaySettings, redis_url: str, transport: TransportFactory | None = None) -> uvicorn.Server:
-    """The server of one gateway, not running yet. `transport` makes another httpx transport than our own."""
-    app = create_app(settings, redis_url, transport)
+def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
+    """The server of one gateway, not running yet."""
     config = uvicorn.Config(
-        app,
+        gateway,
         host=settings.host,
         port=settings.port,
-        http=limited_protocol(settings, app.state.health),
+        http=limited_protocol(settings, gateway.health),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -87,7 +85,7 @@ def configured(settings: GatewaySettings, redis_url: str, transport: TransportFa
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
-    return _Server(config, app.state.health, settings.shutdown_delay)
+    return _Server(config, gateway.health, settings.shutdown_delay)
 
 
 async def _verify(redis_url: str) -> None:

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from services.gateway.providers import PROVIDERS
-from shared.dialects import Dialect
-from shared.settings import Settings
+from shared.contract.dialects import Dialect
+from shared.contract.paths import RESERVED
+from shared.contract.providers import PROVIDERS
+from shared.runtime.settings import Settings
 
 _MIB = 1024 * 1024
 
@@ -147,7 +148,7 @@ class GatewaySettings(Settings):
     @classmethod
     def _own_providers_have_a_base_url(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
         for name, provider in value.items():
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in ("v1", "v1beta", "api"):
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
                 raise ValueError(f"{name!r} cannot be a provider's name")
             known = PROVIDERS.get(name)
             if provider.base_url is None and (known is None or known.base_url is None):

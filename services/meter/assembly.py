@@ -7,10 +7,10 @@ from typing import NamedTuple
 import msgspec
 
 from services.meter.measure import Tail
-from shared import tail
-from shared.errors import BadRecord
-from shared.ids import ExchangeId
-from shared.tail import End, Head, Open, Outcome, Packed, Record, Segment, StreamEntry
+from shared.contract import tail
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment, StreamEntry
 
 _MOST_BAD = 10_000
 

@@ -12,16 +12,17 @@ import time
 from collections.abc import Sequence
 
 from services.meter.assembly import Assembled, Assembler, BadExchange
-from services.meter.gauge import LearningGauge
-from services.meter.ledger import Ledger, Settlement, Verdict
+from services.meter.estimator import TokenEstimator
 from services.meter.measure import measure
 from services.meter.metrics import MeterMetrics
-from shared import boots, quarantine, streams
-from shared.boots import Boot, BootState
-from shared.errors import BadRecord, StoreError, StoreRefused, StoreUnavailable
-from shared.ids import ExchangeId
-from shared.store import Store
-from shared.tail import StreamEntry
+from services.meter.settle import Ledger, Settlement, Verdict
+from shared.books import boots, quarantine, streams
+from shared.books.boots import Boot, BootState
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import StreamEntry
+from shared.runtime.errors import StoreError, StoreRefused, StoreUnavailable
+from shared.runtime.store import Store
 
 _BLOCK_MS = 500
 # A record delivered this long ago that we do not hold went to a worker that was paused, or to a reply that was lost.
@@ -40,13 +41,13 @@ class ShardConsumer:
     """Meters one shard until `stop`."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, shard: int, batch: int, gauge: LearningGauge, metrics: MeterMetrics
+        self, store: Store, ledger: Ledger, shard: int, batch: int, estimator: TokenEstimator, metrics: MeterMetrics
     ) -> None:
         self.shard = shard
         self._store = store
         self._ledger = ledger
         self._batch = batch
-        self._gauge = gauge
+        self._estimator = estimator
         self._metrics = metrics
         self._assembler = Assembler(shard)
         self._provisional: dict[ExchangeId, int] = {}  # orphans booked so far, and from how many records
@@ -204,7 +205,7 @@ class ShardConsumer:
         """The settlement of an exchange; None where it cannot be read, which quarantines it."""
         tail, stream_ids = whole
         try:
-            measured = measure(tail, self._gauge)
+            measured = measure(tail, self._estimator)
             settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, booked=booked)
         except BadRecord as exc:
             await self._quarantine(stream_ids, str(exc))
@@ -212,7 +213,7 @@ class ShardConsumer:
             log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id, extra={"exchange_id": tail.id})
             await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
         else:
-            self._gauge.learn(measured)
+            self._estimator.learn(measured)
             return settlement
         finally:
             await asyncio.sleep(0)  # counting takes its time; leases must be renewed meanwhile

@@ -19,13 +19,14 @@ from arq.worker import Worker
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
-from services.meter import tokens
-from services.meter.ledger import Ledger
+from services.meter.estimate import tokens
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
-from shared import boots, store, streams
-from shared.errors import SettingsError
-from shared.watch import watched
+from services.meter.settle import Ledger
+from shared.books import boots, streams
+from shared.runtime import store
+from shared.runtime.admin_server import watched
+from shared.runtime.errors import SettingsError
 
 _QUEUE = "ar:arq"
 _HEALTH_SECONDS = 10

@@ -10,11 +10,11 @@ import math
 import random
 from importlib.resources import files
 
-from shared import names
-from shared.store import Store, translated
+from shared.contract import names
+from shared.runtime.store import Store, translated
 
-_LEASE = files("services.meter").joinpath("lease.lua").read_text()
-_ALIVE = files("services.meter").joinpath("alive.lua").read_text()
+_LEASE = files("shared.contract").joinpath("lua", "lease.lua").read_text()
+_ALIVE = files("shared.contract").joinpath("lua", "alive.lua").read_text()
 
 
 class Leases:

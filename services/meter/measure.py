@@ -1,4 +1,4 @@
-"""From the whole tail of an exchange to its ledger entry. Pure, but for the gauge it is given."""
+"""From the whole tail of an exchange to its ledger entry. Pure, but for the estimator it is given."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from services.meter import calibration, encodings, prompt
-from services.meter.calibration import Experience
+from services.meter.estimate import calibration, prompt
+from services.meter.estimate.calibration import Calibration
+from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.prices import PriceBook
+from services.meter.readers import encodings
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import CALL, Reading
 from services.meter.reconcile import Booked, Observed, needs_observing, reconcile
-from services.meter.tokenizers import tokenizer_of
-from shared.dialects import TOKENLESS, Dialect
-from shared.errors import BadRecord
-from shared.ids import ExchangeId
-from shared.tail import End, Open, Outcome, Segment
+from shared.contract.dialects import TOKENLESS, Dialect
+from shared.contract.entry import Entry
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import End, Open, Outcome, Segment
 
 _END_OF_TIME_MS = 1 << 42  # the year 2109
 _MAX_ERROR_BYTES = 4096
 
 
-class Gauge(Protocol):
+class Estimator(Protocol):
     """What measuring needs beyond the tail itself."""
 
     sample: float  # share of reported exchanges that are observed too
@@ -34,7 +36,7 @@ class Gauge(Protocol):
     def count(self, text: str, model: str) -> int:
         """Tokens of a text."""
 
-    def experience(self, provider: str, model: str) -> Experience:
+    def calibration(self, provider: str, model: str) -> Calibration:
         """What earlier reports of this model were like."""
 
 
@@ -47,56 +49,6 @@ class Tail(msgspec.Struct, frozen=True):
     end: End
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=False):
-    """One ledger entry: what was booked for an exchange, and everything that says why. Written as JSON.
-
-    Times are UTC milliseconds since the epoch or milliseconds; counters are tokens, None where unknown.
-    """
-
-    exchange_id: str
-    key: str
-    provider: str
-    model: str  # as requested; totals are booked under it
-    dialect: str
-    opened_ms: int
-    outcome: str
-    source: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_tokens: int | None
-    reasoning_tokens: int | None
-    total_tokens: int | None
-    status: int | None
-    streamed: bool
-    complete: bool  # the dialect's own end was seen
-    response_bytes: int
-    request_bytes: int
-    lost_bytes: int
-    first_byte_ms: int | None
-    duration_ms: int
-    response_model: str
-    response_id: str
-    request_id: str
-    finish: list[Any]
-    service_tier: str
-    error: Any
-    raw_usage: dict[str, Any] | None
-    # Our own count, where there is one: always without a report, on a sample with one.
-    observed_input_tokens: int | None
-    observed_output_tokens: int | None
-    # Where the output that is booked is an estimate: the ratio applied, and the interval it most likely lies in.
-    ratio: float | None
-    output_low: int | None
-    output_high: int | None
-    # The same interval of the input, where that is an estimate.
-    input_low: int | None
-    input_high: int | None
-    drift: bool  # the report is further from what was observed than can be explained
-    price_version: str  # of the price book; "" where there is none
-    cost_microusd: int | None  # None: it has no price
-
-
 class Measured(NamedTuple):
     """An entry, and what there is to learn from the exchange."""
 
@@ -105,7 +57,7 @@ class Measured(NamedTuple):
     expected: float  # what the observed output makes us expect
 
 
-def measure(tail: Tail, gauge: Gauge) -> Measured:
+def measure(tail: Tail, estimator: Estimator) -> Measured:
     """The entry of an exchange. BadRecord where its bytes, or a count in them, cannot be true."""
     end, dialect = tail.end, tail.open.dialect
     if not 0 <= tail.open.opened_ms < _END_OF_TIME_MS:
@@ -117,13 +69,13 @@ def measure(tail: Tail, gauge: Gauge) -> Measured:
     normal_end = end.outcome is Outcome.COMPLETED and whole and not (reported and reading.provisional)
     needed = needs_observing(end, reported, reading.provisional)
     observed, expected = None, 0.0
-    if dialect not in TOKENLESS and (needed or _sampled(tail, gauge.sample)):
-        observed, expected = _observe(tail, gauge)
+    if dialect not in TOKENLESS and (needed or _sampled(tail, estimator.sample)):
+        observed, expected = _observe(tail, estimator)
     booked = reconcile(normal_end, reported, observed if needed else None)
     final = reported.output_tokens if reported is not None and normal_end and observed is not None else None
-    experience = gauge.experience(tail.open.provider, tail.open.model)
-    drift = final is not None and calibration.drifted(experience, final, expected, gauge.drift_limit)
-    return Measured(_entry(tail, reading, booked, observed, gauge.prices, drift=drift), final, expected)
+    known = estimator.calibration(tail.open.provider, tail.open.model)
+    drift = final is not None and calibration.drifted(known, final, expected, estimator.drift_limit)
+    return Measured(_entry(tail, reading, booked, observed, estimator.prices, drift=drift), final, expected)
 
 
 def _sampled(tail: Tail, share: float) -> bool:
@@ -145,20 +97,20 @@ def _read(tail: Tail, *, observe: bool) -> tuple[Reading, bool]:
     return reader.close(), whole
 
 
-def _observe(tail: Tail, gauge: Gauge) -> tuple[Observed, float]:
+def _observe(tail: Tail, estimator: Estimator) -> tuple[Observed, float]:
     """Our own count, and the output it makes us expect to be reported."""
     model = tail.open.model
     tokenizer = tokenizer_of(model)
     reading, _ = _read(tail, observe=True)
-    said = sum(gauge.count(text, model) for text in reading.texts())
+    said = sum(estimator.count(text, model) for text in reading.texts())
     calls = sum(kind == CALL for kind, _ in reading.output)
-    experience = gauge.experience(tail.open.provider, model)
+    known = estimator.calibration(tail.open.provider, model)
     if tail.end.request is not None:
         body = tail.end.request.unpack()
-        asked = prompt.input_tokens(body, tokenizer, lambda text: gauge.count(text, model))
+        asked = prompt.input_tokens(body, tokenizer, lambda text: estimator.count(text, model))
     else:
         asked = prompt.from_length(tail.end.request_bytes)
-    output = calibration.estimate(tokenizer, experience, said, calls)
+    output = calibration.estimate(tokenizer, known, said, calls)
     return Observed(asked, said, output, reading.output_beyond_report), calibration.expected(tokenizer, said, calls)
 
 

@@ -6,17 +6,18 @@ import asyncio
 import logging
 import time
 
+from services.meter.books_monitor import BooksMonitor
 from services.meter.consumer import ShardConsumer
-from services.meter.gauge import LearningGauge
+from services.meter.estimator import TokenEstimator
 from services.meter.leases import Leases
-from services.meter.ledger import Ledger
-from services.meter.lookout import Lookout
 from services.meter.metrics import MeterMetrics
 from services.meter.settings import MeterSettings
-from shared import boots, names
-from shared.errors import StoreError
-from shared.ids import new_boot
-from shared.store import Store
+from services.meter.settle import Ledger
+from shared.books import boots
+from shared.contract import names
+from shared.contract.ids import new_boot
+from shared.runtime.errors import StoreError
+from shared.runtime.store import Store
 
 _ROUND_SECONDS = names.LEASE_TTL_MS / 3000
 
@@ -33,10 +34,10 @@ class Meter:
         self._store = store
         self._settings = settings
         self._ledger = Ledger(store, settings.ledger_keep)
-        self._gauge = LearningGauge(settings)
+        self._estimator = TokenEstimator(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = MeterMetrics()
-        self._lookout = Lookout(store, self.metrics, self._leases.held, settings.shards)
+        self._lookout = BooksMonitor(store, self.metrics, self._leases.held, settings.shards)
         self._renewed = time.monotonic()
         self._turned: float | None = None  # not begun
         self.metrics.show(shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - self._renewed)
@@ -60,7 +61,7 @@ class Meter:
 
     async def run(self) -> None:
         """Meter; returns after `stop`, when every batch is settled and every lease given up."""
-        looking = asyncio.get_running_loop().create_task(self._lookout.run(self._stopping), name="lookout")
+        looking = asyncio.get_running_loop().create_task(self._lookout.run(self._stopping), name="monitor")
         try:
             while not self._stopping.is_set():
                 self._turned = time.monotonic()
@@ -96,10 +97,10 @@ class Meter:
         finally:  # what was taken before a failure is held, and must be read
             for shard in self._leases.held - self._running.keys():
                 self._start(shard)
-        await self._gauge.sync(self._store)
+        await self._estimator.sync(self._store)
 
     def _start(self, shard: int) -> None:
-        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, self._gauge, self.metrics)
+        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, self._estimator, self.metrics)
         task = asyncio.get_running_loop().create_task(consumer.run(), name=f"shard {shard}")
         self._running[shard] = consumer, task
         log.info("metering shard %d", shard)

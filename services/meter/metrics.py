@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.meter.measure import Entry
-from shared.audit import Conservation
+from shared.books.audit import Conservation
+from shared.contract.entry import Entry
 
 _LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 

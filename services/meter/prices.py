@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared.errors import SettingsError
-from shared.usage import Usage
+from shared.contract.usage import Usage
+from shared.runtime.errors import SettingsError
 
 _MILLION = 1_000_000
 _MOST = 10**12  # a million dollars per million tokens; sums must stay numbers that Redis can add

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from services.meter.calibration import Estimate
-from shared.tail import End, Outcome
-from shared.usage import Source, Usage
+from services.meter.estimate.calibration import Estimate
+from shared.contract.tail import End, Outcome
+from shared.contract.usage import Source, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from shared.settings import Settings
+from shared.runtime.settings import Settings
 
 
 class MeterSettings(Settings):

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from services.cli import inspect
-from services.meter import calibration, prompt, tokens
+from services.meter.estimate import calibration, prompt, tokens
+from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import CALL, Reading
-from services.meter.tokenizers import tokenizer_of
-from shared.dialects import Dialect
+from shared.contract.dialects import Dialect
 
 FOLDER = Path(os.environ.get("CORPUS_DIR", Path(__file__).parents[3] / "shared" / "corpus"))  # noqa: TID251
 MANIFEST = FOLDER / "manifest.jsonl"
@@ -132,7 +132,7 @@ def test_estimates_of_other_families_hold(rows: list[Row], tmp_path: Path) -> No
     """Calibrated, on streams the ratio was not learned from: median within 10 %, intervals hold for nine in ten."""
     tokens.load(tmp_path)
     errors, held = [], []
-    learned: dict[tuple[str, str], calibration.Experience] = {}
+    learned: dict[tuple[str, str], calibration.Calibration] = {}
     for row in random.Random(11).sample(rows, len(rows)):
         if row["synthetic"] or not row["streamed"] or not row["has_reported_usage"]:
             continue

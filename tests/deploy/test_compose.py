@@ -12,7 +12,7 @@ import yaml
 from services.cli.main import parser
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
-from shared.settings import PREFIX, variable
+from shared.runtime.settings import PREFIX, variable
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,8 +18,8 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
 from services.meter.metrics import MeterMetrics
 from services.meter.settings import MeterSettings
-from shared import names
-from shared.settings import PREFIX, Settings, variable
+from shared.contract import names
+from shared.runtime.settings import PREFIX, Settings, variable
 from tests.deploy.schemas import SCHEMAS
 
 ROOT = Path(__file__).parents[2] / "deploy" / "k8s"

@@ -9,33 +9,33 @@ import sys
 from collections.abc import Callable
 
 from services.cli.main import main
-from services.gateway.journal import Journal
-from services.gateway.keeper import Keeper
-from services.meter import ledger
+from services.gateway.capture.journal import Journal
+from services.gateway.capture.recovery import JournalRecovery
+from services.meter import settle
 from services.meter.consumer import ShardConsumer
 
 
 def dedupe() -> None:
     """The settle script no longer asks whether an exchange is final."""
-    script = ledger._SCRIPT.replace("redis.call('GETBIT', KEYS[2], n) == 1", "false")
-    assert script != ledger._SCRIPT
-    ledger._SCRIPT = script
+    script = settle._SCRIPT.replace("redis.call('GETBIT', KEYS[2], n) == 1", "false")
+    assert script != settle._SCRIPT
+    settle._SCRIPT = script
 
 
 def compare() -> None:
     """The settle script takes its caller's word for what is booked so far."""
-    script = ledger._SCRIPT.replace("redis.call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
-    assert script != ledger._SCRIPT
-    ledger._SCRIPT = script
+    script = settle._SCRIPT.replace("redis.call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
+    assert script != settle._SCRIPT
+    settle._SCRIPT = script
 
 
 def replay() -> None:
     """What Redis may have lost is not sent again."""
 
-    async def nothing(self: Keeper, records: object) -> int:
+    async def nothing(self: JournalRecovery, records: object) -> int:
         return 0
 
-    Keeper._send_again = nothing  # type: ignore[method-assign]
+    JournalRecovery._send_again = nothing  # type: ignore[method-assign]
 
 
 def journal() -> None:

@@ -15,8 +15,10 @@ from importlib.metadata import distribution
 import httpx
 import pytest
 
-from shared import boots, names, store
-from shared.boots import BootState
+from shared.books import boots
+from shared.books.boots import BootState
+from shared.contract import names
+from shared.runtime import store
 from tests.faults.harness import Broken, Expectation
 from tests.support.requests import ASKS, raw_request
 from tests.support.system import SHARDS
@@ -25,7 +27,7 @@ Fault = Callable[[Broken], Expectation]
 
 
 def gateway_killed(system: Broken) -> Expectation:
-    """kill -9 of a gateway; it starts again and adopts its own journal, or its sibling does."""
+    """kill -9 of a gateway; it starts again and adopts its own journal, or its orphan does."""
     with system.load():
         for number in (0, 1, 0):
             time.sleep(1.5)
@@ -36,7 +38,7 @@ def gateway_killed(system: Broken) -> Expectation:
 
 
 def gateway_gone(system: Broken) -> Expectation:
-    """kill -9 of a gateway that never comes back: its sibling adopts."""
+    """kill -9 of a gateway that never comes back: its orphan adopts."""
     with system.load():
         time.sleep(2)
         system.kill_gateway(1)

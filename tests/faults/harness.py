@@ -18,8 +18,8 @@ from typing import Any, Self
 import httpx
 
 from services.cli.processes import ProcessFailed, free_port
-from shared import embedded
-from shared.settings import Settings
+from shared.runtime import embedded
+from shared.runtime.settings import Settings
 from tests.support.requests import ASKS
 from tests.support.system import System
 

@@ -15,11 +15,11 @@ import atheris
 
 with atheris.instrument_imports():
     from services.demo.routes import answer, understand
-    from services.meter import encodings
+    from services.meter.readers import encodings
     from services.meter.readers.reader import Reader
     from services.meter.readers.reading import Reading
-    from shared.dialects import Dialect
-    from shared.errors import BadRecord
+    from shared.contract.dialects import Dialect
+    from shared.contract.errors import BadRecord
 
 DIALECTS = list(Dialect)
 TYPES = ["", "text/event-stream", "application/json", "application/x-ndjson", "application/vnd.amazon.eventstream"]

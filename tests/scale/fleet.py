@@ -19,8 +19,9 @@ import httpx
 from redis.cluster import RedisCluster
 
 from services.cli.processes import Processes, free_port, stop
-from shared import embedded, names
-from shared.settings import Settings
+from shared.contract import names
+from shared.runtime import embedded
+from shared.runtime.settings import Settings
 from tests.support.cluster import cluster_url
 from tests.support.nginx import nginx
 from tests.support.requests import ASKS

@@ -10,14 +10,15 @@ import pytest
 
 from services.meter import consumer as consumer_module
 from services.meter.consumer import ShardConsumer
-from services.meter.ledger import Ledger
 from services.meter.metrics import MeterMetrics
-from shared import names, quarantine, streams, tail, totals
-from shared.dialects import Dialect
-from shared.ids import ExchangeId, new_boot
-from shared.store import Store
-from shared.tail import Fields, Open, Segment
-from tests.support.gauge import WordGauge
+from services.meter.settle import Ledger
+from shared.books import quarantine, streams, totals
+from shared.contract import names, tail
+from shared.contract.dialects import Dialect
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import Fields, Open, Segment
+from shared.runtime.store import Store
+from tests.support.estimator import WordEstimator
 from tests.support.tails import KEY, OPENED_MS, records, send
 
 BOOT = new_boot()
@@ -25,7 +26,7 @@ BOOT = new_boot()
 
 @asynccontextmanager
 async def metering(redis: Store, shard: int = 0) -> AsyncIterator[ShardConsumer]:
-    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, WordGauge(), MeterMetrics())
+    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, WordEstimator(), MeterMetrics())
     task = asyncio.get_running_loop().create_task(consumer.run())
     try:
         yield consumer

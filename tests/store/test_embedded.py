@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import redis
 
-from shared import embedded
-from shared.errors import SettingsError
-from shared.settings import Settings, own_environment
+from shared.runtime import embedded
+from shared.runtime.errors import SettingsError
+from shared.runtime.settings import Settings, own_environment
 
 USER = """
 import sys
 from pathlib import Path
 from typing import Any
-from shared import embedded
-from shared.settings import Settings
+from shared.runtime import embedded
+from shared.runtime.settings import Settings
 with embedded.redis_url(Settings(data_dir=Path(sys.argv[1]), redis_url=None)) as url:
     print(url, flush=True)
     sys.stdin.read()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway import keyring as keyring_module
-from services.gateway.keyring import KeyRing
 from services.gateway.settings import GatewaySettings
-from shared import keys, names, store
-from shared.errors import Refused, SettingsError
-from shared.key_format import hash_key
-from shared.keys import NoSuchKey
-from shared.settings import Settings
-from shared.store import Store
+from shared.access import keyring as keyring_module
+from shared.access import keys
+from shared.access.key_format import hash_key
+from shared.access.keyring import KeyRing
+from shared.access.keys import NoSuchKey
+from shared.contract import names
+from shared.runtime import store
+from shared.runtime.errors import Refused, SettingsError
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
 
 PEPPER = b"a pepper of the tests"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.meter.leases import Leases
-from shared import names
-from shared.store import Store
+from shared.contract import names
+from shared.runtime.store import Store
 
 SHARDS = 8
 

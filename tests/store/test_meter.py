@@ -13,10 +13,12 @@ from services.meter.consumer import ShardConsumer
 from services.meter.leases import Leases
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
-from shared import names, store, totals
-from shared.errors import StoreUnavailable
-from shared.ids import ExchangeId, new_boot
-from shared.store import Store
+from shared.books import totals
+from shared.contract import names
+from shared.contract.ids import ExchangeId, new_boot
+from shared.runtime import store
+from shared.runtime.errors import StoreUnavailable
+from shared.runtime.store import Store
 from tests.support.tails import KEY, records, send
 
 SHARDS = 4

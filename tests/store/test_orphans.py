@@ -9,16 +9,17 @@ import pytest
 
 from services.meter import consumer as consumers
 from services.meter.consumer import ShardConsumer
-from services.meter.ledger import Ledger
 from services.meter.metrics import MeterMetrics
 from services.meter.prices import Price, PriceBook
-from shared import audit, boots, ledger, names, quarantine, streams, tail, totals
-from shared.boots import BootState
-from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
-from shared.ledger import LedgerEntry
-from shared.store import Store
-from shared.tail import Head, Packed, Segment
-from tests.support.gauge import WordGauge
+from services.meter.settle import Ledger
+from shared.books import audit, boots, ledger, quarantine, streams, totals
+from shared.books.boots import BootState
+from shared.books.ledger import LedgerEntry
+from shared.contract import names, tail
+from shared.contract.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
+from shared.contract.tail import Head, Packed, Segment
+from shared.runtime.store import Store
+from tests.support.estimator import WordEstimator
 from tests.support.tails import KEY, records, send
 
 
@@ -34,7 +35,7 @@ async def booked(redis: Store) -> list[LedgerEntry]:
 
 async def metered(redis: Store, until: Callable[[list[LedgerEntry]], bool]) -> list[LedgerEntry]:
     """Meter until the ledger is as it should be, and a little longer."""
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge(), MeterMetrics())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics())
     run = asyncio.get_running_loop().create_task(consumer.run())
     try:
         async with asyncio.timeout(20):
@@ -73,15 +74,15 @@ async def test_an_orphan_is_amended_and_made_final(redis: Store) -> None:
 
 
 async def test_a_cost_is_amended_by_the_difference(redis: Store) -> None:
-    gauge = WordGauge()
-    gauge.prices = PriceBook(
+    estimator = WordEstimator()
+    estimator.prices = PriceBook(
         version="1", prices=[Price(provider="openai", model="*", input=2_000_000, output=10_000_000)]
     )
     id = ExchangeId(new_boot(), 0, 0)
     opened, *rest = records(id, prompt=100, answer=50)
     await send(redis, id, [opened])
     for expected, more in ((1, rest), (2, [])):
-        consumer = ShardConsumer(redis, Ledger(redis), 0, 100, gauge, MeterMetrics())
+        consumer = ShardConsumer(redis, Ledger(redis), 0, 100, estimator, MeterMetrics())
         run = asyncio.get_running_loop().create_task(consumer.run())
         async with asyncio.timeout(20):
             while len(await booked(redis)) < expected:
@@ -110,7 +111,7 @@ async def test_a_clock_that_jumps_makes_nothing_final_of_a_gateway_that_lives(re
     id = ExchangeId(new_boot(), 0, 0)
     opened, *rest = records(id)
     await redis.xadd(names.tail(0), opened, id="1-1")  # type: ignore[arg-type]
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge(), MeterMetrics())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics())
     run = asyncio.get_running_loop().create_task(consumer.run())
     async with asyncio.timeout(20):
         while not await booked(redis):
@@ -204,7 +205,7 @@ def test_a_process_that_runs_out_of_numbers_tells_of_both_boots() -> None:
 
 async def reading(redis: Store) -> ShardConsumer:
     """A consumer that has read what there is, and is driven by hand from here on."""
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordGauge(), MeterMetrics())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics())
     await streams.create_group(redis, 0)
     await consumer._take(await streams.read(redis, 0, count=100, block_ms=1))
     await asyncio.sleep(0.15)  # longer than `_impatient` lets it be idle
@@ -255,10 +256,10 @@ async def test_an_orphan_is_booked_again_for_new_records_alone(redis: Store, mon
     segments = [tail.encode(id, seq, Segment(Packed(said), Head(200, "text/event-stream"))) for seq in (1, 2)]
     await send(redis, id, [records(id)[0], segments[0]])
     consumer = await reading(redis)
-    words = WordGauge.count
-    for factor in range(1, 6):  # what is counted changes, as it does when the gauge learns
+    words = WordEstimator.count
+    for factor in range(1, 6):  # what is counted changes, as it does when the estimator learns
         monkeypatch.setattr(
-            WordGauge, "count", lambda self, text, model, factor=factor: factor * words(self, text, model)
+            WordEstimator, "count", lambda self, text, model, factor=factor: factor * words(self, text, model)
         )
         await consumer._sweep()
     assert len(await booked(redis)) == 1

@@ -10,14 +10,15 @@ import msgspec
 import pytest
 
 from services.meter.assembly import Assembler
-from services.meter.ledger import Ledger, Settlement
 from services.meter.measure import measure
-from shared import ledger, names, periods, reports, streams, tail
-from shared.ids import ExchangeId, new_boot
-from shared.periods import Granularity
-from shared.store import Store
-from shared.tail import Open, StreamEntry
-from tests.support.gauge import WordGauge
+from services.meter.settle import Ledger, Settlement
+from shared.books import ledger, periods, reports, streams
+from shared.books.periods import Granularity
+from shared.contract import names, tail
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import Open, StreamEntry
+from shared.runtime.store import Store
+from tests.support.estimator import WordEstimator
 from tests.support.tails import records
 
 SHARDS = 3
@@ -39,7 +40,7 @@ async def book(redis: Store, rng: random.Random, count: int) -> None:
         assembler = Assembler(id.shard)
         whole = [assembler.add(StreamEntry(b"%d-0" % seq, one), 0.0) for seq, one in enumerate(fields)][-1]
         assert whole is not None
-        measured = measure(whole.tail, WordGauge())
+        measured = measure(whole.tail, WordEstimator())
         await books.settle([Settlement(id, measured.entry, [])])
 
 

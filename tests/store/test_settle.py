@@ -7,13 +7,14 @@ import json
 import pytest
 
 from services.meter.assembly import Assembler
-from services.meter.ledger import Ledger, Settlement, Verdict
 from services.meter.measure import measure
-from shared import names, streams, totals
-from shared.errors import StoreRefused, StoreUnavailable
-from shared.ids import ExchangeId, new_boot
-from shared.store import Store
-from tests.support.gauge import WordGauge
+from services.meter.settle import Ledger, Settlement, Verdict
+from shared.books import streams, totals
+from shared.contract import names
+from shared.contract.ids import ExchangeId, new_boot
+from shared.runtime.errors import StoreRefused, StoreUnavailable
+from shared.runtime.store import Store
+from tests.support.estimator import WordEstimator
 from tests.support.tails import KEY, records, send
 
 BOOT = new_boot()
@@ -27,7 +28,7 @@ async def assembled(redis: Store, id: ExchangeId, *, prompt: int = 10, answer: i
     for entry in await streams.read(redis, id.shard, count=100, block_ms=1000):
         whole = assembler.add(entry, 0.0)
         if whole is not None and whole.tail.id == id:
-            return Settlement(id, measure(whole.tail, WordGauge()).entry, whole.stream_ids)
+            return Settlement(id, measure(whole.tail, WordEstimator()).entry, whole.stream_ids)
     raise AssertionError("the exchange is not whole")
 
 

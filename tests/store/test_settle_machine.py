@@ -17,14 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.meter import consumer as consumers
 from services.meter.consumer import ShardConsumer
-from services.meter.ledger import Ledger
 from services.meter.metrics import MeterMetrics
-from shared import audit, boots, ledger, names, store, streams
-from shared.boots import BootState
-from shared.ids import ExchangeId, new_boot
-from shared.store import Store
-from shared.tail import Fields
-from tests.support.gauge import WordGauge
+from services.meter.settle import Ledger
+from shared.books import audit, boots, ledger, streams
+from shared.books.boots import BootState
+from shared.contract import names
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import Fields
+from shared.runtime import store
+from shared.runtime.store import Store
+from tests.support.estimator import WordEstimator
 from tests.support.tails import records, send
 
 T = TypeVar("T")
@@ -51,7 +53,7 @@ class Machine(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
     def _worker(self) -> ShardConsumer:
-        return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, WordGauge(), MeterMetrics())
+        return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, WordEstimator(), MeterMetrics())
 
     @rule(prompt=st.integers(0, 50), answer=st.integers(0, 50), segments=st.integers(0, 3))
     def open(self, prompt: int, answer: int, segments: int) -> None:

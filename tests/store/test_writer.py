@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway import journal as journals
-from services.gateway.journal import Journal
-from services.gateway.tap import ExchangeTap, Tap
-from services.gateway.writer import RecordWriter
-from shared import embedded, names, store, tail
-from shared.dialects import Dialect
-from shared.errors import JournalFailed
-from shared.ids import ExchangeId, new_boot
-from shared.settings import Settings
-from shared.store import Store
-from shared.tail import End, Fields, Open, Outcome, Packed, Segment
-from shared.tasks import Tasks
+from services.gateway.capture import journal as journals
+from services.gateway.capture.journal import Journal
+from services.gateway.capture.tap import ExchangeTap, Tap
+from services.gateway.capture.writer import RecordWriter
+from shared.contract import names, tail
+from shared.contract.dialects import Dialect
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import End, Fields, Open, Outcome, Packed, Segment
+from shared.runtime import embedded, store
+from shared.runtime.errors import JournalFailed
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
+from shared.runtime.tasks import Tasks
 from tests.support.tails import KEY, OPENED_MS, records
 
 ID = ExchangeId(new_boot(), 0, 0)
@@ -123,9 +124,9 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
         taken: list[Fields] = [fields for _, fields in await redis.xrange(names.tail(0))]
         replayed = _decoded(journals.records(journal.folder))
         assert replayed == _decoded([(0, fields) for fields in taken])
-        assert not list(journals.siblings(tmp_path))  # it is ours, and we live
-    [sibling] = journals.siblings(tmp_path)
-    adopted = _decoded(sibling.records())
+        assert not list(journals.orphaned_journals(tmp_path))  # it is ours, and we live
+    [orphan] = journals.orphaned_journals(tmp_path)
+    adopted = _decoded(orphan.records())
     assert adopted[: len(replayed)] == replayed
     if ends:
         assert len(adopted) == len(replayed)
@@ -137,9 +138,9 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
     first = adopted[1][1]
     assert isinstance(first, Segment)
     assert first.head == tail.Head(200, "text/event-stream", "gzip")
-    assert sibling.opened == {ID.boot: {0: 1}}
-    sibling.close(shipped=True)
-    assert not list(journals.siblings(tmp_path))
+    assert orphan.opened == {ID.boot: {0: 1}}
+    orphan.close(shipped=True)
+    assert not list(journals.orphaned_journals(tmp_path))
 
 
 @pytest.mark.parametrize("unkept", [False, True])

@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 
 from services.cli.processes import free_port, stop
-from shared import embedded
+from shared.runtime import embedded
 
 _NODES = 3
 _SLOTS = 16384

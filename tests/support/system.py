@@ -13,8 +13,9 @@ from typing import Any, Self
 import redis
 
 from services.cli.processes import Processes, free_port, stop
-from shared import embedded, names
-from shared.settings import Settings
+from shared.contract import names
+from shared.runtime import embedded
+from shared.runtime.settings import Settings
 
 SHARDS = 4
 _SETTLE_SECONDS = 60.0

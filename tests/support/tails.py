@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from shared import names, tail
-from shared.dialects import Dialect
-from shared.ids import ExchangeId
-from shared.store import Store
-from shared.tail import End, Fields, Open, Outcome, Packed, Record, Segment
+from shared.contract import names, tail
+from shared.contract.dialects import Dialect
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import End, Fields, Open, Outcome, Packed, Record, Segment
+from shared.runtime.store import Store
 
 KEY = "a" * 64
 OPENED_MS = 1_700_000_000_000  # 2023-11-14 22:13 UTC

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from shared import names
-from shared.usage import COUNTERS
+from shared.contract import names
+from shared.contract.usage import COUNTERS
 from tests.support.requests import ASKS
 from tests.support.system import SHARDS, Book, System
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from services.cli.processes import Processes, ProcessFailed, free_port
-from shared import embedded
-from shared.settings import Settings
+from shared.runtime import embedded
+from shared.runtime.settings import Settings
 from tests.support.cluster import cluster_url
 from tests.support.requests import ASKS
 

@@ -10,7 +10,7 @@ import pytest
 
 from services.demo.scenario import Scenario
 from services.demo.script import words
-from shared.settings import own_environment
+from shared.runtime.settings import own_environment
 from tests.support.system import System
 
 AGENTS = Path(__file__).parents[1] / "agents" / "cli"

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from services.cli.processes import ProcessFailed, free_port
-from shared import names
-from shared.settings import own_environment
-from shared.usage import COUNTERS
+from shared.contract import names
+from shared.contract.usage import COUNTERS
+from shared.runtime.settings import own_environment
 from tests.support.requests import ASKS
 from tests.support.system import System
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from services.cli.processes import free_port
-from shared.usage import COUNTERS
+from shared.contract.usage import COUNTERS
 from tests.support.requests import ASKS
 from tests.support.system import System
 
@@ -417,6 +417,7 @@ def test_redis_that_is_away_is_a_503_here_and_no_news_to_streams(tmp_path: Path)
     with System(tmp_path) as system:
         headers = {"x-api-key": system.key}
         assert httpx.get(f"{system.url}/api/v1/key", headers=headers).status_code == 200
+        assert ask(system.url, system.key).status_code == 200  # the data plane has seen the key
         system.redis.shutdown(nosave=True)
         answer = httpx.get(f"{system.url}/api/v1/key", headers=headers, timeout=30)
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")

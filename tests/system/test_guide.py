@@ -13,7 +13,7 @@ import pytest
 
 from services.demo.scenario import Scenario
 from services.demo.script import words
-from shared.settings import own_environment
+from shared.runtime.settings import own_environment
 from tests.support.node import NODE, node_with_sdks
 from tests.support.system import System
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.cli.processes import ProcessFailed
-from shared import names
+from shared.contract import names
 from tests.support.requests import ASKS
 from tests.support.system import System
 

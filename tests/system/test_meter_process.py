@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import redis
 
-from shared import embedded
-from shared.settings import Settings
+from shared.runtime import embedded
+from shared.runtime.settings import Settings
 from tests.support.requests import ASKS
 from tests.support.system import System
 

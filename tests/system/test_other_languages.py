@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import own_environment
+from shared.runtime.settings import own_environment
 from tests.support.node import NODE, node_with_sdks
 from tests.support.system import System
 

@@ -22,9 +22,10 @@ import pytest
 
 from services.cli.processes import free_port
 from services.demo.scenario import Scenario
+from services.gateway.assembly import Gateway
 from services.gateway.server import configured
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream import TransportFactory
+from services.gateway.upstream.client import TransportFactory
 from tests.support.paths import RAN
 from tests.support.raw_upstream import RawUpstream
 from tests.support.requests import ASKS, raw_request
@@ -80,7 +81,7 @@ def gateway(system: System, factory: TransportFactory | None, **variables: str) 
         for name, value in {**system.environment, **LIMITS, **variables, "AROUTER_PORT": str(port)}.items():
             patch.setenv(name, value)
         settings = GatewaySettings.load()
-    server = configured(settings, system.redis_url, factory)
+    server = configured(settings, Gateway(settings, system.redis_url, transport=factory))
     thread = threading.Thread(target=server.run)
     thread.start()
     url = f"http://127.0.0.1:{port}"

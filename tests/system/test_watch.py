@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.cli.processes import free_port
-from shared.settings import own_environment
+from shared.runtime.settings import own_environment
 from tests.support.requests import ASKS
 from tests.support.system import System
 

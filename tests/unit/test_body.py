@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.body import read_flags, with_model, with_usage_asked
-from shared.errors import Refused
+from services.gateway.client.body import read_flags, with_model, with_usage_asked
+from shared.runtime.errors import Refused
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -7,12 +7,12 @@ import random
 
 import pytest
 
-from services.meter import calibration
-from services.meter.calibration import Experience, estimate, expected, learn
-from services.meter.experience import Experiences
-from services.meter.tokenizers import Tokenizer, tokenizer_of
-from shared import names
-from shared.store import Store
+from services.meter.calibrations import Calibrations
+from services.meter.estimate import calibration
+from services.meter.estimate.calibration import Calibration, estimate, expected, learn
+from services.meter.estimate.tokenizers import Tokenizer, tokenizer_of
+from shared.contract import names
+from shared.runtime.store import Store
 
 PLAIN = Tokenizer(per_answer=0, per_call=10)
 
@@ -50,18 +50,18 @@ def test_one_wild_report_does_not_move_much() -> None:
 
 
 def test_drift_is_beyond_limit_and_spread() -> None:
-    steady = Experience(100, 0.0, 0.01)
+    steady = Calibration(100, 0.0, 0.01)
     assert calibration.drifted(steady, 300, 100, limit=2.0)
     assert not calibration.drifted(steady, 150, 100, limit=2.0)
     assert not calibration.drifted(steady, 5, 2, limit=2.0)  # too few tokens to tell
-    assert not calibration.drifted(Experience(100, 0.0, 1.0), 300, 100, limit=2.0)
+    assert not calibration.drifted(Calibration(100, 0.0, 1.0), 300, 100, limit=2.0)
 
 
 def test_experience_survives_its_text() -> None:
-    experience = Experience(3, -0.123456789, 0.0625)
-    assert Experience.load(experience.dump()) == experience
+    experience = Calibration(3, -0.123456789, 0.0625)
+    assert Calibration.load(experience.dump()) == experience
     with pytest.raises(ValueError, match="unpack"):
-        Experience.load("garbage")
+        Calibration.load("garbage")
 
 
 def test_families_are_found_by_name() -> None:
@@ -74,7 +74,7 @@ def test_families_are_found_by_name() -> None:
 
 
 async def test_meters_share_their_experience(redis: Store) -> None:
-    first, second = Experiences(), Experiences()
+    first, second = Calibrations(), Calibrations()
     for _ in range(100):
         first.learn("openrouter", "x/claude-haiku", 150, 100.0)
     await first.sync(redis)

@@ -1,7 +1,7 @@
 import pytest
 
-from services.gateway.credentials import caller_key, without_key
-from shared import key_format
+from shared.access import key_format
+from shared.access.credentials import caller_key, without_key
 
 KEY = key_format.new_key()
 

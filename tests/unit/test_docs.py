@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.cli import settings_doc
 from services.demo.scenario import Scenario
-from shared.tail import Outcome
+from shared.contract.tail import Outcome
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ import brotli
 import pytest
 import zstandard
 
-from services.meter.encodings import decoder
-from shared.errors import BadRecord
+from services.meter.readers.encodings import decoder
+from shared.contract.errors import BadRecord
 
 BODY = b"".join(b'data: {"n":%d,"t":"caf\xc3\xa9"}\n\n' % n for n in range(2000))
 

@@ -1,4 +1,4 @@
-from services.gateway import headers
+from services.gateway.client import headers
 
 
 def test_what_is_between_client_and_gateway_stays_there() -> None:

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
+from services.gateway.capture.journal import Journal
 from services.gateway.health import Health
-from services.gateway.journal import Journal
-from shared.ids import new_boot
+from shared.contract.ids import new_boot
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 
-from shared import ids as ids_module
-from shared.errors import BadRecord
-from shared.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
+from shared.contract import ids as ids_module
+from shared.contract.errors import BadRecord
+from shared.contract.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
 
 
 def test_boots_are_ulids_in_order_of_time_and_unique() -> None:

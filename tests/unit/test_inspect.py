@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from services.cli import inspect
-from services.meter import tokens
-from shared.dialects import Dialect
-from shared.usage import COUNTERS
+from services.meter.estimate import tokens
+from shared.contract.dialects import Dialect
+from shared.contract.usage import COUNTERS
 
 BODY = b'data: {"id":"c1","model":"gpt-4o","choices":[{"delta":{"content":"hello world"}}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\ndata: [DONE]\n\n'

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway import journal as journals
-from services.gateway.journal import Journal
-from shared import tail
-from shared.errors import JournalFailed, SettingsError
-from shared.ids import ExchangeId, new_boot
-from shared.tail import Packed, Segment
+from services.gateway.capture import journal as journals
+from services.gateway.capture.journal import Journal
+from shared.contract import tail
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import Packed, Segment
+from shared.runtime.errors import JournalFailed, SettingsError
 
 MIB = 1 << 20
 
@@ -117,12 +117,12 @@ def test_a_closed_journal_is_deleted_or_left_to_be_adopted(tmp_path: Path) -> No
     done, left = journal(tmp_path), journal(tmp_path)
     left.open(name(0), b"x")
     done.close(shipped=True)
-    assert list(journals.siblings(tmp_path)) == []
+    assert list(journals.orphaned_journals(tmp_path)) == []
     left.close(shipped=False)
-    [sibling] = journals.siblings(tmp_path)
-    assert list(journals.siblings(tmp_path)) == []  # it is held
-    sibling.close(shipped=False)
-    [again] = journals.siblings(tmp_path)
+    [orphan] = journals.orphaned_journals(tmp_path)
+    assert list(journals.orphaned_journals(tmp_path)) == []  # it is held
+    orphan.close(shipped=False)
+    [again] = journals.orphaned_journals(tmp_path)
     assert len(list(again.records())) == 1
     again.close(shipped=True)
     assert list(tmp_path.iterdir()) == []
@@ -133,7 +133,7 @@ def test_what_else_is_on_the_volume_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("")
     (tmp_path / f"{new_boot()}.new").mkdir()
-    assert list(journals.siblings(tmp_path)) == []
+    assert list(journals.orphaned_journals(tmp_path)) == []
 
 
 def test_a_cut_that_was_not_written_costs_its_own_segment_alone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from shared.logs import JsonFormatter, redacted
+from shared.runtime.logs import JsonFormatter, redacted
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:

@@ -8,17 +8,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.meter import prompt, tokens
-from services.meter.calibration import Estimate
-from services.meter.measure import Entry, Tail, measure
+from services.meter.estimate import prompt, tokens
+from services.meter.estimate.calibration import Estimate
+from services.meter.estimate.tokenizers import tokenizer_of
+from services.meter.measure import Tail, measure
 from services.meter.reconcile import Observed, reconcile
-from services.meter.tokenizers import tokenizer_of
-from shared.dialects import Dialect
-from shared.errors import BadRecord
-from shared.ids import ExchangeId, new_boot
-from shared.tail import End, Open, Outcome, Packed, Segment
-from shared.usage import Source, Usage
-from tests.support.gauge import WordGauge
+from shared.contract.dialects import Dialect
+from shared.contract.entry import Entry
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import End, Open, Outcome, Packed, Segment
+from shared.contract.usage import Source, Usage
+from tests.support.estimator import WordEstimator
 
 START = (
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg","model":"claude-x",'
@@ -35,7 +36,7 @@ FINAL = (
 
 
 def entry(
-    body: bytes, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES, gauge: WordGauge | None = None, **end: Any
+    body: bytes, dialect: Dialect = Dialect.ANTHROPIC_MESSAGES, estimator: WordEstimator | None = None, **end: Any
 ) -> Entry:
     opened = Open("k", dialect, "p", "gpt-4o", 1_700_000_000_000, True, "/x")
     ending: dict[str, Any] = {
@@ -52,7 +53,7 @@ def entry(
     } | end
     return measure(
         Tail(ExchangeId(new_boot(), 0, 0), opened, [Segment(Packed.pack(body[:10]))], End(**ending)),
-        gauge or WordGauge(),
+        estimator or WordEstimator(),
     ).entry
 
 
@@ -186,7 +187,7 @@ def test_an_estimate_carries_its_ratio_and_interval() -> None:
 
 
 def test_a_sample_of_the_reported_is_observed_too() -> None:
-    booked = entry(START + TEXT + FINAL, gauge=WordGauge(sample=1.0))
+    booked = entry(START + TEXT + FINAL, estimator=WordEstimator(sample=1.0))
     assert figures(booked) == (Source.REPORTED, 50, 70, 120)
     assert booked.observed_output_tokens == 5
     assert booked.drift  # 70 reported where 5 went by
@@ -240,7 +241,7 @@ def test_a_time_that_is_none_is_a_bad_record() -> None:
     opened = Open("k", Dialect.OPENAI_CHAT, "p", "m", 10**18, True, "/")
     ending = End(Outcome.COMPLETED, 200, "", "", 0, 0, None, 0, "", Packed(b""))
     with pytest.raises(BadRecord, match="no time"):
-        measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], ending), WordGauge())
+        measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], ending), WordEstimator())
 
 
 def test_no_text_can_stop_the_counting(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.meter import media, prompt
-from services.meter.tokenizers import ImageRule, tokenizer_of
+from services.meter.estimate import media, prompt
+from services.meter.estimate.tokenizers import ImageRule, tokenizer_of
 
 
 def png(width: int, height: int) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.periods import DAY, HOUR, BadRange, Bucket, Granularity, asked, data_point
+from shared.books.periods import DAY, HOUR, BadRange, Bucket, Granularity, asked, data_point
 
 NOW = datetime(2028, 3, 1, 10, 20, 30, tzinfo=UTC)  # the day after a leap day
 HOURLY, DAILY, MONTHLY = Granularity.HOURLY, Granularity.DAILY, Granularity.MONTHLY

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.meter.prices import Price, PriceBook, load, parse
-from shared.errors import SettingsError
-from shared.usage import Usage
+from shared.contract.usage import Usage
+from shared.runtime.errors import SettingsError
 
 DAY = date(2026, 3, 1)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.demo.routes import answer, understand
 from services.demo.script import Script
 from services.meter.readers.reader import Reader, read
-from shared.dialects import Dialect
+from shared.contract.dialects import Dialect
 
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 COUNTED = {"stream": True, "stream_options": {"include_usage": True}}

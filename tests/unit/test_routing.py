@@ -1,11 +1,11 @@
 import pytest
 
-from services.gateway.configured import upstreams
-from services.gateway.routing import choose, family_of, match
+from services.gateway.routing.configured import upstreams
+from services.gateway.routing.routes import choose, family_of, match
+from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings, ProviderSettings
-from services.gateway.upstreams import Upstreams
-from shared.dialects import Dialect, Family
-from shared.errors import Refused
+from shared.contract.dialects import Dialect, Family
+from shared.runtime.errors import Refused
 
 
 def configured(**providers: dict[str, str]) -> Upstreams:

@@ -4,8 +4,8 @@ import pytest
 
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
-from shared.errors import SettingsError
-from shared.settings import Settings, unknown_variables
+from shared.runtime.errors import SettingsError
+from shared.runtime.settings import Settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import tail
-from shared.dialects import Dialect
-from shared.errors import BadRecord
-from shared.ids import ExchangeId, new_boot
-from shared.tail import End, Open, Outcome, Packed, Record, Segment
+from shared.contract import tail
+from shared.contract.dialects import Dialect
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import End, Open, Outcome, Packed, Record, Segment
 
 ID = ExchangeId(new_boot(), 3, 7)
 OPEN = Open("k" * 64, Dialect.GEMINI, "gemini", "gemini-2.5-flash", 1_700_000_000_000, True, "/v1beta/models/x")

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.gateway.tls import client_context
-from services.gateway.transport import PooledTransport
+from services.gateway.upstream.tls import client_context
+from services.gateway.upstream.transport import PooledTransport
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 TIMEOUTS = {"connect": 2.0, "pool": 0.3, "read": 2.0, "write": 2.0}

@@ -22,7 +22,7 @@ from services.meter.readers.reading import (
     sequence,
     total,
 )
-from shared.usage import Usage
+from shared.contract.usage import Usage
 
 _METRICS = "amazon-bedrock-invocationMetrics"
 

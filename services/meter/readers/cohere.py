@@ -16,7 +16,7 @@ from services.meter.readers.reading import (
     mapping,
     text,
 )
-from shared.usage import Usage
+from shared.contract.usage import Usage
 
 
 class CohereReader:

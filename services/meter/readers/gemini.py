@@ -20,7 +20,7 @@ from services.meter.readers.reading import (
     text,
     total,
 )
-from shared.usage import Usage
+from shared.contract.usage import Usage
 
 _COUNTS = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount")
 

@@ -19,7 +19,7 @@ from services.meter.readers.reading import (
     text,
     total,
 )
-from shared.usage import Usage
+from shared.contract.usage import Usage
 
 
 class InteractionsReader:

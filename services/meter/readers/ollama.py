@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Marks, Reading, count, mapping, sequence, text
-from shared.usage import Usage
+from shared.contract.usage import Usage
 
 _COUNTS = ("prompt_eval_count", "eval_count")
 

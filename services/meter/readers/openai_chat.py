@@ -21,7 +21,7 @@ from services.meter.readers.reading import (
     sequence,
     text,
 )
-from shared.usage import Usage
+from shared.contract.usage import Usage
 
 
 class ChatReader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Marks, Reading, count, mapping, sequence, text
-from shared.usage import Usage
+from shared.contract.usage import Usage
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")

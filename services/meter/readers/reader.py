@@ -19,7 +19,7 @@ from services.meter.readers.ollama import OllamaReader
 from services.meter.readers.openai_chat import ChatReader
 from services.meter.readers.openai_responses import ResponsesReader
 from services.meter.readers.reading import BadUsage, Json, Marks, Reading
-from shared.dialects import Dialect
+from shared.contract.dialects import Dialect
 
 _DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import ARouterError
-from shared.usage import Usage
+from shared.contract.errors import ARouterError
+from shared.contract.usage import Usage
 
 Json = Mapping[str, Any]
 Slot = tuple[str, int | str]

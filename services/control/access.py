@@ -1,0 +1,111 @@
+"""Who may use the control API, and how its errors look: always OpenAI's envelope, with the field that is wrong."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from services.control.plane import Plane
+from shared.access.credentials import caller_key
+from shared.access.envelopes import error_body
+from shared.access.key_format import Kind
+from shared.access.keys import KeyRecord
+from shared.books.periods import BadRange
+from shared.contract.dialects import Family
+from shared.runtime.errors import Refused, StoreError
+
+_documented = HTTPBearer(auto_error=False, description="A key of yours; other forms (x-api-key, …) work too.")
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """Every error of this API."""
+
+    error: ErrorDetail
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "Something in the request is wrong; the message names the field."},
+    401: {"model": ErrorAnswer, "description": "No key, or none of ours."},
+    403: {"model": ErrorAnswer, "description": "The key is disabled or expired, or may not do this."},
+    404: {"model": ErrorAnswer, "description": "There is no such thing, or it is not yours."},
+    413: {"model": ErrorAnswer, "description": "The body is larger than anything here."},
+    503: {"model": ErrorAnswer, "description": "Redis is away."},
+}
+
+
+async def caller(request: Request, plane: Plane, _: Annotated[object, Depends(_documented)]) -> KeyRecord:
+    """The key of the request."""
+    scope = request.scope
+    return await plane.keyring.authenticate(caller_key(dict(scope["headers"]), scope["query_string"]))
+
+
+Caller = Annotated[KeyRecord, Depends(caller)]
+
+
+async def manager(key: Caller) -> KeyRecord:
+    """The same, if it may manage."""
+    if key.kind is not Kind.MANAGEMENT:
+        raise Refused(403, "this needs a management key")
+    return key
+
+
+Manager = Annotated[KeyRecord, Depends(manager)]
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Translate what control routes raise, once."""
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, exc: Refused) -> Response:
+        return _error(exc.status, exc.message)
+
+    @app.exception_handler(BadRange)
+    async def out_of_range(_: Request, exc: BadRange) -> Response:
+        return _error(400, str(exc))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, exc: RequestValidationError) -> Response:
+        return _error(400, "; ".join(_describe(error) for error in exc.errors()[:5]))
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, exc: HTTPException) -> Response:
+        headers = exc.headers
+        if exc.status_code == 405:  # Starlette names the methods of the first route alone
+            headers = {"allow": ", ".join(sorted(_methods(app, request.url.path)))}
+        return _error(exc.status_code, str(exc.detail).lower(), headers)
+
+    @app.exception_handler(StoreError)
+    async def away(_: Request, exc: StoreError) -> Response:
+        return _error(503, "Redis is away; try again")
+
+
+def _methods(app: FastAPI, path: str) -> set[str]:
+    """What a path can be asked with, by the document."""
+    return {
+        method.upper()
+        for template, operations in app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        for method in operations
+    }
+
+
+def _describe(error: dict[str, Any]) -> str:
+    field = ".".join(str(part) for part in error["loc"] if part not in ("body", "query", "path"))
+    return f"{field or 'body'}: {error['msg']}"
+
+
+def _error(status: int, message: str, headers: Any = None) -> Response:
+    return Response(error_body(Family.OPENAI, status, message), status, headers, media_type="application/json")

@@ -1,0 +1,102 @@
+"""The control plane: an ASGI application of its own, beside a gateway on its port or alone in a process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.control import api
+from services.control.plane import ControlPlane
+from shared.access.envelopes import error_body
+from shared.contract.dialects import Family
+from shared.runtime.errors import Refused
+from shared.runtime.settings import Settings
+
+MAX_BODY_BYTES = 256 * 1024  # nothing here is larger; what calls models goes another way
+
+
+class ControlApp:
+    """Reads request bodies within limits before FastAPI sees them: it would read any size, for any time."""
+
+    def __init__(
+        self, settings: Settings, redis_url: str, providers: frozenset[str], *, body_timeout: float = 60.0
+    ) -> None:
+        """`providers`: names a key may be restricted to. `body_timeout`: seconds between two reads of a body."""
+        self._plane = ControlPlane(settings, redis_url, providers)
+        self._timeout = body_timeout
+        self._app: ASGIApp = _application(self._plane)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            body = await self._body(scope, receive)
+        except Refused as refused:
+            await _refuse(send, refused)
+            return
+        if body is not None:
+            await self._app(scope, _replay(body, receive), send)
+
+    async def close(self) -> None:
+        """Leave Redis."""
+        await self._plane.close()
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The whole body; None where the client left. Refused: 413 too large, 408 too slow."""
+        too_large = Refused(413, f"the request body is larger than {MAX_BODY_BYTES} bytes")
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    message = await receive()
+            except TimeoutError:
+                raise Refused(408, "the request body did not arrive in time") from None
+            if message["type"] == "http.disconnect":
+                return None
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > MAX_BODY_BYTES:
+                raise too_large
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+
+def _application(plane: ControlPlane) -> FastAPI:
+    app = FastAPI(
+        title="arouter",
+        openapi_url=api.OPENAPI,
+        docs_url=api.DOCS,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+    )
+    api.include(app, plane)
+    return app
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives a body which was read before."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
+
+
+async def _refuse(send: Send, refused: Refused) -> None:
+    body = error_body(Family.OPENAI, refused.status, refused.message)
+    headers: list[Any] = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),  # the rest of the body is not read
+    ]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

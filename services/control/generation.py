@@ -1,0 +1,172 @@
+"""One exchange over HTTP, by the id of its `x-generation-id` header."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from services.control.access import ERRORS, Caller
+from services.control.plane import ControlPlane, Plane
+from shared.access.key_format import Kind
+from shared.access.keys import KeyRecord
+from shared.books import boots, ledger, quarantine, streams
+from shared.books.audit import unsettled
+from shared.books.boots import BootState
+from shared.books.ledger import LedgerEntry
+from shared.contract import tail
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ID, ExchangeId
+from shared.runtime.errors import Refused
+
+router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
+
+_MICRO = 1_000_000
+# Who asks with an id he has just got may be faster than its record, which a gateway writes every 25 ms; and what was
+# settled between two looks is found by the next.
+_PAUSES = (0.05, 0.1, 0.2)
+
+
+class PromptDetails(BaseModel):
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+
+
+class CompletionDetails(BaseModel):
+    reasoning_tokens: int | None
+
+
+class GenerationUsage(BaseModel):
+    """Counters in OpenAI's names; null is not known, never 0."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    cost: float | None = Field(description="US dollars by the operator's price book; null where it has no price.")
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+class Generation(BaseModel):
+    """What was booked for one exchange, and why."""
+
+    id: str
+    provider: str
+    model: str = Field(description="As requested.")
+    response_model: str = Field(description="As the provider named it.")
+    dialect: str
+    streamed: bool
+    created_at: datetime
+    latency_ms: int | None = Field(description="Until the first byte of the answer's body.")
+    duration_ms: int
+    status: int | None = Field(description="The provider's HTTP status.")
+    outcome: str = Field(
+        description="completed, client_gone, upstream_failed, timed_out, drained or gateway_lost.",
+        examples=["completed"],
+    )
+    finish: list[Any] = Field(description="The provider's own reasons, one for each choice.")
+    final: bool = Field(description="Whether no later record can change it.")
+    revision: int
+    source: str = Field(description="reported, estimated or partial.", examples=["reported"])
+    usage: GenerationUsage
+    ratio: float | None = Field(description="Where output is estimated: what our count was multiplied with.")
+    output_low: int | None = Field(description="The interval it most likely lies in.")
+    output_high: int | None
+    input_low: int | None = Field(description="The same of the input, where that is estimated.")
+    input_high: int | None
+    price_version: str
+    provider_usage: dict[str, Any] | None = Field(description="The provider's usage object, word for word.")
+
+
+class StillOpen(BaseModel):
+    """It runs, or is about to be booked."""
+
+    id: str
+    state: str = "open"
+
+
+@router.get("/generation", summary="One exchange", responses={202: {"model": StillOpen}})
+async def generation(
+    plane: Plane,
+    caller: Caller,
+    response: Response,
+    id: Annotated[
+        str,
+        Query(
+            pattern=ID.pattern,
+            description="From the x-generation-id header.",
+            examples=["01M81S6JE0TRGEED1QBEP9M565.2.85"],
+        ),
+    ],
+) -> Generation | StillOpen:
+    """200 once it is booked, 202 while it is open. Kept as long as the ledger, a week by default."""
+    unknown = Refused(404, "id: there is no such exchange, or none of yours, or it is no longer kept")
+    try:
+        exchange_id = ExchangeId.parse(id)
+    except BadRecord:  # a number that is never minted
+        raise unknown from None
+    for pause in _PAUSES:
+        entry = await ledger.find(plane.store, exchange_id)
+        if entry is not None:
+            if not _may_see(caller, entry.entry["key"]):
+                raise unknown
+            return _shown(entry)
+        key_hash = await _open_key(plane, exchange_id)
+        if key_hash is not None:
+            if not _may_see(caller, key_hash):
+                raise unknown
+            response.status_code = 202
+            return StillOpen(id=id)
+        if not await _may_come(plane, exchange_id):
+            break
+        await asyncio.sleep(pause)
+    raise unknown
+
+
+def _may_see(caller: KeyRecord, key_hash: str) -> bool:
+    return caller.kind is Kind.MANAGEMENT or key_hash == caller.hash
+
+
+async def _may_come(plane: ControlPlane, id: ExchangeId) -> bool:
+    """Whether a record of it may be on its way: its gateway lives."""
+    return (await boots.find(plane.store, [id.boot]))[id.boot].state is BootState.LIVE
+
+
+async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
+    """Whose exchange this is, if it waits: in its stream, or in quarantine."""
+    minted = id.n < await streams.opened(plane.store, id.shard, id.boot)
+    if not minted or not await unsettled(plane.store, [str(id)]):
+        return None  # and nothing need be looked through
+    packed = await streams.open_record(plane.store, id) or await quarantine.open_record(plane.store, id)
+    try:
+        return tail.decode_open(packed).key if packed is not None else None
+    except BadRecord:
+        return None
+
+
+def _shown(found: LedgerEntry) -> Generation:
+    entry = found.entry
+    cost = entry.get("cost_microusd")
+    same = {name: entry[name] for name in Generation.model_fields if name in entry}
+    return Generation(
+        **same,
+        id=found.exchange_id,
+        created_at=datetime.fromtimestamp(entry["opened_ms"] / 1000, UTC),
+        latency_ms=entry["first_byte_ms"],
+        final=found.final,
+        revision=found.revision,
+        provider_usage=entry["raw_usage"],
+        usage=GenerationUsage(
+            prompt_tokens=entry["input_tokens"],
+            completion_tokens=entry["output_tokens"],
+            total_tokens=entry["total_tokens"],
+            cost=None if cost is None else cost / _MICRO,
+            prompt_tokens_details=PromptDetails(
+                cached_tokens=entry["cache_read_tokens"], cache_write_tokens=entry["cache_write_tokens"]
+            ),
+            completion_tokens_details=CompletionDetails(reasoning_tokens=entry["reasoning_tokens"]),
+        ),
+    )

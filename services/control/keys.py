@@ -1,0 +1,220 @@
+"""Keys over HTTP: made, listed, changed and deleted with a management key; every key reads itself."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic.json_schema import SkipJsonSchema
+
+from services.control.access import ERRORS, Caller, Manager
+from services.control.fields import KEY_HASH, Time
+from services.control.plane import ControlPlane, Plane
+from shared.access import keys
+from shared.access.key_format import Kind
+from shared.access.keys import KeyRecord
+from shared.books import reports
+from shared.books.reports import KeyUsage
+from shared.runtime.errors import Refused
+
+router = APIRouter(prefix="/api/v1", tags=["keys"], responses=ERRORS)
+
+_LOOK = 100  # keys read at once
+_MOST_LOOKS = 20  # then a page ends early, with a token: most of the keys were deleted
+
+Hash = Annotated[str, Path(pattern=KEY_HASH, description="The hash of a key.")]
+_Name = Annotated[str, Field(min_length=1, max_length=200, examples=["team-a"])]
+_Providers = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=100)]
+_Models = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=500)]
+
+
+class KeyLimits(BaseModel):
+    """What may be set of a key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expires_at: Time | None = Field(default=None, description="Refused from then on. null: never.")
+    allowed_providers: _Providers | None = Field(
+        default=None, description="The only providers it may use. null: all.", examples=[["openai"]]
+    )
+    allowed_models: _Models | None = Field(
+        default=None,
+        description="The only models it may use, with or without their provider; a trailing * stands for any rest. "
+        "null: all.",
+        examples=[["gpt-4o*", "anthropic/claude-haiku-4-5"]],
+    )
+
+
+class NewKey(KeyLimits):
+    """A key to make."""
+
+    name: _Name
+
+
+class KeyChanges(KeyLimits):
+    """What to change of a key; what is not named stays."""
+
+    name: _Name | SkipJsonSchema[None] = None
+    disabled: StrictBool | SkipJsonSchema[None] = None
+
+
+class Key(BaseModel):
+    """A key, without the key. Usage is in tokens; days, weeks (from Monday) and months are UTC's."""
+
+    hash: str = Field(description="Its public name, under which usage is booked.")
+    name: str
+    label: str = Field(description="Its first and last characters.", examples=["lr_live_1a2b…9f0e"])
+    key_type: Literal["regular", "management"]
+    disabled: bool
+    created_at: datetime
+    updated_at: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None = Field(description="Within a minute or so.")
+    allowed_providers: list[str] | None
+    allowed_models: list[str] | None
+    usage: int
+    usage_daily: int
+    usage_weekly: int
+    usage_monthly: int
+
+
+class KeyAnswer(BaseModel):
+    data: Key
+
+
+class NewKeyAnswer(BaseModel):
+    data: Key
+    key: str = Field(description="The key itself, shown this once.", examples=["lr_live_1a2b3c…"])
+
+
+class KeyList(BaseModel):
+    data: list[Key]
+    next_page_token: str | None = Field(description="For the next page; null on the last one.")
+
+
+class Deleted(BaseModel):
+    deleted: Literal[True] = True
+
+
+class DeletedAnswer(BaseModel):
+    data: Deleted = Deleted()
+
+
+@router.post("/keys", status_code=201, summary="Make a key")
+async def create(plane: Plane, _: Manager, new: NewKey) -> NewKeyAnswer:
+    """A key that calls models. The raw key is in this answer and nowhere else."""
+    given = _checked(plane, new.model_dump(exclude_unset=True))
+    name = given.pop("name")
+    key, record = await keys.create(plane.store, await plane.pepper(), name, **given)
+    return NewKeyAnswer(data=_shown(record, KeyUsage(0, 0, 0, 0)), key=key)
+
+
+@router.get("/keys", summary="List keys")
+async def list_all(
+    plane: Plane,
+    _: Manager,
+    page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+    page_token: Annotated[str | None, Query(pattern="^[0-9]{1,9}$", description="From the page before.")] = None,
+    offset: Annotated[int, Query(ge=0, le=1_000_000_000, description="Skip so many keys ever made.")] = 0,
+    include_disabled: bool = True,
+) -> KeyList:
+    """Oldest first. Deleted keys are not listed."""
+    at = int(page_token) if page_token is not None else offset
+    found: list[KeyRecord] = []
+    for _look in range(_MOST_LOOKS):
+        page = await keys.page(plane.store, at, _LOOK)
+        for record in page:
+            at += 1
+            if record is not None and record.revoked_at is None and (include_disabled or not record.disabled):
+                found.append(record)
+            if len(found) == page_size:
+                break
+        exhausted = len(page) < _LOOK and len(found) < page_size
+        if exhausted or len(found) == page_size:
+            break
+    usage = await _usage(plane, found)
+    return KeyList(
+        data=[_shown(record, usage[record.hash]) for record in found], next_page_token=None if exhausted else str(at)
+    )
+
+
+@router.patch("/keys/{hash}", summary="Change a key")
+async def update(plane: Plane, _: Manager, hash: Hash, changes: KeyChanges) -> KeyAnswer:
+    """Gateways act on it within two seconds."""
+    await _managed(plane, hash)
+    given = changes.model_dump(exclude_unset=True)
+    for field in ("name", "disabled"):
+        if field in given and given[field] is None:
+            raise Refused(400, f"{field}: cannot be null")
+    record = await keys.update(plane.store, hash, _checked(plane, given))
+    return KeyAnswer(data=_shown(record, (await _usage(plane, [record]))[hash]))
+
+
+@router.delete("/keys/{hash}", summary="Delete a key")
+async def delete(plane: Plane, _: Manager, hash: Hash) -> DeletedAnswer:
+    """Gateways refuse it within two seconds. What was booked on it stays."""
+    await _managed(plane, hash)
+    await keys.update(plane.store, hash, {"revoked_at": int(time.time())})
+    return DeletedAnswer()
+
+
+@router.get("/key", summary="The key of this request")
+async def current(plane: Plane, key: Caller) -> KeyAnswer:
+    """What a key can know of itself."""
+    record = await keys.find(plane.store, key.hash) or key
+    return KeyAnswer(data=_shown(record, (await _usage(plane, [record]))[record.hash]))
+
+
+async def _managed(plane: ControlPlane, hash: str) -> KeyRecord:
+    record = await keys.find(plane.store, hash)
+    if record is None or record.revoked_at is not None:
+        raise Refused(404, "no key has this hash")
+    if record.kind is Kind.MANAGEMENT:
+        raise Refused(403, "management keys are made and revoked with the command line")
+    return record
+
+
+def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
+    """The same, with what only this gateway can tell."""
+    unknown = [name for name in given.get("allowed_providers") or () if name not in plane.providers]
+    if unknown:
+        raise Refused(400, f"allowed_providers: {unknown[0]!r} is not configured here")
+    expires: datetime | None = given.get("expires_at")
+    if expires is not None:
+        given["expires_at"] = int(expires.timestamp())
+    for name in ("allowed_providers", "allowed_models"):
+        if given.get(name) is not None:
+            given[name] = tuple(given[name])
+    return given
+
+
+async def _usage(plane: ControlPlane, records: list[KeyRecord]) -> dict[str, KeyUsage]:
+    hashes = [record.hash for record in records]
+    return await reports.key_usage(plane.store, await plane.shards(), hashes, await plane.now())
+
+
+def _shown(record: KeyRecord, usage: KeyUsage) -> Key:
+    return Key(
+        hash=record.hash,
+        name=record.name,
+        label=record.label,
+        key_type="management" if record.kind is Kind.MANAGEMENT else "regular",
+        disabled=record.disabled,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        updated_at=_time(record.updated_at),
+        expires_at=_time(record.expires_at),
+        last_used_at=_time(record.last_used_at),
+        allowed_providers=None if record.allowed_providers is None else list(record.allowed_providers),
+        allowed_models=None if record.allowed_models is None else list(record.allowed_models),
+        usage=usage.ever,
+        usage_daily=usage.daily,
+        usage_weekly=usage.weekly,
+        usage_monthly=usage.monthly,
+    )
+
+
+def _time(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

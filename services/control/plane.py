@@ -1,0 +1,90 @@
+"""What the control API works with: connections to Redis beside the relay's, so that neither waits for the other, and
+how much of it may go on at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from shared.access import keys
+from shared.access.keyring import KeyRing
+from shared.access.keys import KeyRecord
+from shared.books import boots, streams
+from shared.books.audit import unsettled
+from shared.books.reports import Between
+from shared.runtime import store
+from shared.runtime.errors import Refused
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
+
+_REPORTS = 2  # at once; more of them wait
+_WAIT_SECONDS = 10.0
+_REPORT_SECONDS = 30.0
+
+
+class ControlPlane:
+    """One per process."""
+
+    def __init__(self, settings: Settings, redis_url: str, providers: frozenset[str]) -> None:
+        self.settings = settings
+        self.providers = providers
+        self.store: Store = store.connect(redis_url)
+        self.keyring = KeyRing(self.store, settings)
+        self._reports = asyncio.Semaphore(_REPORTS)
+
+    async def shards(self) -> int:
+        return await boots.shards(self.store, self.settings.shards)
+
+    async def pepper(self) -> bytes:
+        return await keys.load_pepper(self.store, self.settings)
+
+    async def now(self) -> datetime:
+        """By Redis's clock, which all gateways share."""
+        return datetime.fromtimestamp(await streams.now_ms(self.store) / 1000, UTC)
+
+    async def pending(self, key: KeyRecord | None) -> int:
+        """Exchanges that are open, or wait to be settled, and are in no total: of one key, or all."""
+        found = 0
+        for shard in range(await self.shards()):
+            ids = await streams.exchanges(self.store, shard, key.hash if key else "")
+            found += len(await unsettled(self.store, ids)) if ids else 0
+        return found
+
+    @asynccontextmanager
+    async def report(self, request: Request) -> AsyncIterator[Between]:
+        """Room for a report. Refused with 503 where there is none soon; what is given is to be awaited between two
+        steps: it ends a report that takes too long, or that nobody waits for."""
+        deadline = time.monotonic() + _REPORT_SECONDS
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._reports.acquire()
+        except TimeoutError:
+            raise Refused(503, "other reports are being made; try again") from None
+
+        async def between() -> None:
+            if time.monotonic() > deadline:
+                raise Refused(503, "the report takes too long; ask for a shorter range, or for one key")
+            if await request.is_disconnected():
+                raise Refused(503, "nobody waits for the report any more")
+
+        try:
+            yield between
+        finally:
+            self._reports.release()
+
+    async def close(self) -> None:
+        await self.store.aclose()
+
+
+def _plane(request: Request) -> ControlPlane:
+    plane: ControlPlane = request.app.state.control
+    return plane
+
+
+Plane = Annotated[ControlPlane, Depends(_plane)]

@@ -1,0 +1,127 @@
+"""What a gateway process is made of, in which order its parts begin, and in which order they end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Protocol
+
+from services.gateway.capture.journal import Journal
+from services.gateway.capture.recovery import JournalRecovery
+from services.gateway.capture.tap import Tap
+from services.gateway.capture.writer import RecordWriter
+from services.gateway.dataplane import DataPlane
+from services.gateway.exchange import Receive, Send
+from services.gateway.health import Health
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.routing.configured import upstreams
+from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.client import TransportFactory, UpstreamClient
+from shared.access.keyring import KeyRing
+from shared.contract import paths
+from shared.contract.ids import ExchangeIds, new_boot
+from shared.runtime import store
+from shared.runtime.tasks import Tasks
+
+_FLUSH_SECONDS = 15.0
+
+
+class Control(Protocol):
+    """The control plane, where it is served on the gateway's port: an ASGI application."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Gateway:
+    """One gateway. `start` and `stop` frame its life; in between it is the ASGI app of every connection."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        redis_url: str,
+        control: Control | None = None,
+        transport: TransportFactory | None = None,
+    ) -> None:
+        """`transport` makes another httpx transport than our own."""
+        self._redis = store.connect(redis_url)
+        self._client = UpstreamClient(settings, transport)
+        self._control = control
+        ids = ExchangeIds(new_boot(), settings.shards)
+        root = settings.journal_dir or settings.data_dir.expanduser() / "journal"
+        self._journal = Journal(root, ids.boot, limit=settings.journal_bytes, keep=settings.journal_keep)
+        self._writer = RecordWriter(self._redis, self._journal, settings.tap_memory)
+        self.metrics = GatewayMetrics()
+        unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
+        self._tap = Tap(self._writer, self._journal, unkept=unkept)
+        self.health = Health(self._journal, self._tap, needs_journal=settings.journal_failed == "refuse")
+        self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
+        keyring = KeyRing(self._redis, settings)
+        self._plane = DataPlane(settings, upstreams(settings), self._client, keyring, self._tap, ids, self.metrics)
+        self._tasks = Tasks()
+        self._show()
+
+    async def start(self) -> None:
+        """Begin what runs beside the exchanges."""
+        self._writing = self._tasks.start(self._writer.run(), "record writer")
+        self._forever = [
+            self._tasks.start(self._tap.run(self.metrics.late), "tap ticker"),
+            self._tasks.start(self._plane.watch(), "watchdog"),
+            self._tasks.start(self._recovery.beat(), "heartbeat"),
+            self._tasks.start(self._recovery.resend(), "journal recovery"),
+        ]
+
+    async def stop(self) -> None:
+        """End; nothing is accepted any more."""
+        # uvicorn comes here without waiting for the tasks it has just cancelled; their end records must be queued.
+        await self._plane.drained(_FLUSH_SECONDS)
+        for task in self._forever:
+            task.cancel()
+        flushed = await self._writer.close(self._writing, _FLUSH_SECONDS)
+        # What is not accounted for stays on the disk, and another gateway will adopt it.
+        self._journal.close(shipped=await self._recovery.leave(shipped=flushed))
+        await self._client.close()
+        if self._control is not None:
+            await self._control.close()
+        await self._redis.aclose()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http" and scope["path"] in paths.PROBES:
+            await self._probe(scope["path"], send)
+        elif self._control is not None and scope["path"].startswith(paths.CONTROL):
+            await self._control(scope, receive, send)
+        else:
+            await self._plane(scope, receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await self.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _probe(self, path: str, send: Send) -> None:
+        """Alive: the event loop turns. Ready: a new exchange would be taken; says why not."""
+        reasons = self.health.ready() if path == "/readyz" else []
+        answer = {"ready": not reasons, "reasons": reasons} if path == "/readyz" else {"status": "ok"}
+        body = json.dumps(answer).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 503 if reasons else 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _show(self) -> None:
+        self.metrics.show(
+            open_streams=lambda: len(self._plane.open),
+            draining_upstreams=lambda: self._plane.draining,
+            tap_backlog_bytes=lambda: self._writer.pending_bytes,
+            tap_backlog_seconds=lambda: time.monotonic() - self._writer.shipped,
+            journal_bytes=lambda: self._journal.size,
+            journal_fill_ratio=lambda: self._journal.fill,
+            journal_failed=lambda: self._journal.failed,
+            redis_up=lambda: self._writer.available,
+            draining=lambda: self.health.draining,
+        )

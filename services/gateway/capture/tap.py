@@ -1,0 +1,203 @@
+"""The tap: a bounded copy of what goes by, cut into segments for the meter. It never blocks, fails or slows the relay.
+
+One `Tap` per process holds the open `ExchangeTap`s; its ticker cuts what has waited for a second, so that no stream
+needs a timer or a clock of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from services.gateway.capture.journal import Journal
+from services.gateway.capture.writer import RecordWriter
+from shared.contract import tail
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import End, Head, Open, Packed, Segment
+from shared.runtime.errors import JournalFailed
+
+_SEGMENT_BYTES = 64 * 1024
+_TICK_SECONDS = 0.05
+_TICKS_PER_SEGMENT = 20  # a segment is cut after a second
+_MAX_REQUEST_BYTES = 2 * 1024 * 1024
+
+# How usage looks in every dialect. Where it is in the tail the meter needs no request body. A marker cut in two by a
+# segment only sends the body along for nothing. `"usage":null` (on each chunk of a chat stream) is no usage.
+_USAGE = re.compile(rb'"(?:usage|usageMetadata)"\s*:\s*\{')
+
+log = logging.getLogger(__name__)
+
+
+class ExchangeTap:
+    """The tail of one exchange as it grows."""
+
+    __slots__ = (
+        "_chunks",
+        "_head",
+        "_journaled",
+        "_seq",
+        "_size",
+        "_tap",
+        "bytes",
+        "id",
+        "lost",
+        "name",
+        "turn",
+        "usage_seen",
+    )
+
+    def __init__(self, tap: Tap, exchange_id: ExchangeId, turn: int) -> None:
+        self.id = exchange_id
+        self.turn = turn
+        self.name = str(exchange_id)
+        self.bytes = 0  # all body bytes seen so far
+        self.usage_seen = False
+        self._tap = tap
+        self._head: Head | None = None
+        self._chunks: list[bytes] = []
+        self._journaled = 0  # chunks of these that are in the journal
+        self._size = 0
+        self._seq = 1  # of the next record; 0 is the open
+        self.lost = 0  # of them, what there was no room for
+
+    def head(self, head: Head) -> None:
+        """Take the head of the answer, before its body."""
+        self._head = head
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk of the response body, as it came."""
+        if len(self._chunks) == self._journaled:
+            self._tap.changed.append(self)
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size >= _SEGMENT_BYTES:
+            self.cut()
+
+    def note(self) -> None:
+        """Give the journal what it has not got yet."""
+        new = self._chunks[self._journaled :]
+        if not new:
+            return  # it was cut meanwhile
+        if self._seq == 1 and not self._journaled and self._head is not None:
+            self._tap.journal.head(self.name, self._head)
+        self._tap.journal.fragment(self.name, self._seq, b"".join(new))
+        self._journaled = len(self._chunks)
+
+    def cut(self) -> None:
+        """Send what is pending as a segment."""
+        if not self._chunks:
+            return
+        self.note()
+        body = self._take()
+        if body:
+            self._tap.journal.cut(self.name, self._seq, len(body))
+            self._ship(tail.pack(Segment(Packed.pack(body), self._head if self._seq == 1 else None)))
+
+    def end(self, ending: End, request: bytes | None) -> None:
+        """Send the last bytes with the end record, and forget the exchange.
+
+        `request` is the request body where usage may be missing; it is left out where the tail has usage.
+        """
+        body = self._take()
+        held = request is not None and not self.usage_seen and len(request) <= _MAX_REQUEST_BYTES
+        record = tail.pack(
+            msgspec.structs.replace(
+                ending,
+                response_bytes=self.bytes,
+                body=Packed.pack(body),
+                request=Packed.pack(request) if held and request else None,
+                lost_bytes=self.lost,
+            )
+        )
+        self._tap.journal.record(self.name, self._seq, record)
+        self._ship(record)
+        self._tap.forget(self)
+
+    def _take(self) -> bytes:
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self.bytes += len(body)
+        self._chunks = []
+        self._journaled = 0
+        self._size = 0
+        self.usage_seen = self.usage_seen or _USAGE.search(body) is not None
+        if self._tap.full:
+            self.lost += len(body)
+            return b""
+        return body
+
+    def _ship(self, record: bytes) -> None:
+        self._tap.writer.put(self.id.shard, tail.fields(self.name, self._seq, record))
+        self._seq += 1
+
+
+class Tap:
+    """The taps of one process, and what they share: the journal, the writer, the ticker."""
+
+    def __init__(self, writer: RecordWriter, journal: Journal, *, unkept: Callable[[], None] | None = None) -> None:
+        """`unkept`: exchanges begin even where the journal does not keep them, and it is called for each."""
+        self._unkept = unkept
+        self.ticked = time.monotonic()
+        self.writer = writer
+        self.journal = journal
+        self.changed: list[ExchangeTap] = []  # have bytes that are not in the journal
+        self._turns: list[set[ExchangeTap]] = [set() for _ in range(_TICKS_PER_SEGMENT)]
+        self._turn = 0
+        self._opened = 0
+        self._warned = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self._turns))
+
+    @property
+    def full(self) -> bool:
+        """Whether neither memory nor the journal has room; what comes now leaves holes in its tails."""
+        full = self.writer.full and self.journal.failed
+        if full and not self._warned:
+            log.error("neither Redis nor the journal takes records: usage of running streams will count as partial")
+        self._warned = full
+        return full
+
+    def open(self, exchange_id: ExchangeId, record: Open) -> ExchangeTap:
+        """Make the open record durable. JournalFailed where it cannot be: nothing must go upstream then."""
+        packed = tail.pack(record)
+        name = str(exchange_id)
+        try:
+            self.journal.open(name, packed)
+        except JournalFailed as exc:
+            if self._unkept is None:
+                raise
+            self._unkept()
+            log.error("exchange %s is served, and its usage may be lost: %s", name, exc, extra={"exchange_id": name})  # noqa: TRY400
+        self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
+        # Cut in turns: all streams at once would hold up the relay by the time their compression takes.
+        self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT
+        tap = ExchangeTap(self, exchange_id, self._opened)
+        self._turns[tap.turn].add(tap)
+        return tap
+
+    def forget(self, tap: ExchangeTap) -> None:
+        self._turns[tap.turn].discard(tap)
+
+    def tick(self) -> None:
+        """Write what has come to the journal, and cut what has waited for a second."""
+        self._turn = (self._turn + 1) % _TICKS_PER_SEGMENT
+        for tap in list(self._turns[self._turn]):
+            tap.cut()
+        changed, self.changed = self.changed, []
+        for tap in changed:
+            tap.note()
+        self.journal.flush()
+        self.ticked = time.monotonic()
+
+    async def run(self, late: Callable[[float], None]) -> None:
+        """Tick, for as long as the process lives. `late` is told by how many seconds the loop came too late."""
+        while True:
+            due = time.monotonic() + _TICK_SECONDS
+            await asyncio.sleep(_TICK_SECONDS)
+            late(time.monotonic() - due)
+            self.tick()

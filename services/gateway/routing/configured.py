@@ -1,0 +1,43 @@
+"""From the settings and the provider table to the upstreams."""
+
+from __future__ import annotations
+
+from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
+from services.gateway.settings import GatewaySettings, ProviderSettings
+from shared.contract.dialects import Dialect, Family
+from shared.contract.providers import PROVIDERS, Provider
+
+_OWN_ENDPOINTS = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}", Family.GEMINI: "{root}"}
+
+
+def upstreams(settings: GatewaySettings) -> Upstreams:
+    """Every provider that has a credential, or a base URL if it needs none."""
+    return Upstreams(
+        _upstream(name, configured)
+        for name, configured in settings.providers.items()
+        if configured.api_key is not None or configured.base_url is not None
+    )
+
+
+def _upstream(name: str, configured: ProviderSettings) -> Upstream:
+    dialects = frozenset(Dialect(part.strip()) for part in configured.dialects.split(",") if part.strip())
+    known = PROVIDERS.get(name) or _own_provider(name, dialects)
+    base = configured.base_url or known.base_url
+    assert base is not None  # GatewaySettings has checked it
+    root = base.removesuffix("/v1")
+    return Upstream(
+        provider=name,
+        base_url=base,
+        endpoints={family: where.format(base=base, root=root) for family, where in known.endpoints.items()},
+        api_key=configured.api_key,
+        credential_header=known.credential_header,
+        dialects=dialects or frozenset(FAMILIES),
+        ask_usage=configured.ask_usage,
+        drain=configured.on_disconnect == "drain",
+    )
+
+
+def _own_provider(name: str, dialects: frozenset[Dialect]) -> Provider:
+    """A provider of the operator's own: OpenAI's dialects where none are named."""
+    families = [family for family in Family if any(FAMILIES.get(dialect) is family for dialect in dialects)]
+    return Provider(name, None, (), {family: _OWN_ENDPOINTS[family] for family in families or [Family.OPENAI]})

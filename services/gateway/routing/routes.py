@@ -1,0 +1,243 @@
+"""Routes: from a path to a dialect, and from a model name to an upstream. Pure.
+
+A path is matched first (what dialect is this?), the upstream chosen once the body's model is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import unquote
+
+from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
+from shared.contract.dialects import Dialect, Family
+from shared.runtime.errors import Refused
+
+# Escapes of characters that need none (RFC 3986, 2.3), and of the colon before a Gemini method.
+_UNRESERVED = re.compile(r"%(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe]|3[0-9Aa]|2[DdEe])")
+_VERSION = re.compile(r"v\d+(?:alpha|beta)?\d*")
+_GEMINI_CALL = re.compile(r"(models|tunedModels)/(.+):(\w+)")
+
+# Paths behind the version segment that a model answers. Everything else below `/{provider}/` is passed through.
+_CALLS: Mapping[str, Dialect] = {
+    "chat/completions": Dialect.OPENAI_CHAT,
+    "completions": Dialect.OPENAI_COMPLETIONS,
+    "responses": Dialect.OPENAI_RESPONSES,
+    "embeddings": Dialect.OPENAI_EMBEDDINGS,
+    "messages": Dialect.ANTHROPIC_MESSAGES,
+    "interactions": Dialect.GEMINI_INTERACTIONS,
+}
+# Providers' own APIs, as they stand below `/{provider}/`.
+_NATIVE_CALLS: Mapping[str, Dialect] = {
+    "api/chat": Dialect.OLLAMA_CHAT,
+    "api/generate": Dialect.OLLAMA_CHAT,
+    "v1/chat": Dialect.COHERE_V1_CHAT,
+    "v2/chat": Dialect.COHERE_V2_CHAT,
+}
+_GEMINI_METHODS: Mapping[str, Dialect] = {
+    "generateContent": Dialect.GEMINI,
+    "streamGenerateContent": Dialect.GEMINI,
+    "embedContent": Dialect.GEMINI,
+    "batchEmbedContents": Dialect.GEMINI,
+    "countTokens": Dialect.COUNT_TOKENS,
+}
+# Prefixes of a provider's other endpoints, accepted below `/{provider}/` because the providers' own docs show them.
+_ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a path says by itself."""
+
+    dialect: Dialect
+    family: Family
+    rest: str  # the path behind the version segment
+    version: str = "v1"  # as the client wrote it; Gemini has two
+    upstream: Upstream | None = None  # chosen by the path itself: /{provider}/… and Azure deployments
+    url: str | None = None  # the whole upstream URL, where `rest` cannot tell it
+    path_model: str | None = None  # the model, where the path and not the body names it
+    streamed: bool = False  # asked for by the path (Gemini); elsewhere the body says
+
+    @property
+    def model_in_body(self) -> bool:
+        """Whether the request body has to name a model."""
+        return self.path_model is None and self.dialect in FAMILIES
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an exchange goes."""
+
+    upstream: Upstream
+    url: str  # without the query
+    model: str  # without the provider prefix; "" where there is none
+    prefixed: bool  # the body names the model with a provider prefix that must not go upstream
+
+
+def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family:
+    """Whose error envelope a caller expects, where nothing better is known."""
+    if b"anthropic-version" in headers or "/messages" in path:
+        return Family.ANTHROPIC
+    google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
+    if google_key or path.lstrip("/").startswith("v1beta/") or _GEMINI_CALL.search(path):
+        return Family.GEMINI
+    return Family.OPENAI
+
+
+def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match:
+    """The dialect of a path, percent-encoded as it came. Refused with 404 where there is none.
+
+    `family` is that of `family_of`: it decides whose model list `/v1/models` is.
+    """
+    segments = _segments(path)
+    if not segments:
+        raise Refused(404, f"no such route: {method} {path}")
+    azure = upstreams.get("azure")
+    if azure is not None and _is_deployment(segments):
+        return _azure_deployment(method, segments, azure)
+    if _VERSION.fullmatch(segments[0]):
+        version, rest = segments[0], "/".join(_without_versions(segments))
+        found = _match_call(method, rest, version) or _match_metadata(method, rest, version, family)
+        if found is None:
+            raise Refused(404, f"no such route: {method} {path} (any path of a provider is at /{{provider}}/…)")
+        return found
+    upstream = upstreams.get(segments[0])
+    if upstream is None:
+        raise Refused(404, f"no such route, and no provider {segments[0]!r} is configured: {method} {path}")
+    if upstream is azure and _is_deployment(segments[1:]):
+        return _azure_deployment(method, segments[1:], azure)
+    return _match_provider(method, segments[1:], upstream, slash=path.endswith("/"))
+
+
+def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
+    """The upstream of a request, by its model. Refused with 400 without a model, 404 without a provider."""
+    if matched.upstream is not None:
+        url = matched.url or _url(matched, matched.upstream, matched.rest)
+        return Route(matched.upstream, url, matched.path_model or model or "", prefixed=False)
+    name = matched.path_model or model or ""
+    if not name and matched.model_in_body:
+        raise Refused(400, "the request names no model")
+    prefix, slash, bare = name.partition("/")
+    upstream = upstreams.get(prefix) if slash and bare else None
+    if upstream is not None:
+        if not upstream.serves(matched.dialect, matched.family):
+            raise Refused(404, f"provider {prefix!r} does not serve {matched.dialect}")
+        rest = matched.rest.replace(name, bare, 1) if matched.path_model else matched.rest
+        return Route(upstream, _url(matched, upstream, rest), bare, prefixed=matched.path_model is None)
+    upstream = upstreams.default(matched.dialect, matched.family)
+    if upstream is None or not upstream.serves(matched.dialect, matched.family):
+        raise Refused(404, f"no provider is configured for {matched.family} requests")
+    return Route(upstream, _url(matched, upstream, matched.rest), name, prefixed=False)
+
+
+def _match_call(method: str, rest: str, version: str) -> Match | None:
+    if method != "POST":
+        return None
+    dialect = _CALLS.get(rest)
+    if dialect is not None:
+        return Match(dialect, FAMILIES[dialect], rest, version)
+    if rest == "messages/count_tokens":
+        return Match(Dialect.COUNT_TOKENS, Family.ANTHROPIC, rest, version)
+    if rest == "responses/input_tokens":
+        return Match(Dialect.COUNT_TOKENS, Family.OPENAI, rest, version)
+    call = _GEMINI_CALL.fullmatch(rest)
+    if call is not None:
+        dialect = _GEMINI_METHODS.get(call[3], Dialect.PASSTHROUGH)
+        streamed = call[3].startswith("stream")
+        return Match(dialect, Family.GEMINI, rest, version, path_model=unquote(call[2]), streamed=streamed)
+    return None
+
+
+def _match_metadata(method: str, rest: str, version: str, family: Family) -> Match | None:
+    if method in ("GET", "HEAD") and (rest == "models" or rest.startswith("models/")):
+        owner = Family.GEMINI if version != "v1" else family
+        return Match(Dialect.METADATA, owner, rest, version)
+    if rest.startswith("responses/"):  # fetch, cancel, delete, list the input of a stored response; or compact one
+        free = method != "POST" or rest.endswith("/cancel")
+        return Match(Dialect.METADATA if free else Dialect.PASSTHROUGH, Family.OPENAI, rest, version)
+    return None
+
+
+def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
+    """Any path of one provider. Known calls go to the endpoint of their family, with one version segment."""
+    bare = segments
+    version = next((segment for segment in segments[:3] if _VERSION.fullmatch(segment)), None)
+    while bare and (_VERSION.fullmatch(bare[0]) or bare[0] in _ENDPOINT_PREFIXES):
+        bare = bare[1:]
+    rest = "/".join(bare)
+    gemini = Family.GEMINI in upstream.endpoints
+    found = _match_call(method, rest, version or ("v1beta" if gemini else "v1"))
+    other_version = version is not None and not gemini and version not in _versions_of(upstream)
+    if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
+        return replace(found, upstream=upstream)
+    family, url = _raw_url(segments, upstream)
+    native = _NATIVE_CALLS.get("/".join(segments), Dialect.PASSTHROUGH)
+    dialect = native if method == "POST" else Dialect.METADATA
+    return Match(dialect, family, "/".join(segments), upstream=upstream, url=url + ("/" if slash else ""))
+
+
+def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
+    """Where a path that is no known call goes: below the base URL, whose own path the caller may have repeated."""
+    own = next(iter(upstream.endpoints))
+    if (
+        segments
+        and segments[0] == "anthropic"
+        and own is not Family.ANTHROPIC
+        and Family.ANTHROPIC in upstream.endpoints
+    ):
+        root = upstream.endpoints[Family.ANTHROPIC].removesuffix("/anthropic")
+        return Family.ANTHROPIC, "/".join([root, *segments])
+    base = upstream.base_url if own is not Family.OPENAI else upstream.endpoints[own]
+    scheme, _, place = base.partition("://")
+    host, *folders = place.split("/")
+    while folders and segments[: len(folders)] == folders:
+        segments = segments[len(folders) :]
+    versioned = bool(segments) and _VERSION.fullmatch(segments[0])
+    if folders and _VERSION.fullmatch(folders[-1]) and (versioned or segments[:1] == ["api"]):
+        repeated = segments[0] == folders[-1]
+        folders, segments = (folders, segments[1:]) if repeated else (folders[:-1], segments)
+    return own, f"{scheme}://{'/'.join([host, *folders, *segments])}"
+
+
+def _versions_of(upstream: Upstream) -> set[str]:
+    """Version segments that mean the provider's own: that of its base URL, and v1, which every SDK adds."""
+    return {"v1", upstream.base_url.rpartition("/")[2]}
+
+
+def _segments(path: str) -> list[str]:
+    """The segments of a path, with needless escapes undone: what is matched must be what the provider will see.
+
+    Empty ones are left out: SDKs double a slash now and then. Refused with 400 where a segment would climb.
+    """
+    segments = [part for part in path.split("/") if part]
+    if "%" in path:
+        segments = [_UNRESERVED.sub(lambda match: unquote(match[0]), part) for part in segments]
+    if any(segment in (".", "..") for segment in segments):
+        raise Refused(400, "a path must not contain . or .. segments")
+    return segments
+
+
+def _is_deployment(segments: list[str]) -> bool:
+    return segments[:2] == ["openai", "deployments"] and len(segments) > 3
+
+
+def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Match:
+    rest = "/".join(segments[3:])
+    dialect = _CALLS.get(rest, Dialect.PASSTHROUGH) if method == "POST" else Dialect.METADATA
+    url = f"{azure.base_url}/{'/'.join(segments)}"
+    return Match(dialect, Family.OPENAI, rest, upstream=azure, url=url, path_model=segments[2])
+
+
+def _without_versions(segments: list[str]) -> list[str]:
+    """Behind the version; an SDK whose base URL already ends in `/v1` sends it twice."""
+    while segments and _VERSION.fullmatch(segments[0]):
+        segments = segments[1:]
+    return segments
+
+
+def _url(matched: Match, upstream: Upstream, rest: str) -> str:
+    endpoint = upstream.endpoints[matched.family]
+    if matched.family is Family.OPENAI:
+        return f"{endpoint}/{rest}"
+    return f"{endpoint}/{matched.version}/{rest}"

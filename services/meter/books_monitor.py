@@ -1,0 +1,57 @@
+"""Looks at the books now and then, for the metrics: how much waits, and whether every exchange is somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Set as AbstractSet
+
+from services.meter.metrics import MeterMetrics
+from shared.books import audit, boots, streams
+from shared.runtime.errors import StoreError
+from shared.runtime.store import Store
+
+_BACKLOG_SECONDS = 5.0
+_CONSERVATION_SECONDS = 30.0
+# Beyond this a look at every record would be a load of its own; a backlog is its own alarm.
+_MOST_RECORDS = 200_000
+
+log = logging.getLogger(__name__)
+
+
+class BooksMonitor:
+    """Keeps the gauges that need Redis. `held`: the shards of this meter."""
+
+    def __init__(self, store: Store, metrics: MeterMetrics, held: AbstractSet[int], shards: int) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._held = held
+        self._shards = shards
+        self._looked: float | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look until `stopping`."""
+        while not stopping.is_set():
+            try:
+                await self._look()
+            except StoreError as exc:
+                log.warning("the books cannot be looked at: %s", exc)
+                self._metrics.conservation(None)  # what was found before is no news any more
+            try:
+                async with asyncio.timeout(_BACKLOG_SECONDS):
+                    await stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        lengths = await streams.lengths(self._store, sorted(self._held))
+        self._metrics.backlog(lengths.items())
+        if 0 not in self._held:
+            self._metrics.conservation(None)
+            self._looked = None
+        elif self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
+            shards = await boots.shards(self._store, self._shards)
+            few = sum((await streams.lengths(self._store, range(shards))).values()) <= _MOST_RECORDS
+            self._metrics.conservation(await audit.conservation(self._store, shards) if few else None)
+            self._looked = time.monotonic()

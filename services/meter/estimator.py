@@ -1,0 +1,38 @@
+"""The estimator of a running meter: tiktoken, and what all meters have learned."""
+
+from __future__ import annotations
+
+from services.meter import prices
+from services.meter.calibrations import Calibrations
+from services.meter.estimate import tokens
+from services.meter.estimate.calibration import Calibration
+from services.meter.measure import Measured
+from services.meter.settings import MeterSettings
+from shared.runtime.store import Store
+
+
+class TokenEstimator:
+    """Counts with tiktoken, expects what was learned, and learns from every exchange that has both figures."""
+
+    def __init__(self, settings: MeterSettings) -> None:
+        self.sample = settings.sample
+        self.drift_limit = settings.drift_limit
+        self.prices = prices.load(settings.prices)
+        self._calibrations = Calibrations()
+
+    def count(self, text: str, model: str) -> int:
+        return tokens.count(text, model)
+
+    def calibration(self, provider: str, model: str) -> Calibration:
+        return self._calibrations.of(provider, model)
+
+    def learn(self, measured: Measured) -> None:
+        """Take what an exchange teaches, if anything."""
+        if measured.reported is not None and not measured.entry.drift:
+            self._calibrations.learn(
+                measured.entry.provider, measured.entry.model, measured.reported, measured.expected
+            )
+
+    async def sync(self, store: Store) -> None:
+        """Exchange what was learned with the other meters."""
+        await self._calibrations.sync(store)

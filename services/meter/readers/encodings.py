@@ -1,0 +1,98 @@
+"""Content encodings: undoing what a provider compressed, as far as it came. Pure and incremental."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+import brotli
+import zstandard
+
+from shared.contract.errors import BadRecord
+
+
+class Decoder(Protocol):
+    """Takes encoded bytes as they come and gives what they decode to so far."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+
+class _Identity:
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+
+class _Zlib:
+    """gzip (of one or many members) and deflate, which some servers send without its zlib header."""
+
+    def __init__(self, wbits: int) -> None:
+        self._wbits = wbits
+        self._inner = zlib.decompressobj(wbits)
+        self._begun = False
+
+    def feed(self, data: bytes) -> bytes:
+        if not self._begun and self._wbits == zlib.MAX_WBITS and data[:1] and data[0] & 0x0F != 8:
+            self._inner = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._begun = self._begun or bool(data)
+        try:
+            out = self._inner.decompress(data)
+            while self._inner.eof and self._inner.unused_data:
+                rest = self._inner.unused_data
+                self._inner = zlib.decompressobj(self._wbits)
+                out += self._inner.decompress(rest)
+        except zlib.error as exc:
+            raise BadRecord(f"body does not decode: {exc}") from exc
+        return out
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._inner = brotli.Decompressor()
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            return bytes(self._inner.process(data)) if data else b""
+        except brotli.error as exc:
+            raise BadRecord(f"body does not decode: {exc}") from exc
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._inner = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            return self._inner.decompress(data) if data else b""
+        except zstandard.ZstdError as exc:
+            raise BadRecord(f"body does not decode: {exc}") from exc
+
+
+class _Chain:
+    def __init__(self, decoders: list[Decoder]) -> None:
+        self._decoders = decoders
+
+    def feed(self, data: bytes) -> bytes:
+        for decoder in self._decoders:
+            data = decoder.feed(data)
+        return data
+
+
+def decoder(content_encoding: str) -> Decoder:
+    """A decoder for a Content-Encoding header; BadRecord for an encoding nobody registered."""
+    names = [name.strip().lower() for name in content_encoding.split(",") if name.strip()]
+    return _Chain([_one(name) for name in reversed(names)])
+
+
+def _one(name: str) -> Decoder:
+    match name:
+        case "identity":
+            return _Identity()
+        case "gzip" | "x-gzip":
+            return _Zlib(zlib.MAX_WBITS | 16)
+        case "deflate":
+            return _Zlib(zlib.MAX_WBITS)
+        case "br":
+            return _Brotli()
+        case "zstd":
+            return _Zstd()
+    raise BadRecord(f"content encoding {name!r} is unknown")

@@ -1,0 +1,36 @@
+"""Where a caller's key may stand, and taking it out of what goes upstream. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
+
+from shared.access.key_format import PREFIX, PREFIXES
+
+# SDKs differ, and one SDK's versions do: Anthropic's moved from x-api-key to Bearer with 2.0.
+_HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
+_QUERY = b"key="
+_USUAL = b"Bearer " + PREFIX.encode()
+
+
+def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
+    """The key a request carries; the first that looks like one of ours, else the first of any kind, else None."""
+    bearer = headers.get(b"authorization", b"")
+    if bearer.startswith(_USUAL):
+        return bearer[len(b"Bearer ") :].decode("latin-1").strip()
+    candidates = [_bare(headers[name]) for name in _HEADERS if name in headers]
+    candidates += [unquote_to_bytes(part[len(_QUERY) :]) for part in query.split(b"&") if part.startswith(_QUERY)]
+    texts = [candidate.decode("latin-1") for candidate in candidates if candidate]
+    return next((text for text in texts if text.startswith(PREFIXES)), texts[0] if texts else None)
+
+
+def without_key(query: bytes) -> bytes:
+    """The raw query string as it came, less every `key` parameter."""
+    if _QUERY not in query:
+        return query
+    return b"&".join(part for part in query.split(b"&") if not part.startswith(_QUERY))
+
+
+def _bare(value: bytes) -> bytes:
+    scheme, _, rest = value.strip().partition(b" ")
+    return rest.strip() if scheme.lower() == b"bearer" else value.strip()

@@ -1,0 +1,66 @@
+"""The gateway's own errors, in the shape each family's SDK raises from. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from shared.contract.dialects import Family
+
+_OPENAI_TYPES: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "forbidden_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    413: "invalid_request_error",
+}
+_ANTHROPIC_TYPES: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_GOOGLE_STATUSES: Mapping[int, str] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def _openai(status: int, message: str) -> dict[str, Any]:
+    kind = _OPENAI_TYPES.get(status, "server_error")
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+def _anthropic(status: int, message: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}}
+
+
+def _google(status: int, message: str) -> dict[str, Any]:
+    return {"error": {"code": status, "message": message, "status": _GOOGLE_STATUSES.get(status, "INTERNAL")}}
+
+
+_ENVELOPES: Mapping[Family, Callable[[int, str], dict[str, Any]]] = {
+    Family.OPENAI: _openai,
+    Family.ANTHROPIC: _anthropic,
+    Family.GEMINI: _google,
+}
+
+
+def error_body(family: Family, status: int, message: str) -> bytes:
+    """The JSON body of an error of ours, as the family's SDKs expect it."""
+    return msgspec.json.encode(_ENVELOPES[family](status, message))

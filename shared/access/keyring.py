@@ -1,0 +1,109 @@
+"""Who is calling: keys looked up in Redis, remembered for a second, so that revoking needs no other machinery."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from shared.access import key_format, keys
+from shared.access.keys import KeyRecord
+from shared.runtime.errors import Refused, StoreError
+from shared.runtime.settings import Settings
+from shared.runtime.store import Store
+from shared.runtime.tasks import Tasks
+
+_FRESH_SECONDS = 1.0
+# While Redis is away, a key that was good stays good this long.
+_STALE_SECONDS = 300.0
+_REMEMBERED = 100_000
+_TOUCHED_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    record: KeyRecord | None
+    at: float
+
+
+class KeyRing:
+    """The keys this process has seen. Lookups of one key at one time share one answer."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._pepper: bytes | None = None
+        self._seen: dict[str, _Seen] = {}
+        self._touched: dict[str, float] = {}
+        self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
+        self._tasks = Tasks()
+
+    async def authenticate(self, key: str | None) -> KeyRecord:
+        """The record of a key that is good.
+
+        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where nobody can tell.
+        """
+        if key is None:
+            raise Refused(401, "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-api-key or ?key=")
+        if not key_format.well_formed(key):
+            raise Refused(401, "invalid api key")
+        record = await self._find(key)
+        if record is None or record.revoked_at is not None:
+            raise Refused(401, "invalid api key")
+        if record.disabled:
+            raise Refused(403, "this API key is disabled")
+        if record.expires_at is not None and record.expires_at <= time.time():
+            raise Refused(403, "this API key has expired")
+        self._note_use(record)
+        return record
+
+    async def _find(self, key: str) -> KeyRecord | None:
+        try:
+            key_hash = key_format.hash_key(self._pepper or await self._load_pepper(), key)
+        except StoreError as exc:
+            raise Refused(503, "the gateway is not ready") from exc
+        seen = self._seen.get(key_hash)
+        now = time.monotonic()
+        if seen is not None and now - seen.at < _FRESH_SECONDS:
+            return seen.record
+        try:
+            return await self._ask(key_hash)
+        except StoreError as exc:
+            if seen is not None and seen.record is not None and now - seen.at < _STALE_SECONDS:
+                return seen.record
+            raise Refused(503, "the gateway cannot check the API key now") from exc
+
+    async def _ask(self, key_hash: str) -> KeyRecord | None:
+        task = self._asking.get(key_hash)
+        if task is None:
+            task = self._asking[key_hash] = self._tasks.start(self._fetch(key_hash), "key lookup")
+        # Shielded: a redis-py call that is cancelled half-way may leave its connection out of step, and others wait.
+        return await asyncio.shield(task)
+
+    async def _fetch(self, key_hash: str) -> KeyRecord | None:
+        try:
+            record = await keys.find(self._store, key_hash)
+        finally:
+            del self._asking[key_hash]
+        if len(self._seen) >= _REMEMBERED:
+            self._seen.clear()
+        self._seen[key_hash] = _Seen(record, time.monotonic())
+        return record
+
+    def _note_use(self, record: KeyRecord) -> None:
+        now = time.time()
+        if now - max(record.last_used_at or 0, self._touched.get(record.hash, 0)) < _TOUCHED_SECONDS:
+            return
+        if len(self._touched) >= _REMEMBERED:
+            self._touched.clear()
+        self._touched[record.hash] = now
+        self._tasks.start(self._touch(record.hash), "key in use")
+
+    async def _touch(self, key_hash: str) -> None:
+        with suppress(StoreError):  # it is coarse anyway
+            await keys.touch(self._store, key_hash)
+
+    async def _load_pepper(self) -> bytes:
+        self._pepper = await keys.load_pepper(self._store, self._settings)
+        return self._pepper

@@ -1,0 +1,95 @@
+"""What Redis knows of gateway processes: which live, which are accounted for, and how many exchanges each has opened.
+
+A gateway says so once a second; meters take an exchange without an end for lost once its boot is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.contract import names
+from shared.runtime.store import Store, translated
+
+# allow-oom: a full Redis must not make living gateways look dead. Counts only grow, whoever tells them.
+_TELL = """#!lua flags=allow-oom
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+if redis.call('HGET', KEYS[2], 'state') ~= 'adopted' then redis.call('HSET', KEYS[2], 'state', ARGV[2]) end
+for i = 5, #ARGV, 2 do
+  local known = tonumber(redis.call('HGET', KEYS[2], ARGV[i])) or 0
+  if tonumber(ARGV[i + 1]) > known then redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+end
+redis.call('EXPIRE', KEYS[2], ARGV[3])
+local shards = tonumber(redis.call('GET', KEYS[3])) or 0
+if tonumber(ARGV[4]) > shards then redis.call('SET', KEYS[3], ARGV[4]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', (time[1] - ARGV[3]) * 1000)
+return 1"""
+
+
+class BootState(StrEnum):
+    """How far the records of a boot are."""
+
+    LIVE = "live"  # its process says so itself
+    LEFT = "left"  # it ended, and everything it had is in Redis
+    ADOPTED = "adopted"  # it died, and everything its journal held is in Redis
+    GONE = "gone"  # it has not been heard of for too long; its journal may still turn up
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One boot as Redis knows it. `opened`: exchanges by shard; ids up to there were minted."""
+
+    state: BootState
+    opened: Mapping[int, int]
+
+    @property
+    def accounted(self) -> bool:
+        """Whether no record of it can come any more, but for replays."""
+        return self.state in (BootState.LEFT, BootState.ADOPTED)
+
+
+async def tell(store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState) -> None:
+    """Say that these boots are in this state, with the exchanges each has opened by shard."""
+    with translated():
+        for boot, counts in opened.items():
+            arguments: list[str] = [boot, state, str(names.FINAL_TTL_S), str(max(counts, default=-1) + 1)]
+            for shard, count in counts.items():
+                arguments += [str(shard), str(count)]
+            await store.eval(_TELL, 3, names.BOOTS, names.boot(boot), names.SHARDS, *arguments)  # type: ignore[misc]
+
+
+async def shards(store: Store, configured: int) -> int:
+    """How many shards there are: those configured, or more where a gateway has used more."""
+    with translated():
+        return max(configured, int(await store.get(names.SHARDS) or 0))
+
+
+async def known(store: Store) -> dict[str, Boot]:
+    """Every boot of the last 35 days."""
+    with translated():
+        heard = await store.zrange(names.BOOTS, 0, -1)
+    return await find(store, [boot.decode() for boot in heard])
+
+
+async def find(store: Store, boots: Iterable[str]) -> dict[str, Boot]:
+    """These boots; one that Redis has never heard of is gone."""
+    wanted = list(boots)
+    with translated():
+        seconds, _ = await store.time()
+        pipeline = store.pipeline(transaction=False)
+        for boot in wanted:
+            pipeline.zscore(names.BOOTS, boot)
+            pipeline.hgetall(names.boot(boot))
+        replies = await pipeline.execute()
+    pairs = zip(replies[::2], replies[1::2], strict=True)
+    return {boot: _boot(int(seconds) * 1000, at, fields) for boot, (at, fields) in zip(wanted, pairs, strict=True)}
+
+
+def _boot(now_ms: int, at: float | None, fields: dict[bytes, bytes]) -> Boot:
+    opened = {int(shard): int(count) for shard, count in fields.items() if shard.isdigit()}
+    state = BootState(fields.get(b"state", b"gone").decode())
+    if state is BootState.LIVE and (at is None or at < now_ms - names.BOOT_TTL_MS):
+        state = BootState.GONE
+    return Boot(state, opened)

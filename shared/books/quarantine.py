@@ -1,0 +1,134 @@
+"""Quarantine: what a meter could not read, with its bytes and the reason, until an operator retries or drops it.
+
+Per shard a hash of stream entry id to the record as it was; the records of one exchange are held under its id together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from shared.books import streams
+from shared.contract import names
+from shared.contract.errors import ARouterError, BadRecord
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import Fields, StreamEntry
+from shared.runtime.store import Store, translated
+
+# allow-oom: what cannot be read must not fill a Redis that is full already.
+_HOLD = """#!lua flags=allow-oom
+for i = 2, #ARGV, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  redis.call('XACK', KEYS[2], ARGV[1], ARGV[i])
+  redis.call('XDEL', KEYS[2], ARGV[i])
+end
+return 1"""
+_RETRY = """#!lua
+redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
+return redis.call('HDEL', KEYS[1], ARGV[1])"""
+
+
+class NotQuarantined(ARouterError):
+    """Nothing is held under this id."""
+
+
+class _Held(msgspec.Struct, frozen=True):
+    reason: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything held for one exchange; `id` is the exchange's, or `shard:entry` where the record has none."""
+
+    id: str
+    shard: int
+    reason: str
+    entries: tuple[StreamEntry, ...]
+
+    @property
+    def since_ms(self) -> int:
+        """When the first record was written, UTC milliseconds."""
+        return int(self.entries[0].id.partition(b"-")[0])
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(len(value) for entry in self.entries for value in entry.fields.values())
+
+
+async def hold(store: Store, shard: int, entries: Sequence[StreamEntry], reason: str) -> None:
+    """Move records from the shard's tail stream here, in one step; moving them again changes nothing."""
+    if not entries:
+        return
+    held = [part for entry in entries for part in (entry.id, msgspec.msgpack.encode(_Held(reason, entry.fields)))]
+    with translated():
+        await store.eval(_HOLD, 2, names.quarantine(shard), names.tail(shard), names.GROUP, *held)  # type: ignore[misc,arg-type]
+
+
+async def cases(store: Store, shards: int) -> list[Case]:
+    """Everything that is held, oldest first."""
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard in range(shards):
+            pipeline.hgetall(names.quarantine(shard))
+        replies = await pipeline.execute()
+    found = [case for shard, held in enumerate(replies) for case in _cases(shard, held)]
+    return sorted(found, key=lambda case: case.since_ms)
+
+
+async def find(store: Store, shards: int, case_id: str) -> Case:
+    """One case. NotQuarantined where there is none of this id."""
+    found = next((case for case in await cases(store, shards) if case.id == case_id), None)
+    if found is None:
+        raise NotQuarantined(f"nothing is held under {case_id!r}")
+    return found
+
+
+async def open_record(store: Store, id: ExchangeId) -> bytes | None:
+    """The open record of an exchange that is held, packed."""
+    with translated():
+        held = await store.hgetall(names.quarantine(id.shard))  # type: ignore[misc]
+    for case in _cases(id.shard, held):
+        for entry in case.entries if case.id == str(id) else ():
+            if entry.fields.get(b"s") == b"0":
+                return entry.fields.get(b"r")
+    return None
+
+
+async def retry(store: Store, case: Case) -> None:
+    """Give the records back to the meters, each in one step."""
+    with translated():
+        for entry in case.entries:
+            flat = [part for field in entry.fields.items() for part in field]
+            await store.eval(_RETRY, 2, names.quarantine(case.shard), names.tail(case.shard), entry.id, *flat)  # type: ignore[misc,arg-type]
+
+
+async def drop(store: Store, case: Case) -> None:
+    """Give the records up for good. An exchange of which no others wait counts as settled then, and is never booked."""
+    with suppress(BadRecord):  # held for itself alone, it belongs to no exchange
+        id = ExchangeId.parse(case.id)
+        if id.shard == case.shard and str(id) not in await streams.exchanges(store, case.shard):
+            with translated():
+                await store.setbit(names.final(id.shard, id.boot), id.n, 1)
+                await store.expire(names.final(id.shard, id.boot), names.FINAL_TTL_S)
+    with translated():
+        await store.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[misc,arg-type]
+
+
+def _cases(shard: int, held: dict[bytes, bytes]) -> list[Case]:
+    grouped: dict[str, list[tuple[StreamEntry, str]]] = {}
+    for entry_id in sorted(held, key=_order):
+        record = msgspec.msgpack.decode(held[entry_id], type=_Held)
+        exchange_id = record.fields.get(b"x", b"").decode("ascii", "replace")
+        case_id = exchange_id or f"{shard}:{entry_id.decode()}"
+        grouped.setdefault(case_id, []).append((StreamEntry(entry_id, record.fields), record.reason))
+    return [Case(case_id, shard, parts[0][1], tuple(entry for entry, _ in parts)) for case_id, parts in grouped.items()]
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number)

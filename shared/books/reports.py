@@ -1,0 +1,99 @@
+"""Usage as it is asked for: totals of a range of time, of some keys, by whatever it is grouped by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from shared.books import totals
+from shared.books.periods import Bucket, Range
+from shared.books.totals import BOOKED
+from shared.contract import names
+from shared.runtime.store import Store, translated
+
+_AT_ONCE = 256  # hashes; between two batches of them others get their turn
+
+
+class Line(NamedTuple):
+    """The counters of one key, provider and model in one hour or day, of one shard."""
+
+    key: str
+    bucket: Bucket
+    provider: str
+    model: str
+    counters: dict[str, int]
+
+
+class KeyUsage(NamedTuple):
+    """Tokens of one key: ever, and in the day, week and month that run, in UTC."""
+
+    ever: int
+    daily: int
+    weekly: int
+    monthly: int
+
+
+Between = Callable[[], Awaitable[None]]
+
+
+def no_counters() -> dict[str, int]:
+    return dict.fromkeys(BOOKED, 0)
+
+
+def add(counters: dict[str, int], more: dict[str, int]) -> None:
+    """Add `more` to `counters`."""
+    for name, value in more.items():
+        counters[name] += value
+
+
+async def lines(
+    store: Store, shards: int, keys: Sequence[str] | None, buckets: Iterable[Bucket], between: Between | None = None
+) -> AsyncIterator[Line]:
+    """Everything that was booked in these buckets: on these keys, or on whichever something was booked on.
+
+    `between` is awaited between two batches; what it raises ends the report.
+    """
+    for bucket in buckets:
+        places = _places(keys, shards, bucket) if keys is not None else await _active(store, shards, bucket)
+        while batch := list(islice(places, _AT_ONCE)):
+            with translated():
+                pipeline = store.pipeline(transaction=False)
+                for key, at, shard in batch:
+                    name = names.day if at.whole_day else names.hour
+                    pipeline.hgetall(name(shard, key, at.stamp))
+                replies = await pipeline.execute()
+            for (key, at, _), fields in zip(batch, replies, strict=True):
+                for (provider, model), counters in totals.parsed(fields).items():
+                    yield Line(key, at, provider, model, counters)
+            await (between() if between is not None else asyncio.sleep(0))
+
+
+def _places(keys: Sequence[str], shards: int, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
+    return ((key, bucket, shard) for key in keys for shard in range(shards))
+
+
+async def _active(store: Store, shards: int, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard in range(shards):
+            pipeline.smembers(names.active(shard, bucket.start.strftime("%Y%m%d")))
+        replies = await pipeline.execute()
+    return ((key.decode(), bucket, shard) for shard, keys in enumerate(replies) for key in sorted(keys))
+
+
+async def key_usage(store: Store, shards: int, keys: Sequence[str], now: datetime) -> dict[str, KeyUsage]:
+    """Tokens of each of these keys."""
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    monday, first = today - timedelta(days=today.weekday()), today.replace(day=1)
+    since = Range(min(monday, first), today + timedelta(days=1), daily=True)
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    async for line in lines(store, shards, keys, since.buckets()):
+        for place, start in enumerate((today, monday, first)):
+            if line.bucket.start >= start:
+                sums[line.key][place] += line.counters.get("total_tokens", 0)
+    ever = await totals.read(store, keys, shards)
+    return {key: KeyUsage(sum(int(row["total_tokens"]) for row in ever[key]), *sums[key]) for key in keys}

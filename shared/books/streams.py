@@ -1,0 +1,210 @@
+"""The tail streams in Redis: the one module that speaks their commands. Gateways append; meters read, claim, drop.
+
+A record stays pending in the group until the exchange it belongs to is settled, so pending entries are the meter's
+recovery log: whoever takes a shard over reads all of them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from redis.exceptions import ResponseError
+
+from shared.contract import names
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import Fields, StreamEntry
+from shared.runtime.errors import StoreError
+from shared.runtime.store import Store, info, translate, translated
+
+# Every meter reads under one name: what is pending then belongs to the shard's lease, not to a worker that is gone.
+_CONSUMER = names.GROUP
+_PAGE = 1000
+_LOOK = 200  # entries a script reads at once, bodies and all: others wait for Redis meanwhile
+# A script, because a full Redis refuses the plain command, and only a meter can empty it.
+_CREATE_GROUP = """#!lua flags=allow-oom
+return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"""
+
+
+# One command and one reply per shard and batch: replies cost a client more than the server spends on the entries.
+# The count of opened exchanges changes with them, so that conservation never sees one without the other.
+_APPEND = """#!lua
+local opened = {}
+for i = 1, #ARGV, 3 do
+  redis.call('XADD', KEYS[1], '*', 'x', ARGV[i], 's', ARGV[i + 1], 'r', ARGV[i + 2])
+  if ARGV[i + 1] == '0' then
+    local boot, n = string.match(ARGV[i], '^(%w+)%.%d+%.(%d+)$')
+    opened[boot] = math.max(opened[boot] or 0, n + 1)
+  end
+end
+for boot, count in pairs(opened) do
+  if count > (tonumber(redis.call('HGET', KEYS[2], boot)) or 0) then redis.call('HSET', KEYS[2], boot, count) end
+end
+return #ARGV / 3"""
+
+
+# The ids alone: the bytes of all tails need not leave Redis to be counted. With a key, of its open records alone.
+_EXCHANGES = """#!lua flags=no-writes
+local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+local found, seen = {#page == tonumber(ARGV[2]) and '(' .. page[#page][1] or ''}, {}
+for _, entry in ipairs(page) do
+  local record = {}
+  for at = 1, #entry[2], 2 do record[entry[2][at]] = entry[2][at + 1] end
+  local wanted = ARGV[3] == '' or (record['s'] == '0' and string.find(record['r'] or '', ARGV[3], 1, true))
+  local id = record['x']
+  if id and wanted and not seen[id] then seen[id] = true; found[#found + 1] = id end
+end
+return found"""
+
+
+_OPEN_RECORD = """#!lua flags=no-writes
+local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
+for _, entry in ipairs(page) do
+  local record = {}
+  for at = 1, #entry[2], 2 do record[entry[2][at]] = entry[2][at + 1] end
+  if record['x'] == ARGV[3] and record['s'] == '0' then return {'', record['r']} end
+end
+return {#page == tonumber(ARGV[2]) and '(' .. page[#page][1] or ''}"""
+
+
+_DROP = """#!lua flags=allow-oom
+for i = 2, #ARGV do
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+  redis.call('XDEL', KEYS[1], ARGV[i])
+end
+return #ARGV - 1"""
+
+
+async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[StoreError | None]:
+    """Append `(shard, fields)` records in one round trip; per record None, or why it was not taken, or not for certain.
+
+    StoreUnavailable where no reply came: any part of the batch may have been taken, and is sent again.
+    """
+    by_shard: dict[int, list[bytes]] = {}
+    for shard, fields in batch:
+        by_shard.setdefault(shard, []).extend((fields[b"x"], fields[b"s"], fields[b"r"]))
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard, arguments in by_shard.items():
+            pipeline.execute_command("EVAL", _APPEND, 2, names.tail(shard), names.opened(shard), *arguments)
+        replies = await pipeline.execute(raise_on_error=False)
+    errors = {
+        shard: translate(reply) if isinstance(reply, Exception) else None
+        for shard, reply in zip(by_shard, replies, strict=True)
+    }
+    return [errors[shard] for shard, _ in batch]
+
+
+async def create_group(store: Store, shard: int) -> None:
+    """Make the shard's stream and group where they are missing."""
+    with translated():
+        try:
+            await store.eval(_CREATE_GROUP, 1, names.tail(shard), names.GROUP)  # type: ignore[misc]
+        except ResponseError as exc:
+            if "BUSYGROUP" not in str(exc):
+                raise
+
+
+async def read(store: Store, shard: int, *, count: int, block_ms: int) -> list[StreamEntry]:
+    """The next records nobody has read, at most `count`; empty after `block_ms` without any."""
+    return await _read(store, shard, b">", count, block_ms)
+
+
+async def read_pending(store: Store, shard: int, after: bytes, *, count: int) -> list[StreamEntry]:
+    """Records that were read before and not dropped, with ids behind `after` (b"0" for all)."""
+    return await _read(store, shard, after, count, None)
+
+
+async def _read(store: Store, shard: int, start: bytes, count: int, block_ms: int | None) -> list[StreamEntry]:
+    with translated():
+        reply = await store.xreadgroup(names.GROUP, _CONSUMER, {names.tail(shard): start}, count=count, block=block_ms)
+    # An entry that was deleted while pending is listed without fields.
+    return [StreamEntry(entry_id, fields or {}) for _, entries in reply for entry_id, fields in entries]
+
+
+async def idle_pending(store: Store, shard: int, *, idle_ms: int) -> AsyncIterator[bytes]:
+    """Ids delivered at least `idle_ms` ago and still pending: a paused former holder may have taken them."""
+    start = "-"
+    while True:
+        with translated():
+            rows = await store.xpending_range(names.tail(shard), names.GROUP, start, "+", _PAGE, idle=idle_ms)
+        for row in rows:
+            yield row["message_id"]
+        if len(rows) < _PAGE:
+            return
+        start = f"({rows[-1]['message_id'].decode()}"
+
+
+async def fetch(store: Store, shard: int, ids: Sequence[bytes]) -> list[StreamEntry]:
+    """The records with these ids that still exist."""
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for entry_id in ids:
+            pipeline.xrange(names.tail(shard), entry_id, entry_id)
+        replies = await pipeline.execute()
+    return [StreamEntry(entry_id, fields) for reply in replies for entry_id, fields in reply]
+
+
+async def exchanges(store: Store, shard: int, key_hash: str = "") -> set[str]:
+    """Ids of the exchanges that have records in the shard's stream; with a key, of those it has opened."""
+    found: set[str] = set()
+    start = b"-"
+    while start:
+        with translated():
+            arguments = (names.tail(shard), start, _LOOK, key_hash)
+            start, *page = await store.eval(_EXCHANGES, 1, *arguments)  # type: ignore[misc,arg-type]
+        found.update(id.decode("latin-1") for id in page)
+    return found
+
+
+async def open_record(store: Store, id: ExchangeId) -> bytes | None:
+    """The open record of an exchange that is not settled, packed."""
+    start = b"-"
+    while start:
+        with translated():
+            arguments = (names.tail(id.shard), start, _LOOK, str(id))
+            start, *record = await store.eval(_OPEN_RECORD, 1, *arguments)  # type: ignore[misc,arg-type]
+        if record:
+            return bytes(record[0])
+    return None
+
+
+async def opened(store: Store, shard: int, boot: str) -> int:
+    """How many exchanges of a boot have sent their open record to the shard."""
+    with translated():
+        return int(await store.hget(names.opened(shard), boot) or 0)  # type: ignore[misc]
+
+
+async def last_id(store: Store, shard: int) -> bytes:
+    """The id of the newest record the shard's stream ever had."""
+    with translated():
+        return bytes((await store.xinfo_stream(names.tail(shard)))["last-generated-id"])
+
+
+async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:
+    """Delete records that are accounted for."""
+    with translated():
+        await store.eval(_DROP, 1, names.tail(shard), names.GROUP, *ids)  # type: ignore[misc,arg-type]
+
+
+async def lengths(store: Store, shards: Iterable[int]) -> dict[int, int]:
+    """Records in each shard's tail stream: what is open or waiting to be settled."""
+    wanted = list(shards)
+    if not wanted:
+        return {}
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard in wanted:
+            pipeline.xlen(names.tail(shard))
+        return dict(zip(wanted, await pipeline.execute(), strict=True))
+
+
+async def now_ms(store: Store) -> int:
+    """Redis's clock, which stream ids are made of."""
+    with translated():
+        seconds, micros = await store.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+async def server_id(store: Store) -> str:
+    """Which servers these are, and which of their lives: after a change they may have lost what they acknowledged."""
+    return " ".join(sorted(str(server["run_id"]) for server in await info(store, "server")))

@@ -1,0 +1,67 @@
+"""Every error this project raises, as one tree. A library's errors are translated into it once, at its border.
+
+ARouterError
+├── SettingsError           a setting is wrong: start-up stops with its text, one line
+├── StoreError              Redis, translated in shared/runtime/store.py
+│   ├── StoreUnavailable    busy: unreachable, loading, full, read-only, failing over; try again later
+│   └── StoreRefused        bad: the command itself is wrong; trying again cannot help
+├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
+├── BadRecord               bytes in a tail stream that are no record of ours; they go to quarantine
+├── Refused                 the gateway turns a request away before it is an exchange
+└── UpstreamError           the provider, translated in services/gateway/upstream/client.py
+    ├── UpstreamUnreachable no connection, or it broke before an answer began
+    ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit
+    └── UpstreamBroken      the answer broke off after it had begun
+"""
+
+from __future__ import annotations
+
+from shared.contract.errors import ARouterError
+
+
+class SettingsError(ARouterError):
+    """A setting is missing or wrong. `str()` is one line that names the setting."""
+
+
+class StoreError(ARouterError):
+    """Redis did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """Redis cannot answer now; the same command may succeed later."""
+
+
+class StoreRefused(StoreError):
+    """Redis answered that the command is wrong."""
+
+
+class JournalFailed(ARouterError):
+    """The journal keeps nothing new: its limit is reached, or the disk refuses."""
+
+
+class Refused(ARouterError):
+    """A request the gateway turns away itself, in the caller's dialect.
+
+    `status` is the HTTP status; `message` is shown to the caller and never holds a secret.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class UpstreamError(ARouterError):
+    """The provider did not answer as HTTP asks."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to the provider, or it broke before the answer began."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider exceeded the connect, first-byte or idle limit."""
+
+
+class UpstreamBroken(UpstreamError):
+    """The provider's answer broke off before its end."""

@@ -1,0 +1,107 @@
+"""The environment's border: settings come from the environment or an `arouter.toml`, and are read once.
+
+Each service has one class derived from `Settings`. `load` turns whatever is wrong into one line.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings.exceptions import SettingsError as SourceError
+
+from shared.runtime.errors import SettingsError
+
+TOML_FILE = "arouter.toml"
+PREFIX = "AROUTER_"
+
+
+def _state_dir() -> Path:
+    return Path("~/.local/state/arouter").expanduser()
+
+
+class Settings(BaseSettings):
+    """What every service needs to know. The environment goes before `arouter.toml` in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        toml_file=TOML_FILE,
+        extra="ignore",  # one environment serves all services, each of which reads its own part
+        frozen=True,
+        hide_input_in_errors=True,  # a mistyped credential must not be echoed
+    )
+
+    redis_url: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("REDIS_URL", "AROUTER_REDIS_URL", "redis_url"),
+        description="Redis >= 7.0 or Valkey >= 8; redis+cluster:// names a node of a Redis Cluster. "
+        "Unset: an embedded server in the data folder.",
+    )
+    data_dir: Path = Field(
+        default_factory=_state_dir, description="Folder of the embedded server: its append-only file, socket and lock."
+    )
+    shards: int = Field(
+        default=16, ge=1, le=1024, description="Tail streams that new exchanges are spread over. Same on every process."
+    )
+    key_pepper: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Secret under which keys are hashed. Unset: made once and kept in Redis, with a warning.",
+    )
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # pydantic-settings passes all
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment and `arouter.toml`. SettingsError, one line, names the first thing that is wrong."""
+        try:
+            return cls(**overrides)  # type: ignore[arg-type]  # pydantic validates them
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            raise SettingsError(f"{variable(first['loc'])}: {first['msg']}") from None
+        except (SourceError, ValueError) as exc:  # a value that is no JSON, a file that is no TOML
+            raise SettingsError(" ".join(str(exc).split())) from None
+
+
+def variable(location: tuple[int | str, ...]) -> str:
+    """The environment variable of a field, by pydantic's location of it."""
+    name = "__".join(str(part) for part in location).upper()
+    return name if name == "REDIS_URL" or name.startswith(PREFIX) else PREFIX + name
+
+
+def unknown_variables(*services: type[Settings]) -> list[str]:
+    """Names in the environment or the file that start as ours do but that no service reads: most likely misspelt."""
+    known = {variable((name,)) for service in services for name in service.model_fields}
+    blocks = tuple(f"{PREFIX}{name.upper()}__" for service in services for name in service.model_fields)
+    given = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}  # noqa: TID251  # that border
+    given |= {variable((name,)) for name in _names_in_file()}
+    return sorted(name for name in given if name not in known and not name.startswith(blocks))
+
+
+def _names_in_file() -> list[str]:
+    path = Path(TOML_FILE)
+    return list(tomllib.loads(path.read_text())) if path.exists() else []
+
+
+def own_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with changes, for a process started by it."""
+    return {**os.environ, **changes}  # noqa: TID251
