@@ -70,7 +70,8 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(_: Request, exc: Refused) -> Response:
-        return _error(exc.status, exc.message)
+        headers = {name.decode(): value.decode() for name, value in exc.headers}
+        return _error(exc.status, exc.message, headers, exc.code)
 
     @app.exception_handler(BadRange)
     async def out_of_range(_: Request, exc: BadRange) -> Response:
@@ -89,7 +90,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StoreError)
     async def away(_: Request, exc: StoreError) -> Response:
-        return _error(503, "Redis is away; try again")
+        return _error(503, "Redis is away; try again", {"retry-after": "1"})
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:
@@ -107,5 +108,5 @@ def _describe(error: dict[str, Any]) -> str:
     return f"{field or 'body'}: {error['msg']}"
 
 
-def _error(status: int, message: str, headers: Any = None) -> Response:
-    return Response(error_body(Family.OPENAI, status, message), status, headers, media_type="application/json")
+def _error(status: int, message: str, headers: Any = None, code: str = "") -> Response:
+    return Response(error_body(Family.OPENAI, status, message, code), status, headers, media_type="application/json")

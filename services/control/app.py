@@ -92,10 +92,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(send: Send, refused: Refused) -> None:
-    body = error_body(Family.OPENAI, refused.status, refused.message)
+    body = error_body(Family.OPENAI, refused.status, refused.message, refused.code)
     headers: list[Any] = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
+        *refused.headers,
         (b"connection", b"close"),  # the rest of the body is not read
     ]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})

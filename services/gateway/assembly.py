@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any, Protocol
 
+from services.gateway.admission import Admission
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.tap import Tap
@@ -14,6 +15,7 @@ from services.gateway.dataplane import DataPlane
 from services.gateway.exchange import Receive, Send
 from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.observers import AccessLog, Observers
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory, UpstreamClient
@@ -54,11 +56,12 @@ class Gateway:
         self._writer = RecordWriter(self._redis, self._journal, settings.tap_memory)
         self.metrics = GatewayMetrics()
         unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
-        self._tap = Tap(self._writer, self._journal, unkept=unkept)
+        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept)
         self.health = Health(self._journal, self._tap, needs_journal=settings.journal_failed == "refuse")
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
-        keyring = KeyRing(self._redis, settings)
-        self._plane = DataPlane(settings, upstreams(settings), self._client, keyring, self._tap, ids, self.metrics)
+        admission = Admission(KeyRing(self._redis, settings), self._tap)
+        observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
+        self._plane = DataPlane(settings, upstreams(settings), self._client, admission, observer)
         self._tasks = Tasks()
         self._show()
 
@@ -116,7 +119,7 @@ class Gateway:
     def _show(self) -> None:
         self.metrics.show(
             open_streams=lambda: len(self._plane.open),
-            draining_upstreams=lambda: self._plane.draining,
+            draining_upstreams=lambda: self._plane.read_on,
             tap_backlog_bytes=lambda: self._writer.pending_bytes,
             tap_backlog_seconds=lambda: time.monotonic() - self._writer.shipped,
             journal_bytes=lambda: self._journal.size,

@@ -40,19 +40,29 @@ class JournalFailed(ARouterError):
 
 
 class Refused(ARouterError):
-    """A request the gateway turns away itself, in the caller's dialect.
+    """A request we turn away ourselves, in the caller's dialect.
 
-    `status` is the HTTP status; `message` is shown to the caller and never holds a secret.
+    `status` is the HTTP status; `message` is shown to the caller and never holds a secret; `code` is a machine word for
+    it, "" for none; `headers` go with the answer. 429 and 503 say when to come back: after a second, unless told.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, code: str = "", retry_after: int | None = None) -> None:
+        """`retry_after` in seconds."""
         super().__init__(message)
         self.status = status
         self.message = message
+        self.code = code
+        if retry_after is None and status in (429, 503):
+            retry_after = 1
+        self.headers: list[tuple[bytes, bytes]] = [] if retry_after is None else [(b"retry-after", b"%d" % retry_after)]
 
 
 class UpstreamError(ARouterError):
-    """The provider did not answer as HTTP asks."""
+    """The provider did not answer as HTTP asks. `cause` is a machine word for the reason."""
+
+    def __init__(self, message: str, cause: str = "unknown") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class UpstreamUnreachable(UpstreamError):

@@ -15,7 +15,7 @@ from services.gateway.capture.tap import ExchangeTap, Tap
 from services.gateway.capture.writer import RecordWriter
 from shared.contract import names, tail
 from shared.contract.dialects import Dialect
-from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.ids import ExchangeId, ExchangeIds, new_boot
 from shared.contract.tail import End, Fields, Open, Outcome, Packed, Segment
 from shared.runtime import embedded, store
 from shared.runtime.errors import JournalFailed
@@ -84,7 +84,7 @@ async def test_a_redis_that_refuses_writes_is_waited_for(redis: Store, tmp_path:
 
 async def test_what_memory_cannot_hold_waits_in_the_journal(redis: Store, tmp_path: Path) -> None:
     async with writing(redis, tmp_path, memory=1) as (writer, journal):
-        tap = Tap(writer, journal).open(ID, OPEN)  # fills the memory
+        tap = Tap(ExchangeIds(ID.boot, 1), writer, journal).open(OPEN)  # fills the memory
         tap.feed(b"data: {}\n\n")
         tap.cut()
         assert writer.left_to_journal is not None
@@ -109,8 +109,8 @@ async def _fed(tap: ExchangeTap) -> None:
 @pytest.mark.parametrize("ends", [True, False])
 async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, tmp_path: Path, ends: bool) -> None:
     async with writing(redis, tmp_path) as (writer, journal):
-        taps = Tap(writer, journal)
-        tap = taps.open(ID, OPEN)
+        taps = Tap(ExchangeIds(ID.boot, 1), writer, journal)
+        tap = taps.open(OPEN)
         await _fed(tap)
         taps.tick()
         await _fed(tap)
@@ -151,11 +151,11 @@ async def test_a_journal_that_is_full_refuses_unless_told_otherwise(
         for number in range(2):  # sixteen megabytes are its limit
             journal.record(f"{new_boot()}.0.{number}", 1, bytes(9 << 20))
             journal.flush()
-        taps = Tap(writer, journal, unkept=(lambda: None) if unkept else None)
+        taps = Tap(ExchangeIds(ID.boot, 1), writer, journal, unkept=(lambda: None) if unkept else None)
         if not unkept:
             with pytest.raises(JournalFailed):
-                taps.open(ID, OPEN)
+                taps.open(OPEN)
             return
-        taps.open(ID, OPEN).end(END, None)
+        taps.open(OPEN).end(END, None)
         assert "its usage may be lost" in caplog.text
         await length(redis, 2)
