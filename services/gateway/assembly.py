@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Protocol
+
+import msgspec
 
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.tap import Tap
 from services.gateway.capture.writer import RecordWriter
+from services.gateway.client import asgi
+from services.gateway.client.request import ClientRequest
 from services.gateway.dataplane import DataPlane
-from services.gateway.exchange import Receive, Send
 from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.routing.configured import upstreams
@@ -35,7 +37,7 @@ class Control(Protocol):
 
 
 class Gateway:
-    """One gateway. `start` and `stop` frame its life; in between it is the ASGI app of every connection."""
+    """One gateway. `start` and `stop` frame its life; in between it handles every request."""
 
     def __init__(
         self,
@@ -86,32 +88,22 @@ class Gateway:
             await self._control.close()
         await self._redis.aclose()
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http" and scope["path"] in paths.PROBES:
-            await self._probe(scope["path"], send)
-        elif self._control is not None and scope["path"].startswith(paths.CONTROL):
-            await self._control(scope, receive, send)
+    async def handle(self, request: ClientRequest) -> None:
+        """Answer a request."""
+        path = asgi.path(request.target)
+        if path in paths.PROBES:
+            self._probe(path, request)
+        elif self._control is not None and path.startswith(paths.CONTROL):
+            await asgi.run(self._control, request)
         else:
-            await self._plane(scope, receive, send)
+            await self._plane.handle(request)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await self.start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.stop()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _probe(self, path: str, send: Send) -> None:
+    def _probe(self, path: str, request: ClientRequest) -> None:
         """Alive: the event loop turns. Ready: a new exchange would be taken; says why not."""
         reasons = self.health.ready() if path == "/readyz" else []
         answer = {"ready": not reasons, "reasons": reasons} if path == "/readyz" else {"status": "ok"}
-        body = json.dumps(answer).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 503 if reasons else 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        headers = [(b"content-type", b"application/json")]
+        request.respond(503 if reasons else 200, headers, msgspec.json.encode(answer))
 
     def _show(self) -> None:
         self.metrics.show(

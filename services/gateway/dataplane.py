@@ -1,21 +1,19 @@
-"""The data plane: admits a request, routes it, and runs its exchange. Raw ASGI, because a framework's response
-objects put a task and a queue between a provider's bytes and the client."""
+"""The data plane: admits a request, routes it, and runs its exchange. No framework: its response objects would put a
+task and a queue between a provider's bytes and the client."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import MutableMapping
 from functools import lru_cache
-from typing import Any
 
 from services.gateway.capture.tap import Tap
 from services.gateway.client import body as request_body
 from services.gateway.client import headers
 from services.gateway.client.body import Flags
 from services.gateway.client.cors import Cors
-from services.gateway.client.protocol import Connection
-from services.gateway.exchange import Exchange, Receive, Request, Send, refuse
+from services.gateway.client.request import ClientLeft, ClientRequest
+from services.gateway.exchange import Exchange, Request, refuse
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
 from services.gateway.routing.upstreams import Upstreams
@@ -35,15 +33,9 @@ _MAX_MODEL_NAME = 256  # totals are kept under it, for ever
 
 _PATHS = 4096  # matches remembered: clients ask the same few over and over
 
-Scope = MutableMapping[str, Any]
-
-
-class ClientLeft(Exception):
-    """The client disconnected before its request was complete."""
-
 
 class DataPlane:
-    """The ASGI app behind every path that is not the gateway's own."""
+    """Handles every request whose path is not the gateway's own."""
 
     def __init__(
         self,
@@ -66,35 +58,31 @@ class DataPlane:
         self.metrics = metrics
         self._cors = Cors(settings.cors_origins)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return  # no WebSocket dialect is served
+    async def handle(self, request: ClientRequest) -> None:
+        """Answer a request."""
         arrived = time.monotonic()
-        path = scope["raw_path"].decode("latin-1")
-        query: bytes = scope["query_string"]
-        given = dict(scope["headers"])
+        path = request.target.decode("latin-1")
+        query = request.query
+        given = dict(request.headers)
         family = family_of(path, given, query)
-        if scope["method"] == "OPTIONS":
-            allowed = [(b"allow", b"GET, HEAD, POST"), *self._cors.preflight(given)]
-            await send({"type": "http.response.start", "status": 204, "headers": allowed})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if request.method == "OPTIONS":
+            request.respond(204, [(b"allow", b"GET, HEAD, POST"), *self._cors.preflight(given)], b"")
             return
         unread = _has_body(given)
         try:
             key = await self._keyring.authenticate(caller_key(given, query))
-            matched = self._match(scope["method"], path, family)
+            matched = self._match(request.method, path, family)
             family = matched.family
-            connection: Connection = scope["extensions"]["arouter.connection"]
-            body = await self.read_body(given, connection, receive, self.settings.max_body_bytes)
+            body = await self.read_body(given, request, self.settings.max_body_bytes)
             unread = False
             flags = _flags(matched, body, given)
             route = choose(matched, flags.model, self._upstreams)
             if key.restricted:
-                _check_allowed(key, scope["method"], matched, route, body)
-            await self._run(scope, connection, send, key, matched, route, flags, body, arrived)
+                _check_allowed(key, request.method, matched, route, body)
+            await self._run(request, key, matched, route, flags, body, arrived)
         except Refused as refused:
             self.metrics.refused(refused.status)
-            await refuse(send, family, refused, unread=unread, extra=self._cors.answer(given))
+            refuse(request, family, refused, unread=unread, extra=self._cors.answer(given))
         except ClientLeft:
             return
 
@@ -126,9 +114,7 @@ class DataPlane:
 
     async def _run(
         self,
-        scope: Scope,
-        connection: Connection,
-        send: Send,
+        client: ClientRequest,
         key: KeyRecord,
         matched: Match,
         route: Route,
@@ -142,12 +128,12 @@ class DataPlane:
         outgoing = _outgoing(body, matched, route, flags)
         exchange_id = self._ids.next()  # from here to the open nothing may fail but the open
         request = Request(
-            method=scope["method"],
+            method=client.method,
             provider=route.upstream.provider,
             url=route.url,
-            query=without_key(scope["query_string"]),
+            query=without_key(client.query),
             headers=headers.upstream_request(
-                scope["headers"],
+                client.headers,
                 route.upstream.credential(matched.family),
                 str(exchange_id) if self.settings.send_generation_id else None,
             ),
@@ -155,7 +141,7 @@ class DataPlane:
             streamed=streamed,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             drain=route.upstream.drain,
-            cors=self._cors.answer(dict(scope["headers"])) if self.settings.cors_origins else [],
+            cors=self._cors.answer(dict(client.headers)) if self.settings.cors_origins else [],
         )
         record = Open(
             key=key.hash,
@@ -172,20 +158,20 @@ class DataPlane:
         except JournalFailed as exc:
             self._ids.give_back()
             raise Refused(503, "the gateway cannot record usage now") from exc
-        exchange = Exchange(exchange_id, request, matched.family, tap, connection, self, arrived)
+        exchange = Exchange(exchange_id, request, matched.family, tap, client, self, arrived)
         self.open.add(exchange)
         try:
-            await exchange.run(send)
+            await exchange.run()
         finally:
             self.open.discard(exchange)
 
-    async def read_body(self, given: dict[bytes, bytes], connection: Connection, receive: Receive, limit: int) -> bytes:
+    async def read_body(self, given: dict[bytes, bytes], request: ClientRequest, limit: int) -> bytes:
         """The body of a request. Refused: 413 where it is larger than `limit`, 408 where it does not come in time."""
         too_large = Refused(413, f"the request body is larger than {limit} bytes")
         declared = given.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             raise too_large
-        whole = connection.whole_body()
+        whole = request.whole_body()
         if whole is not None:
             if len(whole) > limit:
                 raise too_large
@@ -195,17 +181,15 @@ class DataPlane:
         while True:
             try:
                 async with asyncio.timeout(self.settings.body_timeout):
-                    message = await receive()
+                    part = await request.read()
             except TimeoutError:
                 raise Refused(408, "the request body did not arrive in time") from None
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            if not part:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.append(part)
+            size += len(part)
             if size > limit:
                 raise too_large
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _has_body(given: dict[bytes, bytes]) -> bool:

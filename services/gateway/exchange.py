@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
 from services.gateway.capture.tap import ExchangeTap
 from services.gateway.client import cors, headers
 from services.gateway.client.headers import Header
-from services.gateway.client.protocol import Connection
+from services.gateway.client.request import ClientRequest
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import Answer, UpstreamClient
@@ -29,10 +29,6 @@ from shared.contract.tail import End, Head, Outcome, Packed
 from shared.runtime.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
 
 log = logging.getLogger(__name__)
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -67,7 +63,7 @@ class Exchange:
         "_answer",
         "_answered",
         "_arrived",
-        "_connection",
+        "_client",
         "_cut_by",
         "_drained",
         "_ended",
@@ -92,7 +88,7 @@ class Exchange:
         request: Request,
         family: Family,
         tap: ExchangeTap,
-        connection: Connection,
+        client: ClientRequest,
         plane: Plane,
         arrived: float,
     ) -> None:
@@ -107,7 +103,7 @@ class Exchange:
         self._request = request
         self._family = family
         self._tap = tap
-        self._connection = connection
+        self._client = client
         self._plane = plane
         self._task = asyncio.current_task()
         self._cut_by: Outcome | None = None
@@ -118,27 +114,27 @@ class Exchange:
         self._first_byte: float | None = None
         self._drained = 0
 
-    async def run(self, send: Send) -> Outcome:
+    async def run(self) -> Outcome:
         """Forward the request and relay the answer. Returns how it ended; raises nothing."""
-        self._connection.attach(self)
+        self._client.attach(self)
         outcome = Outcome.UPSTREAM_FAILED
         try:
-            outcome = await self._forward(send)
+            outcome = await self._forward()
         except asyncio.CancelledError:
             # Else it is the server's: its time to drain is over. It cancels each task once, and waits for none.
             outcome = self._cut_by or Outcome.DRAINED
             assert self._task is not None
             self._task.uncancel()
             self._ended = True  # a second cut changes nothing
-            await self._tell_of_cut(outcome, send)
+            self._tell_of_cut(outcome)
         except Exception:
             # A bug, or an answer no server should give: the client must not take it for a whole one.
             log.exception("exchange %s failed in a way nobody expected", self.id, extra=self._logged)
             self._ended = True
-            await self._fail(send)
+            self._fail()
         finally:
             self._ended = True
-            self._connection.detach()
+            self._client.detach()
             if self._answer is not None and outcome is not Outcome.COMPLETED:
                 self._answer.close()
             self._end(outcome)
@@ -183,7 +179,7 @@ class Exchange:
     def _may_drain(self) -> bool:
         return self._request.drain and self._plane.may_drain()
 
-    async def _forward(self, send: Send) -> Outcome:
+    async def _forward(self) -> Outcome:
         request = self._request
         try:
             self._answer = await self._plane.client.send(
@@ -191,24 +187,24 @@ class Exchange:
             )
         except UpstreamTimeout as exc:
             log.warning("exchange %s: the provider did not answer in time: %s", self.id, exc, extra=self._logged)
-            await self._refuse(send, Refused(504, "the provider did not answer in time"))
+            self._refuse(Refused(504, "the provider did not answer in time"))
             return self._unless_client_left(Outcome.TIMED_OUT)
         except UpstreamError as exc:
             log.warning("exchange %s: the provider could not be reached: %s", self.id, exc, extra=self._logged)
-            await self._refuse(send, Refused(502, "the provider refused the connection or could not be reached"))
+            self._refuse(Refused(502, "the provider refused the connection or could not be reached"))
             return self._unless_client_left(Outcome.UPSTREAM_FAILED)
         try:
-            return await self._pump(self._answer, send)
+            return await self._pump(self._answer)
         except UpstreamTimeout as exc:
             log.warning("exchange %s: the provider fell silent: %s", self.id, exc, extra=self._logged)
-            self._connection.cut(flush=True)
+            self._client.abort(flush=True)
             return self._unless_client_left(Outcome.TIMED_OUT)
         except UpstreamBroken as exc:
             log.warning("exchange %s: the provider broke off: %s", self.id, exc, extra=self._logged)
-            self._connection.cut(flush=True)
+            self._client.abort(flush=True)
             return self._unless_client_left(Outcome.UPSTREAM_FAILED)
 
-    async def _pump(self, answer: Answer, send: Send) -> Outcome:
+    async def _pump(self, answer: Answer) -> Outcome:
         settings = self._plane.settings
         answered = self._answered = headers.fields(answer.headers)
         content_type = answered.get(b"content-type", "")
@@ -223,16 +219,15 @@ class Exchange:
                 self._tap.feed(whole)
             answer.close()
             self._response_started = True
-            self._connection.respond(answer.status, given, whole)
+            self._client.respond(answer.status, given, whole)
             return self._unless_client_left(Outcome.COMPLETED)
         self._tap.head(Head(answer.status, content_type, answered.get(b"content-encoding", "")))
-        if self._connection.closes:
-            given.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": answer.status, "headers": given})
+        self._client.start(answer.status, given)
         self._response_started = True
         await answer.relay(self._relay if self._gaps is None else self._relay_timed, settings.idle_timeout)
         answer.close()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._client.writable()  # whoever does not read the last bytes has not been given them
+        self._client.finish()
         return self._unless_client_left(Outcome.COMPLETED)
 
     def _relay(self, chunk: bytes) -> None:
@@ -241,7 +236,7 @@ class Exchange:
             self._first_byte = time.monotonic()
         self._tap.feed(chunk)
         if not self.client_left:
-            self._connection.write(chunk)
+            self._client.write(chunk)
             if self.blocked_since is not None and self._answer is not None:
                 self._answer.pause()  # it may have been full before there was an answer to pause
             return
@@ -257,27 +252,27 @@ class Exchange:
         if self.blocked_since is None and not self.client_left:
             self._gaps.went()
 
-    async def _fail(self, send: Send) -> None:
+    def _fail(self) -> None:
         if self._response_started:
-            self._connection.cut(flush=True)
+            self._client.abort(flush=True)
         else:
-            await self._refuse(send, Refused(502, "the provider's answer cannot be passed on"))
+            self._refuse(Refused(502, "the provider's answer cannot be passed on"))
 
     def _unless_client_left(self, outcome: Outcome) -> Outcome:
         return Outcome.CLIENT_GONE if self.client_left else outcome
 
-    async def _tell_of_cut(self, outcome: Outcome, send: Send) -> None:
+    def _tell_of_cut(self, outcome: Outcome) -> None:
         if outcome is Outcome.TIMED_OUT and not self._response_started and self.blocked_since is None:
-            await self._refuse(send, Refused(504, "the exchange took longer than the limit"))
+            self._refuse(Refused(504, "the exchange took longer than the limit"))
         elif outcome is Outcome.DRAINED and not self._response_started:
-            await self._refuse(send, Refused(503, "the gateway is shutting down"))
+            self._refuse(Refused(503, "the gateway is shutting down"))
         elif outcome is not Outcome.CLIENT_GONE:
             # A client that does not read would keep a flush waiting for ever.
-            self._connection.cut(flush=self.blocked_since is None)
+            self._client.abort(flush=self.blocked_since is None)
 
-    async def _refuse(self, send: Send, refused: Refused) -> None:
+    def _refuse(self, refused: Refused) -> None:
         self._response_started = True
-        await refuse(send, self._family, refused, str(self.id), extra=self._request.cors)
+        refuse(self._client, self._family, refused, str(self.id), extra=self._request.cors)
 
     def _end(self, outcome: Outcome) -> None:
         answered = self._answered
@@ -303,8 +298,8 @@ class Exchange:
             metrics.answered(self._first_byte - self.started, self._first_byte - self._arrived)
 
 
-async def refuse(
-    send: Send,
+def refuse(
+    request: ClientRequest,
     family: Family,
     refused: Refused,
     generation_id: str | None = None,
@@ -314,10 +309,9 @@ async def refuse(
 ) -> None:
     """Answer with an error of the gateway's own, in the caller's dialect. `unread`: the request's body is not read."""
     body = error_body(family, refused.status, refused.message)
-    given: list[Header] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra]
+    given: list[Header] = [(b"content-type", b"application/json"), *extra]
     if unread:
         given.append((b"connection", b"close"))
     if generation_id is not None:
         given.append((headers.GENERATION_ID, generation_id.encode()))
-    await send({"type": "http.response.start", "status": refused.status, "headers": given})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    request.respond(refused.status, given, body)
