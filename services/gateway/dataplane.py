@@ -64,7 +64,8 @@ class DataPlane:
         self._settings = settings
         self._upstreams = upstreams
 
-    async def __call__(self, client: ClientRequest) -> None:
+    async def handle(self, client: ClientRequest) -> None:
+        """Answer a request."""
         arrived = time.monotonic()
         path = client.target.decode("latin-1")
         given = dict(client.headers)

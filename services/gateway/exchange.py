@@ -231,6 +231,7 @@ class Exchange:
         self._state = _State.RESPONDING
         await self.relay.run(self._plane.limits.idle)
         answer.close()
+        await self._client.writable()  # a client that does not read the last bytes has not been given them
         self._client.finish()
         return self._unless_client_left(_COMPLETED)
 

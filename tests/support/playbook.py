@@ -41,6 +41,7 @@ class Client:
         self.seen: list[str] = []
         self.headers: dict[bytes, bytes] = {}
         self.listener: ClientListener | None = None
+        self.is_full = False
 
     def attach(self, listener: ClientListener) -> None:
         self.listener = listener
@@ -54,6 +55,10 @@ class Client:
 
     def write(self, body: bytes) -> None:
         self.seen.append(body.decode())
+
+    async def writable(self) -> None:
+        while self.is_full and self.listener is not None:
+            await asyncio.sleep(0)
 
     def finish(self) -> None:
         self.seen.append("end")
@@ -227,6 +232,7 @@ class Stage:
     def _client_does(self, word: str) -> None:
         listener = self.client.listener
         assert listener is not None
+        self.client.is_full = word == "full"
         {"leave": listener.client_gone, "full": listener.client_full, "ready": listener.client_ready}[word]()
 
 

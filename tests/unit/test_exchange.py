@@ -67,6 +67,8 @@ TABLE = [
     Row("answer a end+leave", DONE, "", "head 200|a|end", "a"),  # many a client closes as soon as it has the last byte
     # The client does not read.
     Row("answer a full ready b end", DONE, "", "head 200|a|b|end", "ab"),
+    Row("answer a end+full slow", LATE, "slow_reader", "head 200|a|abort", "a"),  # the last bytes are not read
+    Row("answer a end+full ready", DONE, "", "head 200|a|end", "a"),
     Row("answer a full slow", LATE, "slow_reader", "head 200|a|abort", "a"),
     Row("answer a full late", LATE, "total_timeout", "head 200|a|abort", "a"),
     Row("answer a full shutdown", DRAINED, "drain", "head 200|a|abort", "a"),

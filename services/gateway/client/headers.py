@@ -18,7 +18,6 @@ _HOP_BY_HOP = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
-        b"x-refused-upgrade",  # the same, defused by the protocol
         b"http2-settings",
     }
 )
