@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from services.cli.services import SETTINGS
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
@@ -66,9 +67,9 @@ async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
 async def _machine() -> AsyncIterator[Finding]:
     settings = GatewaySettings.load()
     MeterSettings.load()
-    unknown = unknown_variables(GatewaySettings, MeterSettings)
+    unknown = unknown_variables(*SETTINGS)
     for name in unknown:
-        yield Finding(WARNING, "settings", f"{name} is no setting of any service; it does nothing")
+        yield Finding(WARNING, "settings", f"{name} is not a setting of any service; it does nothing")
     if not unknown:
         yield Finding(OK, "settings", "every AROUTER_ variable is known")
     try:

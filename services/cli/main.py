@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, prices, quarantine
-from services.control.app import ControlApp
-from services.demo import server as demo_server
-from services.gateway import server as gateway_server
-from services.gateway.settings import GatewaySettings
-from services.meter import host as meter_host
-from services.meter.settings import MeterSettings
+from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, services
 from shared.contract.errors import ARouterError
-from shared.runtime import embedded, logs
-from shared.runtime.settings import Settings, unknown_variables
-
-log = logging.getLogger(__name__)
+from shared.runtime.settings import use_config
 
 
 def main() -> None:
@@ -30,6 +20,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGHUP, _terminate)
     try:
+        if arguments.config is not None:
+            use_config(arguments.config)
         status = arguments.run(arguments)
     except ARouterError as exc:
         print(f"arouter: {exc}", file=sys.stderr)
@@ -45,25 +37,17 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="arouter", description="A self-hosted LLM gateway that streams and counts.")
+    parser.add_argument("--version", action="version", version=f"arouter {version('arouter')}")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings, in place of ./arouter.toml; AROUTER_CONFIG does the same"
+    )
     commands_ = parser.add_subparsers(required=True, metavar="command")
 
     one = commands_.add_parser("demo", help="stream through a gateway on this machine and show what was booked")
     one.add_argument("--once", action="store_true", help="one round, then stop; exit 0 only if every count is right")
     one.set_defaults(run=lambda a: demo.run(once=a.once))
 
-    one = commands_.add_parser("gateway", help="run a gateway")
-    one.add_argument("--host")
-    one.add_argument("--port", type=int)
-    one.set_defaults(run=_gateway)
-
-    one = commands_.add_parser("meter", help="run a meter")
-    one.set_defaults(run=_meter)
-
-    one = commands_.add_parser("provider", help="run the demo provider")
-    one.add_argument("--host", default="127.0.0.1")
-    one.add_argument("--port", type=int, default=8090)
-    one.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every answer")
-    one.set_defaults(run=_provider)
+    services.add_commands(commands_)
 
     keys = commands_.add_parser("keys", help="create, list and revoke keys").add_subparsers(required=True)
     one = keys.add_parser("create", help="make a key and print it, this once")
@@ -100,32 +84,3 @@ def parser() -> argparse.ArgumentParser:
     quarantine.add_commands(commands_.add_parser("quarantine", help="what could not be read: list, show, retry, drop"))
     inspect.add_command(commands_.add_parser("inspect", help="what the meter makes of a recorded body"))
     return parser
-
-
-def _gateway(arguments: argparse.Namespace) -> int:
-    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
-    settings = GatewaySettings.load(**given)
-    _begin(settings)
-    with embedded.redis_url(settings) as url:
-        control = ControlApp(settings, url, frozenset(settings.providers), body_timeout=settings.body_timeout)
-        gateway_server.serve(settings, url, control)
-    return 0
-
-
-def _meter(_: argparse.Namespace) -> int:
-    settings = MeterSettings.load()
-    _begin(settings)
-    with embedded.redis_url(settings) as url:
-        asyncio.run(meter_host.run(settings, url))
-    return 0
-
-
-def _provider(arguments: argparse.Namespace) -> int:
-    asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log))
-    return 0
-
-
-def _begin(settings: Settings) -> None:
-    logs.configure(settings.log_level, settings.log_format)
-    for name in unknown_variables(GatewaySettings, MeterSettings):
-        log.warning("%s is no setting of any service; it does nothing", name)

@@ -12,7 +12,7 @@ from services.control import api
 from services.control.plane import ControlPlane
 from shared.access.envelopes import error_body
 from shared.contract.dialects import Family
-from shared.runtime.errors import Refused
+from shared.runtime.errors import Refused, StoreError
 from shared.runtime.settings import Settings
 
 MAX_BODY_BYTES = 256 * 1024  # nothing here is larger; what calls models goes another way
@@ -39,6 +39,14 @@ class ControlApp:
             return
         if body is not None:
             await self._app(scope, _replay(body, receive), send)
+
+    async def not_ready(self) -> list[str]:
+        """Nothing, or why no request can be answered now."""
+        try:
+            await self._plane.now()
+        except StoreError:
+            return ["Redis does not answer"]
+        return []
 
     async def close(self) -> None:
         """Leave Redis."""

@@ -87,6 +87,11 @@ class GatewaySettings(Settings):
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="One block per provider: see the table below."
     )
+    control: Literal["gateway", "off"] = Field(
+        default="gateway",
+        description="Where the control API is served: gateway, below /api/ on this port; off, not here, and "
+        "`arouter control` serves it in a process of its own.",
+    )
     cors_origins: str = Field(
         default="",
         description="Origins whose pages may call from a browser, comma-separated; * for any. Unset: none.",

@@ -1,4 +1,4 @@
-"""The environment's border: settings come from the environment or an `arouter.toml`, and are read once.
+"""The environment's border: settings come from the environment or a TOML file, and are read once.
 
 Each service has one class derived from `Settings`. `load` turns whatever is wrong into one line.
 """
@@ -19,6 +19,7 @@ from shared.runtime.errors import SettingsError
 
 TOML_FILE = "arouter.toml"
 PREFIX = "AROUTER_"
+CONFIG = "AROUTER_CONFIG"  # names a file to read in place of ./arouter.toml
 
 
 def _state_dir() -> Path:
@@ -26,12 +27,12 @@ def _state_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """What every service needs to know. The environment goes before `arouter.toml` in the working directory."""
+    """What every service needs to know. The environment goes before the file: `arouter.toml` in the working directory,
+    or the one that `AROUTER_CONFIG` names."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        toml_file=TOML_FILE,
         extra="ignore",  # one environment serves all services, each of which reads its own part
         frozen=True,
         hide_input_in_errors=True,  # a mistyped credential must not be echoed
@@ -68,18 +69,41 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # pydantic-settings passes all
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
-        """Read the environment and `arouter.toml`. SettingsError, one line, names the first thing that is wrong."""
+        """Read the environment and the file. SettingsError, one line, names the first thing that is wrong."""
         try:
             return cls(**overrides)  # type: ignore[arg-type]  # pydantic validates them
         except ValidationError as exc:
             first = exc.errors()[0]
             raise SettingsError(f"{variable(first['loc'])}: {first['msg']}") from None
-        except (SourceError, ValueError) as exc:  # a value that is no JSON, a file that is no TOML
-            raise SettingsError(" ".join(str(exc).split())) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+            raise SettingsError(f"{config_file()}: {_one_line(exc)}") from None
+        except (SourceError, ValueError) as exc:  # a value that is not JSON
+            raise SettingsError(_one_line(exc)) from None
+
+
+def use_config(path: Path) -> None:
+    """Read this file in place of `arouter.toml`, in this process and in those it starts.
+
+    SettingsError where there is no such file.
+    """
+    os.environ[CONFIG] = str(_existing(path, "--config").absolute())  # noqa: TID251  # that border
+
+
+def config_file() -> Path:
+    """The file to read settings from. `arouter.toml` may be missing; SettingsError where a file that is named is."""
+    named = os.environ.get(CONFIG)  # noqa: TID251
+    return _existing(Path(named), CONFIG) if named else Path(TOML_FILE)
+
+
+def _existing(path: Path, named_by: str) -> Path:
+    path = path.expanduser()
+    if not path.is_file():
+        raise SettingsError(f"{named_by}: there is no file {path}")
+    return path
 
 
 def variable(location: tuple[int | str, ...]) -> str:
@@ -90,16 +114,28 @@ def variable(location: tuple[int | str, ...]) -> str:
 
 def unknown_variables(*services: type[Settings]) -> list[str]:
     """Names in the environment or the file that start as ours do but that no service reads: most likely misspelt."""
-    known = {variable((name,)) for service in services for name in service.model_fields}
+    known = {CONFIG, *(variable((name,)) for service in services for name in _names(service))}
     blocks = tuple(f"{PREFIX}{name.upper()}__" for service in services for name in service.model_fields)
-    given = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}  # noqa: TID251  # that border
-    given |= {variable((name,)) for name in _names_in_file()}
-    return sorted(name for name in given if name not in known and not name.startswith(blocks))
+    return sorted(name for name in given_variables() if name not in known and not name.startswith(blocks))
 
 
-def _names_in_file() -> list[str]:
-    path = Path(TOML_FILE)
-    return list(tomllib.loads(path.read_text())) if path.exists() else []
+def given_variables() -> set[str]:
+    """Names that start as ours do: of the environment, and those of the file as variables."""
+    given = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}  # noqa: TID251
+    path = config_file()
+    in_file = tomllib.loads(path.read_text()) if path.exists() else {}
+    return given | {variable((name,)) for name in in_file}
+
+
+def _names(service: type[Settings]) -> set[str]:
+    """What its fields can be called: their names, and their aliases."""
+    aliases = (field.validation_alias for field in service.model_fields.values())
+    choices = [alias.choices for alias in aliases if isinstance(alias, AliasChoices)]
+    return {*service.model_fields, *(str(choice) for group in choices for choice in group)}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def own_environment(changes: Mapping[str, str]) -> dict[str, str]:

@@ -69,7 +69,7 @@ def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
             url, socket_timeout=timeout, socket_connect_timeout=timeout, max_connections=connections, timeout=timeout
         )
     except ValueError:
-        raise SettingsError("REDIS_URL: is no redis://, rediss://, redis+cluster:// or unix:// URL") from None
+        raise SettingsError("REDIS_URL: is not a redis://, rediss://, redis+cluster:// or unix:// URL") from None
     return Redis.from_pool(pool)
 
 
@@ -107,6 +107,15 @@ def translated() -> Iterator[None]:
         raise
     except (RedisError, RedisClusterException, OSError) as exc:
         raise translate(exc) from exc
+
+
+async def verify_url(url: str) -> None:
+    """`verify` the Redis of a URL, on a connection that is closed again."""
+    redis = connect(url)
+    try:
+        await verify(redis)
+    finally:
+        await redis.aclose()
 
 
 async def verify(store: Store) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -113,6 +114,38 @@ def test_a_wrong_setting_stops_the_start(tmp_path: Path, command: str) -> None:
     assert (
         err.strip() == "arouter: AROUTER_SHARDS: Input should be a valid integer, unable to parse string as an integer"
     )
+
+
+def test_settings_come_from_the_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('key_pepper = "short"\n')
+    for arguments, environment, said in (
+        (("--config", str(file), "meter"), {}, "AROUTER_KEY_PEPPER: Value should have at least 16 items"),
+        (("meter",), {"AROUTER_CONFIG": str(file)}, "AROUTER_KEY_PEPPER: Value should have at least 16 items"),
+        (("--config", f"{file}.no", "demo"), {}, f"--config: there is no file {file}.no"),
+        (("meter",), {"AROUTER_CONFIG": f"{file}.no"}, f"AROUTER_CONFIG: there is no file {file}.no"),
+    ):
+        process = start(tmp_path, *arguments, **environment)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err.startswith(f"arouter: {said}"), err.count("\n")) == (1, True, 1), err
+
+
+def test_the_demo_hands_its_file_on(tmp_path: Path) -> None:
+    """The gateway that the demo starts calls the provider of the file, where nobody listens."""
+    file = tmp_path / "mine.toml"
+    file.write_text("port = 0\n[providers.openai]\nbase_url = 'http://127.0.0.1:9/v1'\n")
+    demo = start(tmp_path, "--config", str(file), "demo", "--once")
+    out, err = demo.communicate(timeout=120)
+    assert demo.returncode == 1, "the provider of the file is not there"
+    assert out.count("HTTP 502") >= 2, out + err
+    assert processes_of(tmp_path) == []
+
+
+def test_the_version() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "services.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"arouter {version('arouter')}\n"
 
 
 def test_secrets_are_never_logged(tmp_path: Path) -> None:
