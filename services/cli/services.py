@@ -43,6 +43,9 @@ def add_commands(commands: Any) -> None:
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--port", type=int, default=8090)
     one.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every answer")
+    one.add_argument(
+        "--default", default="", metavar="DIRECTIVES", help="for requests that name none: docs/demo-provider.md"
+    )
     one.set_defaults(run=provider)
 
 
@@ -83,7 +86,7 @@ def control(arguments: argparse.Namespace) -> int:
 
 def provider(arguments: argparse.Namespace) -> int:
     """Run the demo provider until SIGTERM."""
-    asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log))
+    asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log, arguments.default))
     return 0
 
 
