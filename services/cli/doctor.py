@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from services.cli.services import SETTINGS
+from services.cli.services import odd_settings
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
@@ -23,7 +23,6 @@ from shared.books import streams
 from shared.contract.dialects import Family
 from shared.runtime import embedded, store
 from shared.runtime.errors import SettingsError, StoreError
-from shared.runtime.settings import unknown_variables
 
 OK, WARNING, WRONG = "ok", "warning", "WRONG"
 _EVENTS, _PACE_MS = 10, 200
@@ -67,10 +66,10 @@ async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
 async def _machine() -> AsyncIterator[Finding]:
     settings = GatewaySettings.load()
     MeterSettings.load()
-    unknown = unknown_variables(*SETTINGS)
-    for name in unknown:
-        yield Finding(WARNING, "settings", f"{name} is not a setting of any service; it does nothing")
-    if not unknown:
+    odd = odd_settings(settings)
+    for sentence in odd:
+        yield Finding(WARNING, "settings", sentence)
+    if not odd:
         yield Finding(OK, "settings", "every AROUTER_ variable is known")
     try:
         with embedded.redis_url(settings) as url:

@@ -17,7 +17,7 @@ from services.gateway.settings import GatewaySettings
 from services.meter import host as meter_host
 from services.meter.settings import MeterSettings
 from shared.runtime import embedded, logs
-from shared.runtime.settings import Settings, unknown_variables
+from shared.runtime.settings import Settings, old_variables, unknown_variables
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,14 @@ def _given(arguments: argparse.Namespace, **fields: str) -> dict[str, object]:
     return {field: value for field, value in values.items() if value is not None}
 
 
+def odd_settings(settings: Settings) -> list[str]:
+    """A sentence for every variable that does nothing, or that has another name now."""
+    unknown = [f"{name} is not a setting of any service; it does nothing" for name in unknown_variables(*SETTINGS)]
+    renamed = old_variables(*SETTINGS) | (settings.old_values() if isinstance(settings, GatewaySettings) else {})
+    return [*unknown, *(f"{old} is now {new}; the old name will go" for old, new in renamed.items())]
+
+
 def _begin(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
-    for name in unknown_variables(*SETTINGS):
-        log.warning("%s is not a setting of any service; it does nothing", name)
+    for sentence in odd_settings(settings):
+        log.warning(sentence)

@@ -111,7 +111,7 @@ class DataPlane:
 
     def may_drain(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
-        return self.draining < self.settings.drain_streams
+        return self.draining < self.settings.read_on_streams
 
     @property
     def draining(self) -> int:

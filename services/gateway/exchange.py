@@ -153,7 +153,7 @@ class Exchange:
         if outcome is Outcome.CLIENT_GONE and not self.client_left and self._may_drain():
             self.client_left = True
             self.client_ready()
-            self.deadline = min(self.deadline, time.monotonic() + self._plane.settings.drain_seconds)
+            self.deadline = min(self.deadline, time.monotonic() + self._plane.settings.read_on_seconds)
             return
         self._cut_by = Outcome.CLIENT_GONE if self.client_left else outcome
         self._task.cancel()
@@ -246,7 +246,7 @@ class Exchange:
                 self._answer.pause()  # it may have been full before there was an answer to pause
             return
         self._drained += len(chunk)
-        if self._drained > self._plane.settings.drain_bytes:
+        if self._drained > self._plane.settings.read_on_bytes:
             self.cut(Outcome.CLIENT_GONE)
 
     def _relay_timed(self, chunk: bytes) -> None:

@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -37,6 +37,7 @@ class Settings(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,  # a mistyped credential must not be echoed
     )
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {}  # of fields that were renamed, to the name they have now
 
     redis_url: SecretStr | None = Field(
         default=None,
@@ -69,7 +70,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # pydantic-settings passes all
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, file, _OldNames(settings_cls, cls.OLD_NAMES)
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -114,24 +116,44 @@ def variable(location: tuple[int | str, ...]) -> str:
 
 def unknown_variables(*services: type[Settings]) -> list[str]:
     """Names in the environment or the file that start as ours do but that no service reads: most likely misspelt."""
-    known = {CONFIG, *(variable((name,)) for service in services for name in _names(service))}
+    known = {
+        CONFIG,
+        *(variable((name,)) for service in services for name in (*service.model_fields, *service.OLD_NAMES)),
+    }
     blocks = tuple(f"{PREFIX}{name.upper()}__" for service in services for name in service.model_fields)
-    return sorted(name for name in given_variables() if name not in known and not name.startswith(blocks))
+    given = (variable((name,)) for name in _given())
+    return sorted(name for name in given if name not in known and not name.startswith(blocks))
 
 
-def given_variables() -> set[str]:
-    """Names that start as ours do: of the environment, and those of the file as variables."""
-    given = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}  # noqa: TID251
+def old_variables(*services: type[Settings]) -> dict[str, str]:
+    """Variables, in the environment or the file, that have another name now: the old one to the new one."""
+    renamed = {old: new for service in services for old, new in service.OLD_NAMES.items()}
+    return {variable((old,)): variable((renamed[old],)) for old in _given() if old in renamed}
+
+
+class _OldNames(PydanticBaseSettingsSource):
+    """Settings under names they had before, below everything that is said under their present names."""
+
+    def __init__(self, settings_cls: type[BaseSettings], old_names: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._old_names = old_names
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # pydantic calls this per field only from its own sources
+
+    def __call__(self) -> dict[str, Any]:
+        given = _given() if self._old_names else {}
+        return {new: given[old] for old, new in self._old_names.items() if old in given}
+
+
+def _given() -> dict[str, Any]:
+    """Everything in the environment or the file that is named as ours is, by field name; the environment goes first."""
     path = config_file()
-    in_file = tomllib.loads(path.read_text()) if path.exists() else {}
-    return given | {variable((name,)) for name in in_file}
-
-
-def _names(service: type[Settings]) -> set[str]:
-    """What its fields can be called: their names, and their aliases."""
-    aliases = (field.validation_alias for field in service.model_fields.values())
-    choices = [alias.choices for alias in aliases if isinstance(alias, AliasChoices)]
-    return {*service.model_fields, *(str(choice) for group in choices for choice in group)}
+    given = tomllib.loads(path.read_text()) if path.exists() else {}
+    for name, value in os.environ.items():  # noqa: TID251
+        if name.upper().startswith(PREFIX):
+            given[name.upper().removeprefix(PREFIX).lower()] = value
+    return given
 
 
 def _one_line(error: Exception) -> str:

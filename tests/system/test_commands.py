@@ -172,6 +172,7 @@ def test_secrets_are_never_logged(tmp_path: Path) -> None:
         str(port),
         AROUTER_LOG_LEVEL="debug",
         AROUTER_PROVIDERS__OPENAI__BASE_URL="http://127.0.0.1:9/v1",
+        AROUTER_DRAIN_BYTES="5",
         **secrets,
     )
     created = start(tmp_path, "keys", "create", "--name", "x", **secrets)
@@ -191,6 +192,7 @@ def test_secrets_are_never_logged(tmp_path: Path) -> None:
     out, err = gateway.communicate(timeout=60)
     assert gateway.returncode == 0
     assert "could not be reached" in err
+    assert "AROUTER_DRAIN_BYTES is now AROUTER_READ_ON_BYTES" in err
     for secret in (*secrets.values(), key, key.removeprefix("lr_live_")):
         assert secret not in out + err
     assert processes_of(tmp_path) == []

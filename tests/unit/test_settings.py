@@ -6,10 +6,10 @@ import pytest
 from services.cli import settings_example
 from services.cli.services import SETTINGS
 from services.control.settings import ControlSettings
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import GatewaySettings, ProviderSettings
 from services.meter.settings import MeterSettings
 from shared.runtime.errors import SettingsError
-from shared.runtime.settings import Settings, unknown_variables
+from shared.runtime.settings import Settings, old_variables, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +133,31 @@ def test_a_key_may_be_restricted_to_the_providers_that_are_named_or_configured()
     assert ControlSettings().provider_names(configured) == configured
     named = ControlSettings(control_providers=" groq,vllm, ")
     assert named.provider_names(configured) == {"groq", "vllm"}
+
+
+def test_old_names_still_work_and_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "arouter.toml").write_text(
+        "drain_bytes = 5\ndrain_streams = 6\n[providers.groq]\non_disconnect = 'drain'\n"
+    )
+    monkeypatch.setenv("AROUTER_DRAIN_SECONDS", "7")
+    monkeypatch.setenv("AROUTER_READ_ON_STREAMS", "8")  # the present name goes before the old one
+    monkeypatch.setenv("AROUTER_PROVIDERS__GROQ__API_KEY", "x")
+    monkeypatch.setenv("AROUTER_PROVIDERS__XAI__ON_DISCONNECT", "read_on")
+    settings = GatewaySettings.load()
+    assert (settings.read_on_seconds, settings.read_on_bytes, settings.read_on_streams) == (7, 5, 8)
+    assert settings.providers["groq"].reads_on
+    assert settings.providers["xai"].reads_on
+    assert not ProviderSettings().reads_on
+    assert unknown_variables(*SETTINGS) == []
+    assert old_variables(*SETTINGS) == {
+        f"AROUTER_DRAIN_{what}": f"AROUTER_READ_ON_{what}" for what in ("SECONDS", "BYTES", "STREAMS")
+    }
+    assert settings.old_values() == {
+        "AROUTER_PROVIDERS__GROQ__ON_DISCONNECT=drain": "AROUTER_PROVIDERS__GROQ__ON_DISCONNECT=read_on"
+    }
+
+
+def test_a_wrong_value_under_an_old_name_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AROUTER_DRAIN_SECONDS", "soon")
+    with pytest.raises(SettingsError, match=r"^AROUTER_READ_ON_SECONDS: .*$"):
+        GatewaySettings.load()
