@@ -23,7 +23,7 @@ router = APIRouter(dependencies=[Depends(caller)], responses=ERRORS)
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def pulse(
+async def probe_stream(
     events: Annotated[int, Query(ge=1, le=50, description="How many events to send.")] = 10,
     pace_ms: Annotated[int, Query(ge=1, le=1000, description="Milliseconds between them.")] = 200,
     silence: Annotated[int, Query(ge=0, le=300, description="Seconds of silence before the last one.")] = 0,
