@@ -1,4 +1,4 @@
-"""`arouter`: every command, and the one place where errors become a line on stderr and an exit status."""
+"""`arouter`: every command, and the place where an error becomes one line on stderr and an exit status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)  # so that what is open is closed on the way out
+    raise SystemExit(0)  # so that context managers close what is open
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
     services.add_commands(commands_)
 
-    keys = commands_.add_parser("keys", help="create, list and revoke keys").add_subparsers(required=True)
+    keys = commands_.add_parser("keys", help="create, list, change and revoke keys").add_subparsers(required=True)
     one = keys.add_parser("create", help="make a key and print it, this once")
     one.add_argument("--name", required=True)
     one.add_argument("--management", action="store_true", help="a key that manages keys, and cannot call models")
@@ -65,22 +65,28 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--name")
     one.add_argument("--disable", dest="disabled", action="store_const", const=True)
     one.add_argument("--enable", dest="disabled", action="store_const", const=False)
-    one.add_argument("--expires-at", metavar="TIME", help="ISO 8601; UTC if it says no zone; 'never' clears it")
-    one.add_argument("--allow-providers", metavar="A,B", help="the only ones it may use; 'all' clears the list")
-    one.add_argument("--allow-models", metavar="A,B*", help="likewise; a trailing * stands for any rest")
+    one.add_argument("--expires-at", metavar="TIME", help="ISO 8601, UTC without a zone; 'never' clears it")
+    one.add_argument("--allow-providers", metavar="A,B", help="the only providers it may use; 'all' clears the list")
+    one.add_argument(
+        "--allow-models", metavar="A,B*", help="the only models it may use; a trailing * stands for any rest"
+    )
     one.set_defaults(run=commands.update_key)
     one = keys.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
     one.add_argument("hash")
     one.set_defaults(run=commands.revoke_key)
 
-    one = commands_.add_parser("usage", help="totals per key, provider and model")
+    one = commands_.add_parser("usage", help="print totals per key, provider and model")
     one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=commands.show_usage)
 
-    doctor.add_command(commands_.add_parser("doctor", help="is everything there; with --url: does the path stream"))
+    doctor.add_command(
+        commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
+    )
     prices.add_commands(commands_)
     books.add_commands(commands_)
-    quarantine.add_commands(commands_.add_parser("quarantine", help="what could not be read: list, show, retry, drop"))
-    inspect.add_command(commands_.add_parser("inspect", help="what the meter makes of a recorded body"))
+    quarantine.add_commands(
+        commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
+    )
+    inspect.add_command(commands_.add_parser("inspect", help="print what the meter reads in a recorded body"))
     return parser

@@ -15,11 +15,11 @@ from shared.contract.dialects import Family
 from shared.runtime.errors import Refused, StoreError
 from shared.runtime.settings import Settings
 
-MAX_BODY_BYTES = 256 * 1024  # nothing here is larger; what calls models goes another way
+MAX_BODY_BYTES = 256 * 1024  # no request of this API is larger
 
 
 class ControlApp:
-    """Reads request bodies within limits before FastAPI sees them: it would read any size, for any time."""
+    """Reads request bodies within limits before FastAPI does, which would read any size for any time."""
 
     def __init__(
         self, settings: Settings, redis_url: str, providers: frozenset[str], *, body_timeout: float = 60.0
@@ -90,7 +90,7 @@ def _application(plane: ControlPlane) -> FastAPI:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which was read before."""
+    """A `receive` that gives the body again."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:

@@ -1,4 +1,5 @@
-"""`GET /api/v1/pulse`: a stream of known pace that costs nothing, for `arouter doctor` to measure the path with."""
+"""The probe stream, `GET /api/v1/pulse`: its pace is known and it costs nothing, so that `arouter doctor` can measure
+the path with it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ router = APIRouter(dependencies=[Depends(caller)], responses=ERRORS)
 @router.get(
     "/api/v1/pulse",
     tags=["health"],
-    summary="A stream of known pace, to find out what a proxy does to one",
+    summary="The probe stream: events at a known pace, which show what a proxy does to them",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )

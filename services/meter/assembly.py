@@ -1,4 +1,4 @@
-"""Putting the records of an exchange together again. Pure: what is held here is also pending in Redis."""
+"""Assembles the records of an exchange. Pure: all records held here are also pending in Redis."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Assembler:
 
 
 def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
-    """The tail, None where these records are none."""
+    """The tail; None where these records do not make one."""
     first, last = records.get(0), records.get(end)
     segments = [record for seq in range(1, end) if isinstance(record := records.get(seq), Segment)]
     if not isinstance(first, Open) or not isinstance(last, End) or len(segments) != end - 1 or len(records) != end + 1:

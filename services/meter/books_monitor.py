@@ -37,7 +37,7 @@ class BooksMonitor:
                 await self._look()
             except StoreError as exc:
                 log.warning("the books cannot be looked at: %s", exc)
-                self._metrics.conservation(None)  # what was found before is no news any more
+                self._metrics.conservation(None)  # the last count is out of date
             try:
                 async with asyncio.timeout(_BACKLOG_SECONDS):
                     await stopping.wait()

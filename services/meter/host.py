@@ -1,7 +1,7 @@
 """The process of a meter: arq hosts it (lifecycle, cron, health check), and we supervise arq.
 
-arq exits when Redis does, so it is built anew until Redis is back: an outage is no crash loop. Nothing that is billed
-depends on an arq job existing.
+arq exits when Redis does, so it is built anew until Redis is back, and an outage is not a crash loop. Nothing billed
+depends on an arq job.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _arq_pool(url: str) -> ArqRedis:
         # arq's own pool has no socket timeout: a Redis that does not answer would hang it for ever.
         pool = BlockingConnectionPool.from_url(url, socket_timeout=5, socket_connect_timeout=5)
     except ValueError:
-        raise SettingsError("AROUTER_ARQ_REDIS_URL: is no redis://, rediss:// or unix:// URL") from None
+        raise SettingsError("AROUTER_ARQ_REDIS_URL: not a redis://, rediss:// or unix:// URL") from None
     return ArqRedis(
         pool,
         default_queue_name=_QUEUE,

@@ -48,7 +48,7 @@ class Meter:
         self._stopping.set()
 
     def healthy(self) -> list[str]:
-        """Nothing, or that the event loop hangs. A Redis that is away is no reason to start anew."""
+        """Nothing, or that the event loop hangs. A Redis that is away is not a reason to start anew."""
         silent = 0.0 if self._turned is None else time.monotonic() - self._turned
         return [f"the event loop has not turned for {silent:.0f} s"] if silent > _HUNG_SECONDS else []
 

@@ -1,4 +1,4 @@
-"""The gateway's own errors, in the shape each family's SDK raises from. Pure."""
+"""The gateway's own errors, in the form that each family's SDK expects. Pure."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ _ENVELOPES: Mapping[Family, Callable[[int, str], dict[str, Any]]] = {
 
 
 def error_body(family: Family, status: int, message: str) -> bytes:
-    """The JSON body of an error of ours, as the family's SDKs expect it."""
+    """The JSON body of an error of our own, as the family's SDKs expect it."""
     return msgspec.json.encode(_ENVELOPES[family](status, message))

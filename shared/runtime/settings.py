@@ -27,7 +27,7 @@ def _state_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """What every service needs to know. The environment goes before the file: `arouter.toml` in the working directory,
+    """What every service reads. The environment goes before the file: `arouter.toml` in the working directory,
     or the one that `AROUTER_CONFIG` names."""
 
     model_config = SettingsConfigDict(
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
-    log_format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON.")
+    log_format: Literal["text", "json"] = Field(default="text", description="text or json.")
 
     @classmethod
     def settings_customise_sources(
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
-        """Read the environment and the file. SettingsError, one line, names the first thing that is wrong."""
+        """Read the environment and the file. SettingsError, one line, names the first error."""
         try:
             return cls(**overrides)  # type: ignore[arg-type]  # pydantic validates them
         except ValidationError as exc:

@@ -56,7 +56,7 @@ _CLUSTER = "+cluster://"
 def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
     """A client for `url`; no connection is made yet. `timeout` bounds every reply, in seconds.
 
-    SettingsError where the URL is none of redis://, rediss://, redis+cluster://, rediss+cluster:// and unix://.
+    SettingsError where the URL is not redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://.
     """
     try:
         if is_cluster(url):
@@ -100,7 +100,7 @@ def translate(error: Exception) -> StoreError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Run Redis commands inside; what they raise comes out as a StoreError."""
+    """Errors of the Redis commands in the block leave it as a StoreError."""
     try:
         yield
     except ARouterError:
@@ -131,4 +131,6 @@ async def verify(store: Store) -> None:
     for memory in memories:
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
-            raise SettingsError(f"REDIS_URL: maxmemory-policy must be noeviction, or usage is evicted; it is {policy}")
+            raise SettingsError(
+                f"REDIS_URL: maxmemory-policy must be noeviction, else usage is evicted; it is {policy}"
+            )

@@ -42,7 +42,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Output tokens nobody reported."""
+    """Output tokens that were not reported."""
 
     tokens: int
     ratio: float  # applied to what was observed

@@ -68,7 +68,7 @@ def _count_slice(encoding: tiktoken.Encoding, text: str) -> int:
         # encode_ordinary: encode raises on text that looks like a control token.
         return len(encoding.encode_ordinary(text))
     except BaseException as exc:
-        # tiktoken's Rust panics (on a million spaces, for one) with a class that is no Exception.
+        # tiktoken's Rust panics (on a million spaces, for one) with a class that is not an Exception.
         if type(exc).__name__ != "PanicException":
             raise
         return len(text) // _CHARACTERS_PER_TOKEN
