@@ -68,7 +68,10 @@ class Processes:
         return process
 
     def command(self, *arguments: str, environment: Mapping[str, str], expected: Collection[int] = (0,)) -> str:
-        """Run `arouter ARGUMENTS` to its end; its standard output. ProcessFailed, with its error, for other statuses."""
+        """Run `arouter ARGUMENTS` to its end; its standard output.
+
+        ProcessFailed, with its standard error, for a status that is not `expected`.
+        """
         done = subprocess.run(
             [sys.executable, "-m", "services.cli", *arguments],
             env=own_environment(environment),

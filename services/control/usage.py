@@ -1,4 +1,5 @@
-"""Usage over HTTP: sums and time series. A live key sees its own usage, a management key that of all keys."""
+"""Usage over HTTP: sums and time series. A live key sees its own usage, a management key that of all
+keys. Ranges are widened, and the answer states them (decision 26)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway's settings, and what they make of the provider table."""
+"""The gateway's settings, with the providers that they configure."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class GatewaySettings(Settings):
     first_byte_timeout: float = Field(default=600, gt=0, description="From request to the answer's headers.")
     idle_timeout: float = Field(default=600, gt=0, description="Between two reads from a provider.")
     total_timeout: float = Field(default=3600, gt=0, description="For one whole exchange.")
-    slow_reader_timeout: float = Field(default=60, gt=0, description="For a client that does not read to go on.")
+    slow_reader_timeout: float = Field(default=60, gt=0, description="For a client that does not read, to read again.")
     read_on_seconds: float = Field(
         default=60, gt=0, description="How long an upstream whose client has left is read on, where that is wanted."
     )
@@ -195,7 +195,7 @@ class GatewaySettings(Settings):
 
 
 class _SdkVariables(PydanticBaseSettingsSource):
-    """The variables the providers' own SDKs read (`OPENAI_API_KEY` …), below everything said in our own names."""
+    """The variables of the providers' own SDKs (`OPENAI_API_KEY` …); our own names go before them."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError  # pydantic calls this per field only from its own sources

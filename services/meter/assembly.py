@@ -106,7 +106,7 @@ class Assembler:
         return self._open[id].stream_ids
 
     def rest(self, id: ExchangeId) -> Assembled | None:
-        """An exchange of which no more will come, as far as it came; None where not even its open did.
+        """An exchange of which no more will come, as far as its records came; None where its open is missing.
 
         BadRecord where its bytes are damaged.
         """
@@ -140,7 +140,7 @@ def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
 
 
 def _lost(opened: Open, segments: list[Segment]) -> End:
-    """The end of an exchange whose gateway did not live to write one."""
+    """An end for an exchange whose gateway died before it wrote one."""
     head = (segments[0].head if segments else None) or Head()
     return End(
         outcome=Outcome.GATEWAY_LOST,

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: MeterSettings, redis_url: str) -> None:
-    """Meter until SIGTERM or SIGINT. Raises what a consumer failed with; SettingsError where it cannot start."""
+    """Meter until SIGTERM or SIGINT. Raises the error of a failed consumer; SettingsError where it cannot start."""
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
     # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
     redis = store.connect(redis_url, connections=_MOST_SHARDS + 16)
@@ -106,7 +106,7 @@ async def _host(
         on_startup=startup,
         handle_signals=False,
         health_check_interval=_HEALTH_SECONDS,
-        # arq pickles by default: whoever can write to Redis could then run code here.
+        # arq pickles by default: whoever can write to Redis could then run code here (decision 8).
         job_serializer=msgspec.msgpack.encode,
         job_deserializer=msgspec.msgpack.decode,
         ctx={"ledger": Ledger(redis), "settings": settings, "store": redis},
@@ -152,7 +152,7 @@ async def _close(worker: Worker) -> None:
     try:
         await worker.close()
     except (RedisError, OSError, asyncio.CancelledError):  # cancelled jobs come out of its gather
-        log.debug("arq could not say goodbye to Redis")
+        log.debug("arq could not close its connection to Redis")
 
 
 async def trim_ledger(ctx: dict[Any, Any]) -> None:
@@ -161,5 +161,5 @@ async def trim_ledger(ctx: dict[Any, Any]) -> None:
     settings: MeterSettings = ctx["settings"]
     shards = await boots.shards(ctx["store"], settings.shards)
     await ledger.keep_marks(shards, await boots.known(ctx["store"]))
-    now_ms = await streams.now_ms(ctx["store"])  # entries are as old as Redis says
+    now_ms = await streams.now_ms(ctx["store"])  # the age of entries is measured by Redis's clock (decision 24)
     await ledger.trim(shards, now_ms - settings.ledger_keep * 1000)

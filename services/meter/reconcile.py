@@ -11,7 +11,7 @@ from shared.contract.usage import Source, Usage
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Our own count of what went by."""
+    """Our own count of an answer."""
 
     input_tokens: int
     output_tokens: int  # as counted, before any ratio

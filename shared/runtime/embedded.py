@@ -2,7 +2,7 @@
 
 Each user holds a shared lock on `users.lock`; the last to leave stops the server. Its socket keeps its place, so a
 client that outlives a restart finds the server again. A user that was killed leaves the server running; the next
-process adopts it.
+process adopts it (decision 7).
 """
 
 from __future__ import annotations

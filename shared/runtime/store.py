@@ -48,7 +48,7 @@ _AWAY = (
 _PASSING = ("BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "LOADING", "OOM", "READONLY")
 
 # What `connect` returns and every module that speaks to Redis takes. It may be a cluster's client, which has the same
-# methods as far as this project uses them: no transactions, and no command with keys of two slots.
+# methods as far as this project uses them: no transactions, and no command with keys of two slots (decision 20).
 Store = Redis
 _CLUSTER = "+cluster://"
 

@@ -60,6 +60,15 @@ def test_decisions_are_short() -> None:
         assert len(lines) == 5
 
 
+def test_decisions_that_are_named_exist() -> None:
+    numbers = {int(record.name[:4]) for record in (ROOT / "docs/decisions").glob("*.md")}
+    sources = [path for room in ("services", "shared", "tests", "docs") for path in (ROOT / room).rglob("*")]
+    texts = [path.read_text() for path in sources if path.suffix in (".py", ".lua", ".md")]
+    named = {int(number) for text in texts for number in re.findall(r"\bdecisions? (\d+)", text)}
+    assert len(named) > 5
+    assert named <= numbers
+
+
 def test_named_modules_exist() -> None:
     names = {path.name for room in ("services", "shared") for path in (ROOT / room).rglob("*")}
     for name in re.findall(r"`([a-z_]+\.(?:py|lua))`", read("docs/architecture.md")):

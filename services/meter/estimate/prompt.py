@@ -59,7 +59,7 @@ def input_tokens(body: bytes, tokenizer: Tokenizer, count: Count) -> int:
 
 
 def interval(tokens: int) -> tuple[int, int]:
-    """Where the truth about an estimate of ours lies nine times out of ten."""
+    """The interval around an estimate in which the truth lies nine times out of ten."""
     return int(tokens * _LOW), int(tokens * _HIGH)
 
 
