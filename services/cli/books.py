@@ -1,4 +1,4 @@
-"""`arouter audit` and `arouter ledger`: are the books right, and what do they say."""
+"""`arouter audit` and `arouter ledger`: check the books, and print them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from shared.runtime.store import Store
 
 
 class NotInLedger(ARouterError):
-    """No entry of this exchange is there."""
+    """The ledger has no entry of this exchange."""
 
 
 class BadCursor(ARouterError):
-    """The file is no cursor of an export."""
+    """The file is not a cursor of an export."""
 
 
 def add_commands(commands: Any) -> None:
@@ -33,23 +33,21 @@ def add_commands(commands: Any) -> None:
     one.add_argument("--json", action="store_true")
     one.add_argument("--oracle", type=Path, metavar="FILE", help="also compare with a demo provider's emit log")
     one.set_defaults(run=run_audit)
-    books = commands.add_parser("ledger", help="what was booked: show, export").add_subparsers(required=True)
+    books = commands.add_parser("ledger", help="show or export what was booked").add_subparsers(required=True)
     one = books.add_parser("show", help="every revision of one exchange, as JSON lines")
     one.add_argument("id")
     one.set_defaults(run=show)
     one = books.add_parser("export", help="settlements as JSON lines, in the order they were booked per shard")
     one.add_argument(
-        "--since", type=_time, metavar="TIME", help="settled at or after this, ISO 8601; UTC if it says no zone"
+        "--since", type=_time, metavar="TIME", help="settled at or after this time, ISO 8601; UTC without a zone"
     )
-    one.add_argument("--until", type=_time, metavar="TIME", help="settled before this")
-    one.add_argument(
-        "--cursor", type=Path, metavar="FILE", help="go on behind what an export with this file has printed"
-    )
+    one.add_argument("--until", type=_time, metavar="TIME", help="settled before this time")
+    one.add_argument("--cursor", type=Path, metavar="FILE", help="go on where the last export with this file ended")
     one.set_defaults(run=export)
 
 
 def run_audit(arguments: argparse.Namespace) -> int:
-    """Prints every difference."""
+    """Print every difference; 1 where there is one."""
     status = 0
 
     async def check(redis: Store, settings: Settings) -> None:
@@ -74,7 +72,7 @@ def run_audit(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """NotInLedger where it was never booked, or so long ago that it was trimmed."""
+    """Print every revision. NotInLedger where the exchange was never booked, or its entries were trimmed."""
     id = ExchangeId.parse(arguments.id)
 
     async def print_revisions(redis: Store, _: Settings) -> None:
@@ -90,8 +88,8 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """JSON lines. With a cursor a line may come twice after a crash, and none is left out: (exchange_id, revision)
-    names it."""
+    """Print JSON lines. With a cursor no line is left out, but one may come twice after a crash;
+    (exchange_id, revision) identifies it."""
     cursor = _read_cursor(arguments.cursor)
 
     async def print_entries(redis: Store, settings: Settings) -> None:
@@ -121,13 +119,13 @@ def _read_cursor(path: Path | None) -> dict[str, str]:
         cursor: dict[str, str] = json.loads(path.read_text())
         return {str(int(shard)): str(id) for shard, id in cursor.items()}
     except (ValueError, AttributeError) as exc:
-        raise BadCursor(f"{path} is no cursor of an export: {exc}") from None
+        raise BadCursor(f"{path} is not a cursor of an export: {exc}") from None
 
 
 def _write_cursor(path: Path, cursor: dict[str, str]) -> None:
     new = path.with_suffix(path.suffix + ".new")
     new.write_text(json.dumps(cursor))
-    os.replace(new, path)  # all of it or nothing of it
+    os.replace(new, path)  # whole, or not at all
 
 
 def _time(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The commands that only speak to Redis: keys and usage."""
+"""The commands that need Redis alone: keys and usage."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _seconds(text: str) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsError(f"--expires-at: is no time: {text!r}") from None
+        raise SettingsError(f"--expires-at: {text!r} is not a time") from None
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
 
 

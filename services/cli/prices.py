@@ -1,4 +1,4 @@
-"""`arouter prices check`: is the price book right, and does it have a price for what is used."""
+"""`arouter prices check`: whether the price book is valid, and has a price for every model in use."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _DAYS = 30
 
 
 def add_commands(commands: Any) -> None:
-    one = commands.add_parser("prices", help="the price book: check").add_subparsers(required=True)
-    check = one.add_parser("check", help="exit 1 where the file is wrong, or what was used has no price")
-    check.add_argument("file", type=Path, nargs="?", help="unset: AROUTER_PRICES")
+    one = commands.add_parser("prices", help="check the price book").add_subparsers(required=True)
+    check = one.add_parser("check", help="exit 1 where the file is wrong, or a model in use has no price")
+    check.add_argument("file", type=Path, nargs="?", help="AROUTER_PRICES by default")
     check.set_defaults(run=run_check)
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Say what is in the book, and which models of the last 30 days are not."""
+    """Print what is in the book, and which models of the last 30 days are not."""
     path = arguments.file or MeterSettings.load().prices
     if path is None:
-        raise SettingsError("AROUTER_PRICES: is not set, and no file is given")
+        raise SettingsError("AROUTER_PRICES: not set, and no FILE is given")
     book = prices.load(path)
     print(f"version {book.version}: {len(book.prices)} prices of {len({p.provider for p in book.prices})} providers")
     unpriced: Counter[tuple[str, str]] = Counter()

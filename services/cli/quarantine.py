@@ -22,15 +22,15 @@ from shared.runtime.store import Store
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="command")
-    one = commands.add_parser("list", help="what is held, oldest first")
+    one = commands.add_parser("list", help="list all cases, oldest first")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=list_cases)
-    one = commands.add_parser("show", help="one case with its records and bytes, as JSON")
+    one = commands.add_parser("show", help="print one case with its records and bytes, as JSON")
     one.add_argument("id", help="exchange id, or shard:entry, as `list` prints it")
     one.set_defaults(run=show_case)
     for name, run, what in (
-        ("retry", retry_cases, "give records back to the meters"),
-        ("drop", drop_cases, "give records up: their exchange is never booked"),
+        ("retry", retry_cases, "give the records back to the meters"),
+        ("drop", drop_cases, "delete the records; their exchange is never booked"),
     ):
         one = commands.add_parser(name, help=what)
         one.add_argument("ids", nargs="+", metavar="id", help="as `list` prints it, or `all`")
@@ -38,7 +38,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def list_cases(arguments: argparse.Namespace) -> int:
-    """One line or JSON object per case."""
+    """Print one line or JSON object per case."""
 
     async def show(redis: Store, settings: Settings) -> None:
         cases = await quarantine.cases(redis, settings.shards)
@@ -52,7 +52,7 @@ def list_cases(arguments: argparse.Namespace) -> int:
 
 
 def show_case(arguments: argparse.Namespace) -> int:
-    """Everything that is held of one case; bytes are shown as text with escapes."""
+    """Print everything of one case; bytes are shown as text with escapes."""
 
     async def show(redis: Store, settings: Settings) -> None:
         case = await quarantine.find(redis, settings.shards, arguments.id)
@@ -63,7 +63,7 @@ def show_case(arguments: argparse.Namespace) -> int:
 
 
 def retry_cases(arguments: argparse.Namespace) -> int:
-    """Back into the tail streams."""
+    """Put the records back into the tail streams."""
 
     async def retry(redis: Store, settings: Settings) -> None:
         for case in await _chosen(redis, settings, arguments.ids):
@@ -74,7 +74,7 @@ def retry_cases(arguments: argparse.Namespace) -> int:
 
 
 def drop_cases(arguments: argparse.Namespace) -> int:
-    """Gone for good."""
+    """Delete the records for good."""
 
     async def drop(redis: Store, settings: Settings) -> None:
         for case in await _chosen(redis, settings, arguments.ids):
@@ -102,7 +102,7 @@ def _summary(case: Case) -> dict[str, Any]:
 
 
 def _record(entry: StreamEntry) -> dict[str, Any]:
-    """A record decoded as far as it can be."""
+    """A record, decoded as far as possible."""
     try:
         _, seq, record = tail.decode(entry.fields)
     except BadRecord as exc:

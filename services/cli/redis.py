@@ -1,4 +1,4 @@
-"""Commands that only speak to Redis: connect, do the work, leave."""
+"""Connecting to Redis for a command that needs nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def with_redis(work: Work) -> int:
 async def _connected(url: str, settings: Settings, work: Work) -> None:
     redis = store.connect(url)
     try:
-        # As many shards as there really are, whatever this machine's settings say.
+        # Gateways may use more shards than the settings of this machine say (decision 18).
         shards = await boots.shards(redis, settings.shards)
         await work(redis, settings.model_copy(update={"shards": shards}))
     finally:

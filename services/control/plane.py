@@ -1,5 +1,5 @@
-"""What the control API works with: connections to Redis beside the relay's, so that neither waits for the other, and
-how much of it may go on at once."""
+"""The control API's own connections to Redis, so that neither it nor the relay waits for the other, and its limit on
+reports that run at once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ControlPlane:
         return datetime.fromtimestamp(await streams.now_ms(self.store) / 1000, UTC)
 
     async def pending(self, key: KeyRecord | None) -> int:
-        """Exchanges that are open, or wait to be settled, and are in no total: of one key, or all."""
+        """How many exchanges are open or wait to be settled, and so are not in any total: of one key, or of all."""
         found = 0
         for shard in range(await self.shards()):
             ids = await streams.exchanges(self.store, shard, key.hash if key else "")
@@ -58,20 +58,20 @@ class ControlPlane:
 
     @asynccontextmanager
     async def report(self, request: Request) -> AsyncIterator[Between]:
-        """Room for a report. Refused with 503 where there is none soon; what is given is to be awaited between two
-        steps: it ends a report that takes too long, or that nobody waits for."""
+        """Room for one report; Refused with 503 where none comes free in time. The report awaits the yielded function
+        between two steps, which ends it where it takes too long or its caller has left."""
         deadline = time.monotonic() + _REPORT_SECONDS
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._reports.acquire()
         except TimeoutError:
-            raise Refused(503, "other reports are being made; try again") from None
+            raise Refused(503, "other reports are running; try again") from None
 
         async def between() -> None:
             if time.monotonic() > deadline:
                 raise Refused(503, "the report takes too long; ask for a shorter range, or for one key")
             if await request.is_disconnected():
-                raise Refused(503, "nobody waits for the report any more")
+                raise Refused(503, "the caller of the report has left")
 
         try:
             yield between

@@ -113,7 +113,7 @@ class Gateway:
     def _show(self) -> None:
         self.metrics.show(
             open_streams=lambda: len(self._plane.open),
-            draining_upstreams=lambda: self._plane.read_on,
+            read_on_upstreams=lambda: self._plane.read_on,
             tap_backlog_bytes=lambda: self._writer.pending_bytes,
             tap_backlog_seconds=lambda: time.monotonic() - self._writer.shipped,
             journal_bytes=lambda: self._journal.size,

@@ -56,7 +56,7 @@ class DataPlane:
         self.upstream = upstream
         self.send_generation_id = settings.send_generation_id
         self.limits = Limits(
-            settings.total_timeout, settings.idle_timeout, settings.drain_seconds, settings.drain_bytes
+            settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
         )
         self._admission = admission
         self._cors = Cors(settings.cors_origins)
@@ -107,7 +107,7 @@ class DataPlane:
 
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
-        return self.read_on < self._settings.drain_streams
+        return self.read_on < self._settings.read_on_streams
 
     @property
     def read_on(self) -> int:
@@ -151,7 +151,7 @@ class DataPlane:
             family=matched.family,
             streamed=matched.streamed or bool(routed.flags.stream),
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
-            read_on=upstream.drain,
+            read_on=upstream.read_on,
             cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
         )
 

@@ -21,7 +21,7 @@ GAPS_OF_EVERY = 16
 
 _STATES = {
     "open_streams": "Exchanges running now.",
-    "draining_upstreams": "Upstreams read on for their usage though their client has left.",
+    "read_on_upstreams": "Upstreams read on for their usage though their client has left.",
     "tap_backlog_bytes": "Tail bytes in memory that Redis has not taken yet.",
     "tap_backlog_seconds": "Age of the oldest record that Redis has not taken yet.",
     "journal_bytes": "Size of the journal on disk.",

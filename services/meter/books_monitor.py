@@ -1,4 +1,4 @@
-"""Looks at the books now and then, for the metrics: how much waits, and whether every exchange is somewhere."""
+"""The books monitor counts the books for metrics now and then: the backlog, and conservation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.runtime.store import Store
 
 _BACKLOG_SECONDS = 5.0
 _CONSERVATION_SECONDS = 30.0
-# Beyond this a look at every record would be a load of its own; a backlog is its own alarm.
+# Beyond this, counting every record would be a load of its own; such a backlog is alarm enough.
 _MOST_RECORDS = 200_000
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ class BooksMonitor:
         self._looked: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look until `stopping`."""
+        """Count again and again, until `stopping`."""
         while not stopping.is_set():
             try:
                 await self._look()
             except StoreError as exc:
-                log.warning("the books cannot be looked at: %s", exc)
-                self._metrics.conservation(None)  # what was found before is no news any more
+                log.warning("the books cannot be counted: %s", exc)
+                self._metrics.conservation(None)  # the last count is out of date
             try:
                 async with asyncio.timeout(_BACKLOG_SECONDS):
                     await stopping.wait()

@@ -1,4 +1,4 @@
-"""What was learned from providers' reports, shared by all meters through one hash in Redis.
+"""Calibrations, learned from providers' reports and shared by all meters through one hash in Redis.
 
 It is statistics, not billing: two meters that learn at once may overwrite each other's last few exchanges.
 """
@@ -11,7 +11,7 @@ from services.meter.estimate.tokenizers import tokenizer_of
 from shared.contract import names
 from shared.runtime.store import Store, translated
 
-# Model names come from callers; a hash that grows with their imagination would be theirs to fill.
+# Model names come from callers, who could fill an unbounded hash.
 _MOST = 10_000
 
 _Place = tuple[str, str]  # provider, model
@@ -36,7 +36,7 @@ class Calibrations:
             self._changed.add(place)
 
     async def sync(self, store: Store) -> None:
-        """Write what was learned, read what others have; StoreUnavailable leaves everything for the next time."""
+        """Write what this meter learned and read what others did. After StoreUnavailable the next call does both."""
         mine = {_field(place): self._known[place].dump() for place in self._changed}
         with translated():
             if mine:
@@ -48,7 +48,7 @@ class Calibrations:
             try:
                 self._known[provider, model] = Calibration.load(value.decode())
             except ValueError:
-                continue  # a later version's; what is known here stays
+                continue  # written by a later version; this meter keeps its own
 
 
 def _field(place: _Place) -> str:

@@ -48,12 +48,12 @@ class Meter:
         self._stopping.set()
 
     def healthy(self) -> list[str]:
-        """Nothing, or that the event loop hangs. A Redis that is away is no reason to start anew."""
+        """Nothing, or that the event loop hangs. A Redis that is away is not a reason to start anew."""
         silent = 0.0 if self._turned is None else time.monotonic() - self._turned
         return [f"the event loop has not turned for {silent:.0f} s"] if silent > _HUNG_SECONDS else []
 
     def ready(self) -> list[str]:
-        """Nothing, or why nothing is metered here now."""
+        """Nothing, or why this meter reads no shard now."""
         since = time.monotonic() - self._renewed
         if self._stopping.is_set():
             return ["it is told to end"]
@@ -94,7 +94,7 @@ class Meter:
             await self._leases.release(shard)
         try:
             await self._leases.take(share)
-        finally:  # what was taken before a failure is held, and must be read
+        finally:  # leases that were taken before a failure are held, so that their shards must be read
             for shard in self._leases.held - self._running.keys():
                 self._start(shard)
         await self._estimator.sync(self._store)

@@ -1,4 +1,4 @@
-"""The gateway's own errors, in the shape each family's SDK raises from. Pure."""
+"""The gateway's own errors, in the form that each family's SDK expects. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is calling: keys looked up in Redis, remembered for a second, so that revoking needs no other machinery."""
+"""Who is calling: keys are looked up in Redis and remembered for a second, so that a revoked one is soon refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class KeyRing:
     async def authenticate(self, key: str | None) -> KeyRecord:
         """The record of a key that is good.
 
-        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where nobody can tell.
+        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where Redis cannot be asked.
         """
         if key is None:
             raise Refused(
@@ -106,7 +106,7 @@ class KeyRing:
         self._tasks.start(self._touch(record.hash), "key in use")
 
     async def _touch(self, key_hash: str) -> None:
-        with suppress(StoreError):  # it is coarse anyway
+        with suppress(StoreError):  # the time of last use is coarse anyway
             await keys.touch(self._store, key_hash)
 
     async def _load_pepper(self) -> bytes:

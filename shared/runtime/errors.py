@@ -6,7 +6,7 @@ ARouterError
 │   ├── StoreUnavailable    busy: unreachable, loading, full, read-only, failing over; try again later
 │   └── StoreRefused        bad: the command itself is wrong; trying again cannot help
 ├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
-├── BadRecord               bytes in a tail stream that are no record of ours; they go to quarantine
+├── BadRecord               bytes in a tail stream that are not a record of ours; they go to quarantine
 ├── Refused                 the gateway turns a request away before it is an exchange
 └── UpstreamError           the provider, translated in services/gateway/upstream/client.py
     ├── UpstreamUnreachable no connection, or it broke before an answer began
@@ -24,7 +24,7 @@ class SettingsError(ARouterError):
 
 
 class StoreError(ARouterError):
-    """Redis did not do what was asked."""
+    """A command to Redis failed."""
 
 
 class StoreUnavailable(StoreError):

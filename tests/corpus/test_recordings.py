@@ -141,11 +141,11 @@ def test_estimates_of_other_families_hold(rows: list[Row], tmp_path: Path) -> No
             continue
         model = row["request_model"] or row["model"] or ""
         tokenizer, place = tokenizer_of(model), (row["provider"], model)
-        experience = learned.get(place, calibration.none_yet(tokenizer))
-        figure = calibration.estimate(tokenizer, experience, observed, calls)
+        known = learned.get(place, calibration.none_yet(tokenizer))
+        figure = calibration.estimate(tokenizer, known, observed, calls)
         errors.append(abs(figure.tokens - reported) / reported)
         held.append(figure.low <= reported <= figure.high)
-        learned[place] = calibration.learn(experience, reported, calibration.expected(tokenizer, observed, calls))
+        learned[place] = calibration.learn(known, reported, calibration.expected(tokenizer, observed, calls))
     assert len(errors) >= 100
     assert statistics.median(errors) <= 0.10
     assert sum(held) / len(held) >= 0.90

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -46,14 +48,26 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def test_the_demo_once(tmp_path: Path) -> None:
+def normalised(text: str) -> str:
+    """The demo's output without what differs from run to run: key and port, and blanks at the ends of lines."""
+    text = re.sub(r"lr_live_(?:[0-9a-f]+|…)", "KEY", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip()
+
+
+def quoted() -> str:
+    """What the README says `make demo ONCE=1` prints, up to the verdict."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    return readme.partition("$ make demo ONCE=1\n")[2].partition("…\n\n$ make test")[0]
+
+
+def test_the_demo_prints_what_the_readme_quotes(tmp_path: Path) -> None:
     demo = start(tmp_path, "demo", "--once")
     out, err = demo.communicate(timeout=120)
     assert demo.returncode == 0, out + err
-    assert "Every count agrees." in out
-    for title in ("OpenAI chat", "OpenAI responses", "Anthropic messages", "Gemini events", "Gemini JSON array"):
-        assert title in out
-    assert "curl -N http://127.0.0.1:" in out
+    round_, verdict, snippets = out.partition("Every count agrees.\n")
+    assert normalised(round_ + verdict) == normalised(quoted())
+    assert "curl -N http://127.0.0.1:" in snippets
     assert processes_of(tmp_path) == []
 
 
@@ -115,6 +129,38 @@ def test_a_wrong_setting_stops_the_start(tmp_path: Path, command: str) -> None:
     )
 
 
+def test_settings_come_from_the_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('key_pepper = "short"\n')
+    for arguments, environment, said in (
+        (("--config", str(file), "meter"), {}, "AROUTER_KEY_PEPPER: Value should have at least 16 items"),
+        (("meter",), {"AROUTER_CONFIG": str(file)}, "AROUTER_KEY_PEPPER: Value should have at least 16 items"),
+        (("--config", f"{file}.no", "demo"), {}, f"--config: there is no file {file}.no"),
+        (("meter",), {"AROUTER_CONFIG": f"{file}.no"}, f"AROUTER_CONFIG: there is no file {file}.no"),
+    ):
+        process = start(tmp_path, *arguments, **environment)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err.startswith(f"arouter: {said}"), err.count("\n")) == (1, True, 1), err
+
+
+def test_the_demo_hands_its_file_on(tmp_path: Path) -> None:
+    """The gateway that the demo starts calls the provider of the file, where nobody listens."""
+    file = tmp_path / "mine.toml"
+    file.write_text("port = 0\n[providers.openai]\nbase_url = 'http://127.0.0.1:9/v1'\n")
+    demo = start(tmp_path, "--config", str(file), "demo", "--once")
+    out, err = demo.communicate(timeout=120)
+    assert demo.returncode == 1, "the provider of the file is not there"
+    assert out.count("HTTP 502") >= 2, out + err
+    assert processes_of(tmp_path) == []
+
+
+def test_the_version() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "services.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"arouter {version('arouter')}\n"
+
+
 def test_secrets_are_never_logged(tmp_path: Path) -> None:
     """Not the operator's credential, the caller's key, nor the pepper: not at debug, not for any error."""
     secrets = {"OPENAI_API_KEY": "sk-very-secret", "AROUTER_KEY_PEPPER": "pepper-very-secret"}
@@ -126,6 +172,7 @@ def test_secrets_are_never_logged(tmp_path: Path) -> None:
         str(port),
         AROUTER_LOG_LEVEL="debug",
         AROUTER_PROVIDERS__OPENAI__BASE_URL="http://127.0.0.1:9/v1",
+        AROUTER_DRAIN_BYTES="5",
         **secrets,
     )
     created = start(tmp_path, "keys", "create", "--name", "x", **secrets)
@@ -145,6 +192,7 @@ def test_secrets_are_never_logged(tmp_path: Path) -> None:
     out, err = gateway.communicate(timeout=60)
     assert gateway.returncode == 0
     assert "could not be reached" in err
+    assert "AROUTER_DRAIN_BYTES is now AROUTER_READ_ON_BYTES" in err
     for secret in (*secrets.values(), key, key.removeprefix("lr_live_")):
         assert secret not in out + err
     assert processes_of(tmp_path) == []

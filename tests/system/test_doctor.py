@@ -39,6 +39,8 @@ def test_what_is_wrong_is_named(system: System, tmp_path: Path) -> None:
             "AROUTER_PROVIDERS__MINE__API_KEY": "sk-wrong-credential",
             "AROUTER_JOURNAL_DIR": "/proc/journal",
             "AROUTER_MISPELLED": "1",
+            "AROUTER_DRAIN_SECONDS": "5",
+            "AROUTER_PROVIDERS__MINE__ON_DISCONNECT": "drain",
         }
         said = system.processes.command("doctor", environment=environment, expected=(1,))
     found = lines(said)
@@ -46,6 +48,12 @@ def test_what_is_wrong_is_named(system: System, tmp_path: Path) -> None:
     assert any(level == "WRONG" and about == "dead" and "cannot be reached" in text for level, about, text in found)
     assert any(level == "WRONG" and about == "journal" for level, about, _ in found)
     assert any(level == "warning" and "AROUTER_MISPELLED" in text for level, _, text in found)
+    disconnect = "AROUTER_PROVIDERS__MINE__ON_DISCONNECT"
+    for old, new in (
+        ("AROUTER_DRAIN_SECONDS", "AROUTER_READ_ON_SECONDS"),
+        (f"{disconnect}=drain", f"{disconnect}=read_on"),
+    ):
+        assert ("warning", "settings", f"{old} is now {new}; the old name will go") in found
     assert "sk-wrong" not in said
 
 

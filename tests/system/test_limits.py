@@ -23,7 +23,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         "AROUTER_IDLE_TIMEOUT": "1",
         "AROUTER_TOTAL_TIMEOUT": "4",
         "AROUTER_SLOW_READER_TIMEOUT": "1",
-        "AROUTER_PROVIDERS__DEEPSEEK__ON_DISCONNECT": "drain",
+        "AROUTER_PROVIDERS__DEEPSEEK__ON_DISCONNECT": "read_on",
     }
     with System(tmp_path_factory.mktemp("tight"), **limits) as running:
         yield running
@@ -129,7 +129,7 @@ def test_a_client_that_leaves_before_the_headers_is_an_outcome(tight: System) ->
     assert outcome(tight, id) == "client_gone"
 
 
-def test_a_drain_reads_on_for_the_usage_at_the_end(tight: System) -> None:
+def test_an_upstream_is_read_on_for_the_usage_at_its_end(tight: System) -> None:
     ask = ASKS["chat stream"]
     body = ask.body | {"model": "deepseek/deepseek-chat"}
     with httpx.stream(

@@ -31,7 +31,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory, raw: RawUpstream) -> Iterator[
         "AROUTER_PROVIDERS__ODD__BASE_URL": raw.url,
         "AROUTER_KEEP_ALIVE_TIMEOUT": "1",
         "AROUTER_HEADER_TIMEOUT": "1",
-        "AROUTER_PROVIDERS__DEEPSEEK__ON_DISCONNECT": "drain",
+        "AROUTER_PROVIDERS__DEEPSEEK__ON_DISCONNECT": "read_on",
     }
     with System(tmp_path_factory.mktemp("odd"), **settings) as running:
         yield running
@@ -131,7 +131,7 @@ def test_a_pipelining_client_that_leaves_is_gone(odd: System) -> None:
     assert odd.ledger()[id]["outcome"] == "client_gone"
 
 
-def test_a_drain_goes_on_before_the_headers_too(odd: System) -> None:
+def test_an_upstream_is_read_on_before_its_headers_too(odd: System) -> None:
     before = set(odd.ledger())
     body = CHAT.body | {"model": "deepseek/deepseek-chat"}
     with pytest.raises(httpx.ReadTimeout):

@@ -19,34 +19,34 @@ PLAIN = Tokenizer(per_answer=0, per_call=10)
 
 @pytest.mark.parametrize("truth", [0.7, 1.0, 1.3, 2.5])
 def test_the_ratio_is_learned(truth: float) -> None:
-    rng, experience = random.Random(truth), calibration.none_yet(PLAIN)
+    rng, known = random.Random(truth), calibration.none_yet(PLAIN)
     for _ in range(200):
         observed = rng.randint(20, 900)
         reported = round(observed * truth * rng.lognormvariate(0, 0.1))
-        experience = learn(experience, reported, expected(PLAIN, observed, 0))
-    figure = estimate(PLAIN, experience, 1000, 0)
+        known = learn(known, reported, expected(PLAIN, observed, 0))
+    figure = estimate(PLAIN, known, 1000, 0)
     assert figure.ratio == pytest.approx(truth, rel=0.05)
     assert figure.low < truth * 1000 < figure.high
 
 
 def test_intervals_hold_for_nine_in_ten() -> None:
-    rng, experience, held = random.Random(7), calibration.none_yet(PLAIN), 0
+    rng, known, held = random.Random(7), calibration.none_yet(PLAIN), 0
     for n in range(600):
         observed = rng.randint(5, 900)
         reported = max(1, round(observed * 1.2 * rng.lognormvariate(0, 0.2)))
-        figure = estimate(PLAIN, experience, observed, 0)
+        figure = estimate(PLAIN, known, observed, 0)
         held += n >= 100 and figure.low <= reported <= figure.high
-        experience = learn(experience, reported, expected(PLAIN, observed, 0))
+        known = learn(known, reported, expected(PLAIN, observed, 0))
     assert held / 500 >= 0.9
 
 
 def test_one_wild_report_does_not_move_much() -> None:
-    experience = calibration.none_yet(PLAIN)
+    known = calibration.none_yet(PLAIN)
     for _ in range(50):
-        experience = learn(experience, 100, 100)
-    moved = learn(experience, 10**9, 100)
+        known = learn(known, 100, 100)
+    moved = learn(known, 10**9, 100)
     assert math.exp(moved.mean) < 1.1
-    assert learn(experience, 0, 100) == learn(experience, 100, 0) == experience
+    assert learn(known, 0, 100) == learn(known, 100, 0) == known
 
 
 def test_drift_is_beyond_limit_and_spread() -> None:
@@ -58,8 +58,8 @@ def test_drift_is_beyond_limit_and_spread() -> None:
 
 
 def test_experience_survives_its_text() -> None:
-    experience = Calibration(3, -0.123456789, 0.0625)
-    assert Calibration.load(experience.dump()) == experience
+    known = Calibration(3, -0.123456789, 0.0625)
+    assert Calibration.load(known.dump()) == known
     with pytest.raises(ValueError, match="unpack"):
         Calibration.load("garbage")
 

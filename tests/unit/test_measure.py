@@ -237,10 +237,10 @@ def test_what_strict_json_forbids_is_read_and_written() -> None:
     assert msgspec.json.encode(booked)
 
 
-def test_a_time_that_is_none_is_a_bad_record() -> None:
+def test_a_number_that_is_not_a_time_is_a_bad_record() -> None:
     opened = Open("k", Dialect.OPENAI_CHAT, "p", "m", 10**18, True, "/")
     ending = End(Outcome.COMPLETED, 200, "", "", 0, 0, None, 0, "", Packed(b""))
-    with pytest.raises(BadRecord, match="no time"):
+    with pytest.raises(BadRecord, match="not a time"):
         measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], ending), WordEstimator())
 
 

@@ -1,4 +1,4 @@
-"""What earlier reports say of estimates: per provider and model, reported against expected. Pure.
+"""Calibration of estimates by earlier reports: per provider and model, reported against expected (decision 11). Pure.
 
 expected = (observed text + a constant per answer and tool call) x ratio of the family. A calibration is the running
 mean and variance of log(reported / expected), so that a factor too high weighs as much as one too low; the mean moves
@@ -42,7 +42,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Output tokens nobody reported."""
+    """Output tokens that were not reported."""
 
     tokens: int
     ratio: float  # applied to what was observed
@@ -62,7 +62,7 @@ def expected(tokenizer: Tokenizer, observed: int, calls: int) -> float:
 
 
 def estimate(tokenizer: Tokenizer, known: Calibration, observed: int, calls: int) -> Estimate:
-    """The seeds' figure, moved by what was learned."""
+    """The seeds' figure, corrected by the calibration."""
     base = expected(tokenizer, observed, calls)
     factor = math.exp(known.mean)
     width = math.exp(_INTERVAL * math.sqrt(max(known.variance, 0.0)))
@@ -86,7 +86,7 @@ def learn(known: Calibration, reported: int, base: float) -> Calibration:
 
 
 def drifted(known: Calibration, reported: int, base: float, limit: float) -> bool:
-    """Whether a report is further from what known expects than `limit` times, and than its own spread."""
+    """Whether a report is off the expected count by more than a factor of `limit` and more than the known spread."""
     if reported <= 0 or base <= 0 or abs(reported - base) <= _ROUNDING:
         return False
     off = abs(math.log(reported / base) - known.mean)

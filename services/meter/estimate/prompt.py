@@ -32,7 +32,7 @@ _NOT_TEXT = frozenset({"role", "type", "id", "tool_call_id", "tool_use_id", "cal
 
 
 def input_tokens(body: bytes, tokenizer: Tokenizer, count: Count) -> int:
-    """An estimate for a request body of any dialect; by its length where it is no JSON object."""
+    """An estimate for a request body of any dialect; by its length where it is not a JSON object."""
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -59,7 +59,7 @@ def input_tokens(body: bytes, tokenizer: Tokenizer, count: Count) -> int:
 
 
 def interval(tokens: int) -> tuple[int, int]:
-    """Where the truth about an estimate of ours lies nine times out of ten."""
+    """The interval around an estimate in which the truth lies nine times out of ten."""
     return int(tokens * _LOW), int(tokens * _HIGH)
 
 
