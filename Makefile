@@ -1,11 +1,14 @@
-.PHONY: demo test check bench fuzz faults scale format lock clean
+.PHONY: demo test pythons check bench fuzz faults scale format lock clean
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-BIN := .venv/bin
+PIP ?= $(PYTHON) -m pip
+VENV ?= .venv
+BIN := $(VENV)/bin
 
 help:
 	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
 	@echo "make test   run all tests"
+	@echo "make pythons unit, store and corpus tests on the oldest and the newest Python at hand"
 	@echo "make check  lint, types and architecture"
 	@echo "make bench  relay, meter and readers on this machine; writes docs/performance.md"
 	@echo "make faults break everything once, under load, and check the books (SEED=1 CRIPPLED=1)"
@@ -15,43 +18,47 @@ help:
 
 # --without-pip, then the system's pip: Debian's python3 comes without ensurepip.
 $(BIN)/python:
-	$(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m venv --without-pip $(VENV)
 
-.venv/.run: requirements.lock pyproject.toml | $(BIN)/python
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements.lock
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements.lock
+	$(PIP) --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.dev: requirements-dev.lock .venv/.run
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements-dev.lock
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(PIP) --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: .venv/.run
+demo: $(VENV)/.run
 	@$(BIN)/arouter demo $(if $(ONCE),--once)
 
-test: .venv/.dev
+test: $(VENV)/.dev
 	$(BIN)/pytest
 
-check: .venv/.dev
+# The oldest that we promise is Debian 12's own; the newest is whatever is on the PATH or in pyenv's folder of versions.
+pythons:
+	.ci/pythons
+
+check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.dev
+bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
-faults: .venv/.dev
+faults: $(VENV)/.dev
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(CRIPPLED),--crippled)
 
-scale: .venv/.dev
+scale: $(VENV)/.dev
 	$(BIN)/python -m tests.scale
 
 SECONDS ?= 600
-fuzz: .venv/.dev
+fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz.readers -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=20 -artifact_prefix=.fuzz-
 
-format: .venv/.dev
+format: $(VENV)/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
@@ -64,4 +71,4 @@ lock:
 		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/agents/requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/agents/.venv tests/node/node_modules
+	rm -rf .venv .venv-oldest .venv-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/agents/.venv tests/node/node_modules
