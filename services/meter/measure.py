@@ -17,7 +17,7 @@ from services.meter.readers.reader import Reader
 from services.meter.readers.reading import CALL, Reading
 from services.meter.reconcile import Booked, Observed, needs_observing, reconcile
 from shared.contract.dialects import TOKENLESS, Dialect
-from shared.contract.entry import Entry
+from shared.contract.entry import CostSource, Entry, ended
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import End, Open, Outcome, Segment
@@ -48,6 +48,16 @@ class Tail(msgspec.Struct, frozen=True):
     segments: Sequence[Segment]
     end: End
 
+    @property
+    def provider(self) -> str:
+        """Who answered, or was to answer."""
+        return self.end.provider or self.open.provider
+
+    @property
+    def model(self) -> str:
+        """The model asked for there."""
+        return self.end.model or self.open.model
+
 
 class Measured(NamedTuple):
     """An entry, and what there is to learn from the exchange."""
@@ -73,7 +83,7 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
         observed, expected = _observe(tail, estimator)
     booked = reconcile(normal_end, reported, observed if needed else None)
     final = reported.output_tokens if reported is not None and normal_end and observed is not None else None
-    known = estimator.calibration(tail.open.provider, tail.open.model)
+    known = estimator.calibration(tail.provider, tail.model)
     drift = final is not None and calibration.drifted(known, final, expected, estimator.drift_limit)
     return Measured(_entry(tail, reading, booked, observed, estimator.prices, drift=drift), final, expected)
 
@@ -99,12 +109,12 @@ def _read(tail: Tail, *, observe: bool) -> tuple[Reading, bool]:
 
 def _observe(tail: Tail, estimator: Estimator) -> tuple[Observed, float]:
     """Our own count, and the output it makes us expect to be reported."""
-    model = tail.open.model
+    model = tail.model
     tokenizer = tokenizer_of(model)
     reading, _ = _read(tail, observe=True)
     said = sum(estimator.count(text, model) for text in reading.texts())
     calls = sum(kind == CALL for kind, _ in reading.output)
-    known = estimator.calibration(tail.open.provider, model)
+    known = estimator.calibration(tail.provider, model)
     if tail.end.request is not None:
         body = tail.end.request.unpack()
         asked = prompt.input_tokens(body, tokenizer, lambda text: estimator.count(text, model))
@@ -119,11 +129,12 @@ def _entry(
 ) -> Entry:
     opened, end = tail.open, tail.end
     guessed = prompt.interval(booked.usage.input_tokens or 0) if booked.input_estimated else (None, None)
+    cost = _cost(tail, reading, booked, prices)
     return Entry(
         exchange_id=str(tail.id),
         key=opened.key,
-        provider=opened.provider,
-        model=opened.model,
+        provider=tail.provider,
+        model=tail.model,
         dialect=opened.dialect,
         opened_ms=opened.opened_ms,
         outcome=end.outcome,
@@ -152,12 +163,30 @@ def _entry(
         input_high=guessed[1],
         drift=drift,
         price_version=prices.version,
-        # A call that no reader knows has a cost nobody knows: it is unpriced, not free.
-        cost_microusd=None
-        if opened.dialect is Dialect.PASSTHROUGH and reading.usage is None and end.status == 200
-        else prices.cost(opened.provider, opened.model, opened.opened_ms, booked.usage),
+        cost_microusd=cost,
+        team=opened.team,
+        user=opened.user,
+        session=opened.session,
+        tags=opened.tags,
+        client_address=opened.client_address,
+        user_agent=opened.user_agent,
+        traceparent=opened.traceparent,
+        permit=opened.permit,
+        credential=end.credential,
+        attempts=end.attempts,
+        cause=end.cause,
+        ended=ended(end.outcome, end.status, streamed=opened.streamed, complete=reading.complete),
+        cost_nanousd=None if cost is None else cost * 1000,
+        cost_source=CostSource.UNPRICED if cost is None else CostSource.BOOK,
         **booked.usage.as_dict(),
     )
+
+
+def _cost(tail: Tail, reading: Reading, booked: Booked, prices: PriceBook) -> int | None:
+    """Micro-dollars; None where it has no price."""
+    if tail.open.dialect is Dialect.PASSTHROUGH and reading.usage is None and tail.end.status == 200:
+        return None  # a call that no reader knows has a cost nobody knows: it is unpriced, not free
+    return prices.cost(tail.provider, tail.model, tail.open.opened_ms, booked.usage)
 
 
 def _bounded(error: Any) -> Any:

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from importlib.resources import files
 
-import msgspec
 from redis.exceptions import NoScriptError, RedisError
 
 from shared.books import totals
 from shared.contract import names
-from shared.contract.entry import Entry
+from shared.contract.entry import Entry, encode
 from shared.contract.ids import ExchangeId
 from shared.contract.usage import COUNTERS, Source
 from shared.runtime.errors import StoreError
@@ -50,7 +49,7 @@ class Settlement:
         self.keys = _keys(id, entry)
         self._booked = booked
         self._group = totals.group(entry.provider, entry.model)
-        self._json = msgspec.json.encode(entry)
+        self._json = encode(entry)
 
     def arguments(self, kept: int) -> list[str | int | bytes]:
         """What the script is given. `kept`: seconds a ledger entry stays."""

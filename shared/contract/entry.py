@@ -1,26 +1,50 @@
-"""The ledger entry: what was booked for one exchange, and everything that says why. Stored as JSON."""
+"""The ledger entry: what was booked for one exchange, and everything that says why. Stored as JSON.
+
+Entries outlive the version that wrote them. A field is appended, with a default that means "not said"; none is ever
+renamed, removed, or used for something else. What is not known to a reader is passed over; that is why words of a
+closed set are plain strings here: a reader must not fail on one that is newer than itself.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from shared.contract.errors import BadRecord
+from shared.contract.tail import Attempt, Outcome
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=False):
-    """One ledger entry: what was booked for an exchange, and everything that says why. Written as JSON.
 
-    Times are UTC milliseconds since the epoch or milliseconds; counters are tokens, None where unknown.
-    """
+class Ended(StrEnum):
+    """What the caller got of the answer, in one word."""
+
+    WHOLE = "whole"  # all of it
+    TRUNCATED = "truncated"  # the connection ended properly, the stream did not
+    ERROR = "error"  # the provider's answer is an error
+    CUT = "cut"  # it was broken off, by whomever, or never came
+    UNREADABLE = "unreadable"  # no document could be read in its bytes
+
+
+class CostSource(StrEnum):
+    """Where the cost of an exchange came from."""
+
+    BOOK = "book"  # the operator's price book
+    UNPRICED = "unpriced"  # it has no price
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One ledger entry. Times are UTC milliseconds since the epoch or milliseconds; counters are tokens, None where
+    unknown. Fields with a default are not stored where they have it."""
 
     exchange_id: str
     key: str
-    provider: str
-    model: str  # as requested; totals are booked under it
+    provider: str  # who answered
+    model: str  # asked for there; totals are booked under it
     dialect: str
     opened_ms: int
-    outcome: str
-    source: str
+    outcome: str  # an `Outcome`
+    source: str  # a `Source`
     input_tokens: int | None
     output_tokens: int | None
     cache_read_tokens: int | None
@@ -53,5 +77,58 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=False):
     input_low: int | None
     input_high: int | None
     drift: bool  # the report is further from what was observed than can be explained
-    price_version: str  # of the price book; "" where there is none
+    price_version: str | None  # of the price book, "" where there is none; None: from before there were prices
     cost_microusd: int | None  # None: it has no price
+    # As in the open record.
+    team: str = ""
+    user: str = ""
+    session: str = ""
+    tags: tuple[str, ...] = ()
+    client_address: str = ""
+    user_agent: str = ""
+    traceparent: str = ""
+    permit: str = ""
+    # As in the end record.
+    credential: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    cause: str = ""
+    ended: str = ""  # an `Ended`
+    cost_nanousd: int | None = None  # None: it has no price
+    cost_source: str = ""  # a `CostSource`
+
+
+# Fields that the first entries did not have, from before this type had a rule.
+_FIRST = {"input_low": None, "input_high": None, "price_version": None, "cost_microusd": None}
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Entry)
+
+
+def encode(entry: Entry) -> bytes:
+    """An entry as the ledger keeps it."""
+    return _ENCODER.encode(entry)
+
+
+def decode(stored: bytes) -> Entry:
+    """The inverse of `encode`, of entries of every version. BadRecord for anything else."""
+    try:
+        return _DECODER.decode(stored)
+    except msgspec.MsgspecError as exc:
+        return _first_version(stored, exc)
+
+
+def _first_version(stored: bytes, error: msgspec.MsgspecError) -> Entry:
+    try:
+        fields = msgspec.json.decode(stored, type=dict[str, Any])
+        return msgspec.convert({**_FIRST, **fields}, Entry)
+    except msgspec.MsgspecError:
+        raise BadRecord(f"not a ledger entry: {error}") from error
+
+
+def ended(outcome: Outcome, status: int | None, *, streamed: bool, complete: bool) -> Ended:
+    """How the answer ended, of an exchange whose bytes could be read. `complete`: the dialect's own end was seen."""
+    if status is not None and status >= 400:
+        return Ended.ERROR
+    if outcome is not Outcome.COMPLETED:
+        return Ended.CUT
+    return Ended.WHOLE if complete or not streamed else Ended.TRUNCATED

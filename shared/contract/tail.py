@@ -3,6 +3,9 @@
 A tail is a run of records with `seq` 0, 1, 2 …: one Open, any number of Segments, one End (which may carry the last
 bytes itself, so that a short exchange is two records). A record may arrive twice and out of order; (`exchange_id`,
 `seq`) names it. In Redis a record is one stream entry with the fields `x` (exchange id), `s` (seq), `r` (the record).
+
+Gateways and meters of different versions read each other's records, and fields are told apart by their place alone.
+So a field is appended, with a default; none is ever moved, removed, or used for something else.
 """
 
 from __future__ import annotations
@@ -81,6 +84,15 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     streamed: bool
     path: str  # as sent upstream, without the query
     request_bytes: int = 0  # of the request body; all there is to estimate from where the end is lost
+    # Who asked, as far as the key and the request say so; "" where they do not.
+    team: str = ""
+    user: str = ""
+    session: str = ""
+    tags: tuple[str, ...] = ()
+    client_address: str = ""
+    user_agent: str = ""
+    traceparent: str = ""  # W3C trace context of the caller
+    permit: str = ""  # the permit it was admitted under; "" where no limit applies
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -98,6 +110,17 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment"):
     head: Head | None = None  # with the first of them, for readers of a tail whose end is lost
 
 
+class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One try to get the answer from one upstream."""
+
+    provider: str
+    model: str  # as it was asked there
+    credential: str  # its name, never itself; "" where it has none
+    status: int | None  # the provider's HTTP status; None where it sent none
+    cause: str  # of its failure, a short machine word as in `End.cause`; "" where it did not fail
+    ms: int  # from its begin to the answer's head, or to its failure
+
+
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
     """Written once; its `seq` tells how many records the tail has."""
 
@@ -113,6 +136,13 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
     body: Packed  # the last bytes, often all of them
     request: Packed | None = None  # the request body, where usage may have to be estimated
     lost_bytes: int = 0  # bytes the tap had no memory for: the tail has a hole, its usage is partial
+    # Who answered, which is who is booked; "" is the provider and model of the open.
+    provider: str = ""
+    model: str = ""
+    credential: str = ""  # name of the credential that was used
+    attempts: tuple[Attempt, ...] = ()  # in the order they were made, the one that answered last
+    # Why it did not end well, as a short machine word: connect_refused, tls, dns, reset, idle_timeout, client_gone, …
+    cause: str = ""
 
 
 Record = Open | Segment | End
