@@ -23,10 +23,10 @@ from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
 from shared.access import keys
 from shared.access.keys import KeyRecord
+from shared.books.books import Books
 from shared.books.totals import Row
 from shared.contract.usage import COUNTERS
 from shared.runtime import embedded, store
-from shared.runtime.store import Store
 
 _BOOK_SECONDS = 30.0
 _DEMO_CREDENTIAL = "demo-provider-needs-none"
@@ -72,7 +72,7 @@ async def _round(redis_url: str, settings: GatewaySettings, gateway: str, emit_l
         key, record = await keys.create(redis, await keys.load_pepper(redis, settings), "demo")
         print(f"gateway {gateway}   key {key}")
         streamed = [await _stream(gateway, key, request) for request in demo_requests.all_requests(real)]
-        booked = await _booked(redis, settings, record, len(streamed))
+        booked = await _booked(Books(redis, settings.shards), record, len(streamed))
     finally:
         await redis.aclose()
     agreed = _compare(booked, _emitted(emit_log, real), real)
@@ -99,11 +99,11 @@ async def _stream(gateway: str, key: str, request: DemoRequest) -> bool:
     return pieces > 1
 
 
-async def _booked(redis: Store, settings: GatewaySettings, record: KeyRecord, requests: int) -> list[Row]:
+async def _booked(books: Books, record: KeyRecord, requests: int) -> list[Row]:
     """The key's totals, once every request is in them."""
     deadline = time.monotonic() + _BOOK_SECONDS
     while True:
-        rows = await usage_rows(redis, settings.shards, record.hash)
+        rows = await usage_rows(books, record.hash)
         if sum(int(row["requests"]) for row in rows) >= requests or time.monotonic() > deadline:
             return rows
         await asyncio.sleep(0.1)

@@ -57,7 +57,7 @@ class JournalRecovery:
         if not shipped or self._to_send_again:
             return False
         try:
-            await boots.tell(self._store, self._ids.opened(), BootState.LEFT)
+            await boots.heartbeat(self._store, self._ids.opened(), BootState.LEFT)
         except StoreError:
             return False
         return True
@@ -79,7 +79,7 @@ class JournalRecovery:
             self._to_send_again = True
         self._server = server
         self._writer.say(True)
-        await boots.tell(self._store, self._ids.opened(), BootState.LIVE)
+        await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE)
         shipped = self._writer.shipped
         # What is sent again is only in the queue for a while, and its files are old enough to be deleted.
         if not self._to_send_again and shipped > self._sent_again:
@@ -112,7 +112,7 @@ class JournalRecovery:
                 await asyncio.sleep(0.05)
             if await streams.server_id(self._store) != server or self._writer.left_to_journal is not None:
                 return  # some of it may be lost, or wait here: it is adopted again
-            await boots.tell(self._store, orphan.opened, BootState.ADOPTED)
+            await boots.heartbeat(self._store, orphan.opened, BootState.ADOPTED)
             shipped = await streams.server_id(self._store) == server
         finally:
             orphan.close(shipped=shipped)
