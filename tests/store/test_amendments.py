@@ -51,7 +51,7 @@ def at(provider: str, model: str, **counters: int) -> list[dict[str, int]]:
     return [{group(provider, model) + name: value for name, value in counters.items()}] * 3
 
 
-PLACES = [
+PLACES: list[dict[str, Any]] = [
     {"provider": "anthropic", "model": "gpt-4o"},
     {"provider": "openai", "model": "o3"},
     {"provider": "anthropic", "model": "claude\x1fx 1 2 3"},
@@ -59,7 +59,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_it_moves_to_the_provider_and_model_that_answered(redis: Store, place: dict[str, str]) -> None:
+async def test_it_moves_to_the_provider_and_model_that_answered(redis: Store, place: dict[str, Any]) -> None:
     await settle(redis, source="partial", outcome="gateway_lost", input_tokens=7, output_tokens=0, total_tokens=7)
     await settle(redis, final=True, **place)
     counters = dict.fromkeys(("requests", "unpriced_requests"), 1)
@@ -98,7 +98,7 @@ async def test_it_may_move_again_and_back(redis: Store) -> None:
 
 
 @pytest.mark.parametrize("place", [{}, PLACES[0]])
-async def test_every_entry_says_what_it_adds(redis: Store, place: dict[str, str]) -> None:
+async def test_every_entry_says_what_it_adds(redis: Store, place: dict[str, Any]) -> None:
     await settle(redis, total_tokens=100, cost_microusd=5, cost_nanousd=5000, **PRICED)
     await settle(redis, total_tokens=40, output_tokens=None, **PRICED, **place)
     await settle(redis, final=True, total_tokens=41, cost_microusd=2, cost_nanousd=2000, **PRICED)
@@ -113,7 +113,7 @@ async def test_every_entry_says_what_it_adds(redis: Store, place: dict[str, str]
 
 
 @pytest.mark.parametrize("place", [{}, PLACES[0]])
-async def test_no_amount_is_too_large_to_be_exact(redis: Store, place: dict[str, str]) -> None:
+async def test_no_amount_is_too_large_to_be_exact(redis: Store, place: dict[str, Any]) -> None:
     """Lua makes 1e+14 of 10^14 where a number is joined to a text."""
     await settle(redis, total_tokens=10**14, cost_microusd=1, cost_nanousd=LARGEST, **PRICED)
     await settle(redis, total_tokens=LARGEST, cost_microusd=10**14 + 1, cost_nanousd=1, **PRICED, **place)

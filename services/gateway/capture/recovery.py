@@ -9,11 +9,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from services.gateway.capture import journal
-from services.gateway.capture.journal import Journal, OrphanedJournal
+from services.gateway.capture import replay
+from services.gateway.capture.journal import Journal
+from services.gateway.capture.replay import OrphanedJournal
 from services.gateway.capture.writer import RecordWriter
 from shared.books import boots, streams
 from shared.books.boots import BootState
+from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeIds
 from shared.contract.tail import Fields
 from shared.runtime.errors import StoreError
@@ -39,6 +41,7 @@ class JournalRecovery:
         self._to_send_again = False
         self._sent_again = 0.0  # when the last such records were queued, monotonic
         self._looked: float | None = None
+        self._unreadable: set[str] = set()  # orphaned journals of later versions, for others to adopt
 
     async def beat(self) -> None:
         """Tell that the boot lives, and look who listens; for as long as the process lives."""
@@ -92,13 +95,13 @@ class JournalRecovery:
             self._journal.flush()
             self._writer.left_to_journal = None
             server = self._server
-            await self._send_again(journal.records(self._journal.folder))
+            await self._send_again(replay.records(self._journal.folder))
             self._to_send_again = self._server != server  # it may have gone again meanwhile
         if self._to_send_again or self._writer.left_to_journal is not None or not self._writer.available:
             return
         if self._looked is None or time.monotonic() - self._looked > _ADOPT_SECONDS:
             self._looked = time.monotonic()
-            for orphan in journal.orphaned_journals(self._root):
+            for orphan in replay.orphaned_journals(self._root, but=self._unreadable):
                 await self._adopt(orphan)
 
     async def _adopt(self, orphan: OrphanedJournal) -> None:
@@ -114,6 +117,9 @@ class JournalRecovery:
                 return  # some of it may be lost, or wait here: it is adopted again
             await boots.heartbeat(self._store, orphan.opened, BootState.ADOPTED)
             shipped = await streams.server_id(self._store) == server
+        except BadRecord as exc:
+            self._unreadable.add(orphan.folder.name)
+            log.error("the journal of a gateway that died cannot be read and stays: %s: %s", orphan.folder, exc)  # noqa: TRY400  # the reason is all there is to say
         finally:
             orphan.close(shipped=shipped)
 
