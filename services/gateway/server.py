@@ -14,6 +14,7 @@ from services.gateway.assembly import Control, Gateway
 from services.gateway.client.protocol import limited_protocol
 from services.gateway.health import Health
 from services.gateway.settings import GatewaySettings
+from shared.books import version
 from shared.runtime import store
 from shared.runtime.admin_server import watched
 
@@ -91,6 +92,6 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
 async def _verify(redis_url: str) -> None:
     redis = store.connect(redis_url)
     try:
-        await store.verify(redis)
+        await version.check(redis)
     finally:
         await redis.aclose()

@@ -20,6 +20,9 @@ METER_TTL_MS = 10_000
 
 LEASE_TTL_MS = 10_000  # a dead meter's shard is taken over after this; renewed every third of it
 
+# String: the newest version of the contract that has worked here. Only another major stops a process.
+CONTRACT = "ar:{boots}:contract"
+
 # Boots of gateways: sorted set, by the time each was last heard of (ms).
 BOOTS = "ar:{boots}"
 SHARDS = "ar:{boots}:shards"  # string: the most shards any of them has used; meters read that many
