@@ -22,7 +22,7 @@ OVERHEAD = _HEADER.size  # bytes of a frame beyond its payload
 
 # Payloads of before there were versions begin with their list: none of these bytes may become a version.
 _ARRAYS = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
-_VERSION = 1
+VERSION = 1
 
 
 class JournaledRecord(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
@@ -63,7 +63,7 @@ _FirstItem = tuple[str, int, bytes, int]
 _FIRST_FRAGMENT = -1
 _FIRST_HEAD = -2
 
-_PREFIX = bytes([_VERSION])
+_PREFIX = bytes([VERSION])
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[Item])
 _FIRST_DECODER = msgspec.msgpack.Decoder(list[_FirstItem])
@@ -91,7 +91,7 @@ def payloads(data: bytes) -> Iterator[bytes]:
 def decode(payload: bytes) -> list[Item]:
     """What a frame holds, of any version so far. BadRecord for another, or for what no gateway wrote."""
     try:
-        if payload[0] == _VERSION:
+        if payload[0] == VERSION:
             return _DECODER.decode(payload[1:])
         if payload[0] in _ARRAYS:
             return [_first(*item) for item in _FIRST_DECODER.decode(payload)]

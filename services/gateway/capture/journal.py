@@ -1,6 +1,7 @@
 """The journal: what the tap has seen and Redis may not have, on the gateway's own disk, until it certainly has.
 
-A folder per boot, locked by the process that writes it, so that another one can tell a dead one's from a live one's.
+A folder per boot, locked by the process that writes it, so that another one can tell a dead one's from a live one's. It
+is named after the boot and the version of its frames: a gateway that cannot read them must not adopt it.
 A torn frame ends its file. Written ahead: nothing is shipped to Redis before it is in the journal. What was shipped
 stays for a while, because a Redis that fails over or loses its last second has forgotten what it acknowledged.
 `replay` reads it.
@@ -73,7 +74,7 @@ class Journal:
 
     def __init__(self, root: Path, boot: str, *, limit: int, keep: float) -> None:
         """SettingsError where the folder cannot be written. `limit` in bytes, `keep` in seconds after shipping."""
-        self.folder = root / boot
+        self.folder = root / f"{boot}.v{frames.VERSION}"
         self._limit = limit
         self._keep = keep
         self._pending: list[Item] = []

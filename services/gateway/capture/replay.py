@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -18,11 +19,16 @@ from shared.contract.tail import Fields, Head, Packed, Segment
 log = logging.getLogger(__name__)
 
 
+# The first journals were named after their boot alone.
+_FOLDER = re.compile(rf"({BOOT.pattern})(?:\.v([0-9]{{1,3}}))?")
+
+
 class OrphanedJournal:
     """The journal of a gateway that is dead, held by this one."""
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, boot: str, lock: int) -> None:
         self.folder = folder
+        self.boot = boot
         self.opened: dict[str, dict[int, int]] = {}  # exchanges by boot and shard, known once all was read
         self._lock = lock
 
@@ -34,7 +40,7 @@ class OrphanedJournal:
         replay = _Replay()
         yield from replay.read(self.folder)
         yield from replay.rest()
-        self.opened = replay.opened or {self.folder.name: {}}
+        self.opened = replay.opened or {self.boot: {}}
 
     def close(self, *, shipped: bool) -> None:
         """Let go of it, and delete it where everything is in Redis."""
@@ -44,15 +50,18 @@ class OrphanedJournal:
 
 
 def orphaned_journals(root: Path, *, but: Container[str] = ()) -> Iterator[OrphanedJournal]:
-    """Journals below `root` whose writers are dead, each locked for us; `but`: names of those to leave alone."""
+    """Journals below `root` whose writers are dead, each locked for us. Those of later versions are left for gateways
+    that can read them; `but`: folders to leave as well."""
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        # Only what is named like a boot: the folder may be a volume with other things in it.
-        ours = BOOT.fullmatch(folder.name) and folder.is_dir() and folder.name not in but
-        lock = try_lock(folder) if ours else None
+        # Only what is named like a journal: the folder may be a volume with other things in it.
+        named = _FOLDER.fullmatch(folder.name)
+        if named is None or int(named[2] or 0) > frames.VERSION or folder.name in but or not folder.is_dir():
+            continue
+        lock = try_lock(folder)
         if lock is None:
             continue
         if folder.exists():
-            yield OrphanedJournal(folder, lock)
+            yield OrphanedJournal(folder, named[1], lock)
         else:  # somebody adopted it between the listing and the lock
             os.close(lock)
 
