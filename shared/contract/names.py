@@ -61,7 +61,7 @@ def final(shard: int, boot: str) -> str:
 
 
 def provisional(shard: int) -> str:
-    """Hash: exchange id to the counters booked so far for an exchange that is not final."""
+    """Hash: exchange id to what is booked so far of an exchange that is not final (`booked.Provisional`)."""
     return f"ar:{{{shard}}}:provisional"
 
 
@@ -101,7 +101,7 @@ def quarantine(shard: int) -> str:
 
 
 def stats(shard: int) -> str:
-    """Hash: settled, duplicate, drifted and quarantined exchanges of the shard."""
+    """Hash: settled and drifted exchanges of the shard, and duplicates that were dropped."""
     return f"ar:{{{shard}}}:stats"
 
 
