@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from services.cli.redis import with_redis
-from shared.books import audit, ledger
+from shared.books import audit, ledger, oracle
+from shared.books.books import Books
 from shared.books.ledger import LedgerEntry
 from shared.contract.errors import ARouterError
 from shared.contract.ids import ExchangeId
-from shared.runtime.settings import Settings
-from shared.runtime.store import Store
 
 
 class NotInLedger(ARouterError):
@@ -50,13 +51,13 @@ def run_audit(arguments: argparse.Namespace) -> int:
     """Print every difference; 1 where there is one."""
     status = 0
 
-    async def check(redis: Store, settings: Settings) -> None:
+    async def check(books: Books) -> None:
         nonlocal status
-        found = await audit.audit(redis, settings.shards)
+        found = await audit.audit(books)
         if arguments.oracle is not None:
-            entries = [entry for shard in range(settings.shards) async for entry in ledger.read(redis, shard)]
+            entries = [entry for shard in range(books.shards) async for entry in ledger.read(books.store, shard)]
             lines = [json.loads(line) for line in arguments.oracle.read_text().splitlines()]
-            found.differences += audit.compare_with_oracle(entries, lines)
+            found.differences += oracle.compare(entries, lines)
         status = 1 if found.differences else 0
         if arguments.json:
             print(json.dumps(found.as_dict()))
@@ -75,9 +76,9 @@ def show(arguments: argparse.Namespace) -> int:
     """Print every revision. NotInLedger where the exchange was never booked, or its entries were trimmed."""
     id = ExchangeId.parse(arguments.id)
 
-    async def print_revisions(redis: Store, _: Settings) -> None:
+    async def print_revisions(books: Books) -> None:
         found = False
-        async for entry in ledger.read(redis, id.shard):
+        async for entry in ledger.read(books.store, id.shard):
             if entry.exchange_id == arguments.id:
                 print(_line(entry))
                 found = True
@@ -92,11 +93,11 @@ def export(arguments: argparse.Namespace) -> int:
     (exchange_id, revision) identifies it."""
     cursor = _read_cursor(arguments.cursor)
 
-    async def print_entries(redis: Store, settings: Settings) -> None:
-        for shard in range(settings.shards):
+    async def print_entries(books: Books) -> None:
+        for shard in range(books.shards):
             after = cursor.get(str(shard))
             async for entry in ledger.read(
-                redis, shard, after=after, since_ms=arguments.since or 0, until_ms=arguments.until
+                books.store, shard, after=after, since_ms=arguments.since or 0, until_ms=arguments.until
             ):
                 print(_line(entry))
                 cursor[str(shard)] = entry.id
@@ -109,7 +110,12 @@ def export(arguments: argparse.Namespace) -> int:
 
 def _line(entry: LedgerEntry) -> str:
     head = {"revision": entry.revision, "final": entry.final, "settled_ms": int(entry.id.partition("-")[0])}
-    return json.dumps({"exchange_id": entry.exchange_id, **head, **entry.entry}, ensure_ascii=False)
+    fields = {name: getattr(entry.entry, name) for name in entry.entry.__struct_fields__}
+    # Attempts have names for people, and places for machines.
+    fields["attempts"] = [msgspec.structs.asdict(attempt) for attempt in entry.entry.attempts]
+    moved = {"moved": entry.moved._asdict()} if entry.moved else {}
+    line = {"exchange_id": entry.exchange_id, **head, **fields, "delta": entry.delta, **moved}
+    return json.dumps(line, ensure_ascii=False)
 
 
 def _read_cursor(path: Path | None) -> dict[str, str]:

@@ -23,9 +23,9 @@ from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
 from shared.access import keys
 from shared.access.keys import KeyRecord
+from shared.books.books import Books
 from shared.books.totals import Row
 from shared.runtime import embedded, store
-from shared.runtime.store import Store
 
 _BOOK_SECONDS = 30.0
 _DEMO_CREDENTIAL = "demo-provider-needs-none"
@@ -73,7 +73,7 @@ async def _round(redis_url: str, settings: GatewaySettings, gateway: str, emit_l
         key, record = await keys.create(redis, await keys.load_pepper(redis, settings), "demo")
         print(f"gateway {gateway}   key {key}\n")
         streamed = [await _stream(gateway, key, request) for request in asked]
-        booked = await _booked(redis, settings, record, len(asked))
+        booked = await _booked(Books(redis, settings.shards), record, len(asked))
     finally:
         await redis.aclose()
     agreed = _compare(booked, demo_table.emitted(_lines(emit_log), asked), real)
@@ -113,11 +113,11 @@ async def _stream(gateway: str, key: str, request: DemoRequest) -> bool:
     return pieces > 1 and broken_off == request.cut
 
 
-async def _booked(redis: Store, settings: GatewaySettings, record: KeyRecord, requests: int) -> list[Row]:
+async def _booked(books: Books, record: KeyRecord, requests: int) -> list[Row]:
     """The key's totals, once every request is in them."""
     deadline = time.monotonic() + _BOOK_SECONDS
     while True:
-        rows = await usage_rows(redis, settings.shards, record.hash)
+        rows = await usage_rows(books, record.hash)
         if sum(int(row["requests"]) for row in rows) >= requests or time.monotonic() > deadline:
             return rows
         await asyncio.sleep(0.1)

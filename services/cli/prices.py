@@ -14,9 +14,8 @@ from services.meter import prices
 from services.meter.prices import PriceBook
 from services.meter.settings import MeterSettings
 from shared.books import periods, reports, streams
+from shared.books.books import Books
 from shared.runtime.errors import SettingsError
-from shared.runtime.settings import Settings
-from shared.runtime.store import Store
 
 _DAYS = 30
 
@@ -37,8 +36,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     print(f"version {book.version}: {len(book.prices)} prices of {len({p.provider for p in book.prices})} providers")
     unpriced: Counter[tuple[str, str]] = Counter()
 
-    async def look(store: Store, settings: Settings) -> None:
-        unpriced.update(await _unpriced(store, settings.shards, book))
+    async def look(books: Books) -> None:
+        unpriced.update(await _unpriced(books, book))
 
     with_redis(look)
     if unpriced:
@@ -47,11 +46,11 @@ def run_check(arguments: argparse.Namespace) -> int:
     return int(bool(unpriced))
 
 
-async def _unpriced(store: Store, shards: int, book: PriceBook) -> Counter[tuple[str, str]]:
-    now = datetime.fromtimestamp(await streams.now_ms(store) / 1000, UTC)
+async def _unpriced(books: Books, book: PriceBook) -> Counter[tuple[str, str]]:
+    now = datetime.fromtimestamp(await streams.now_ms(books.store) / 1000, UTC)
     used: Counter[tuple[str, str]] = Counter()
     range_ = periods.asked(now - timedelta(days=_DAYS), now, periods.Granularity.DAILY, now)
-    async for line in reports.lines(store, shards, None, range_.buckets()):
+    async for line in reports.lines(books, None, range_.buckets()):
         if line.counters.get("total_tokens"):
             used[line.provider, line.model] += line.counters.get("requests", 0)
     missing = set(book.unpriced(used, now.date()))

@@ -12,12 +12,11 @@ import msgspec
 from services.cli.output import print_table
 from services.cli.redis import with_redis
 from shared.books import quarantine
+from shared.books.books import Books
 from shared.books.quarantine import Case
 from shared.contract import tail
 from shared.contract.errors import BadRecord
 from shared.contract.tail import StreamEntry
-from shared.runtime.settings import Settings
-from shared.runtime.store import Store
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +39,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 def list_cases(arguments: argparse.Namespace) -> int:
     """Print one line or JSON object per case."""
 
-    async def show(redis: Store, settings: Settings) -> None:
-        cases = await quarantine.cases(redis, settings.shards)
+    async def show(books: Books) -> None:
+        cases = await quarantine.cases(books)
         if arguments.json:
             print(json.dumps([_summary(case) for case in cases]))
         else:
@@ -54,8 +53,8 @@ def list_cases(arguments: argparse.Namespace) -> int:
 def show_case(arguments: argparse.Namespace) -> int:
     """Print everything of one case; bytes are shown as text with escapes."""
 
-    async def show(redis: Store, settings: Settings) -> None:
-        case = await quarantine.find(redis, settings.shards, arguments.id)
+    async def show(books: Books) -> None:
+        case = await quarantine.find(books, arguments.id)
         records = [_record(entry) for entry in case.entries]
         print(json.dumps(_summary(case) | {"records": records}, indent=2, ensure_ascii=False))
 
@@ -65,9 +64,9 @@ def show_case(arguments: argparse.Namespace) -> int:
 def retry_cases(arguments: argparse.Namespace) -> int:
     """Put the records back into the tail streams."""
 
-    async def retry(redis: Store, settings: Settings) -> None:
-        for case in await _chosen(redis, settings, arguments.ids):
-            await quarantine.retry(redis, case)
+    async def retry(books: Books) -> None:
+        for case in await _chosen(books, arguments.ids):
+            await quarantine.retry(books.store, case)
             print(f"retried {case.id}")
 
     return with_redis(retry)
@@ -76,18 +75,18 @@ def retry_cases(arguments: argparse.Namespace) -> int:
 def drop_cases(arguments: argparse.Namespace) -> int:
     """Delete the records for good."""
 
-    async def drop(redis: Store, settings: Settings) -> None:
-        for case in await _chosen(redis, settings, arguments.ids):
-            await quarantine.drop(redis, case)
+    async def drop(books: Books) -> None:
+        for case in await _chosen(books, arguments.ids):
+            await quarantine.drop(books.store, case)
             print(f"dropped {case.id}: {case.reason}")
 
     return with_redis(drop)
 
 
-async def _chosen(redis: Store, settings: Settings, ids: list[str]) -> list[Case]:
+async def _chosen(books: Books, ids: list[str]) -> list[Case]:
     if ids == ["all"]:
-        return await quarantine.cases(redis, settings.shards)
-    return [await quarantine.find(redis, settings.shards, case_id) for case_id in ids]
+        return await quarantine.cases(books)
+    return [await quarantine.find(books, case_id) for case_id in ids]
 
 
 def _summary(case: Case) -> dict[str, Any]:

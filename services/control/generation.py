@@ -111,7 +111,7 @@ async def generation(
     for pause in _PAUSES:
         entry = await ledger.find(plane.store, exchange_id)
         if entry is not None:
-            if not _may_see(caller, entry.entry["key"]):
+            if not _may_see(caller, entry.entry.key):
                 raise unknown
             return _shown(entry)
         key_hash = await _open_key(plane, exchange_id)
@@ -149,24 +149,24 @@ async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
 
 def _shown(found: LedgerEntry) -> Generation:
     entry = found.entry
-    cost = entry.get("cost_microusd")
-    same = {name: entry[name] for name in Generation.model_fields if name in entry}
+    cost = entry.cost_microusd
+    same = {name: getattr(entry, name) for name in Generation.model_fields if name in entry.__struct_fields__}
     return Generation(
         **same,
         id=found.exchange_id,
-        created_at=datetime.fromtimestamp(entry["opened_ms"] / 1000, UTC),
-        latency_ms=entry["first_byte_ms"],
+        created_at=datetime.fromtimestamp(entry.opened_ms / 1000, UTC),
+        latency_ms=entry.first_byte_ms,
         final=found.final,
         revision=found.revision,
-        provider_usage=entry["raw_usage"],
+        provider_usage=entry.raw_usage,
         usage=GenerationUsage(
-            prompt_tokens=entry["input_tokens"],
-            completion_tokens=entry["output_tokens"],
-            total_tokens=entry["total_tokens"],
+            prompt_tokens=entry.input_tokens,
+            completion_tokens=entry.output_tokens,
+            total_tokens=entry.total_tokens,
             cost=None if cost is None else cost / _MICRO,
             prompt_tokens_details=PromptDetails(
-                cached_tokens=entry["cache_read_tokens"], cache_write_tokens=entry["cache_write_tokens"]
+                cached_tokens=entry.cache_read_tokens, cache_write_tokens=entry.cache_write_tokens
             ),
-            completion_tokens_details=CompletionDetails(reasoning_tokens=entry["reasoning_tokens"]),
+            completion_tokens_details=CompletionDetails(reasoning_tokens=entry.reasoning_tokens),
         ),
     )

@@ -193,7 +193,7 @@ def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
 
 async def _usage(plane: ControlPlane, records: list[KeyRecord]) -> dict[str, KeyUsage]:
     hashes = [record.hash for record in records]
-    return await reports.key_usage(plane.store, await plane.shards(), hashes, await plane.now())
+    return await reports.key_usage(await plane.books(), hashes, await plane.now())
 
 
 def _shown(record: KeyRecord, usage: KeyUsage) -> Key:

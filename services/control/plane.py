@@ -15,8 +15,9 @@ from fastapi import Depends, Request
 from shared.access import keys
 from shared.access.keyring import KeyRing
 from shared.access.keys import KeyRecord
-from shared.books import boots, streams
+from shared.books import streams
 from shared.books.audit import unsettled
+from shared.books.books import Books
 from shared.books.reports import Between
 from shared.runtime import store
 from shared.runtime.errors import Refused
@@ -38,8 +39,9 @@ class ControlPlane:
         self.keyring = KeyRing(self.store, settings)
         self._reports = asyncio.Semaphore(_REPORTS)
 
-    async def shards(self) -> int:
-        return await boots.shards(self.store, self.settings.shards)
+    async def books(self) -> Books:
+        """The books, with as many shards as there are now."""
+        return await Books.find(self.store, self.settings.shards)
 
     async def pepper(self) -> bytes:
         return await keys.load_pepper(self.store, self.settings)
@@ -51,7 +53,7 @@ class ControlPlane:
     async def pending(self, key: KeyRecord | None) -> int:
         """How many exchanges are open or wait to be settled, and so are not in any total: of one key, or of all."""
         found = 0
-        for shard in range(await self.shards()):
+        for shard in range((await self.books()).shards):
             ids = await streams.exchanges(self.store, shard, key.hash if key else "")
             found += len(await unsettled(self.store, ids)) if ids else 0
         return found

@@ -134,7 +134,7 @@ async def summary(request: Request, plane: Plane, caller: Caller, question: Ques
     async with plane.report(request) as between:
         who, covered, range_ = await _begin(plane, caller, question)
         buckets = range_.buckets(question.granularity)
-        async for line in reports.lines(plane.store, await plane.shards(), who, buckets, between):
+        async for line in reports.lines(await plane.books(), who, buckets, between):
             if question.wants(line):
                 for sums in (total, providers[line.provider], models[line.provider, line.model], by_key[line.key]):
                     reports.add(sums, line.counters)
@@ -177,7 +177,7 @@ async def timeseries(request: Request, plane: Plane, caller: Caller, question: Q
     async with plane.report(request) as between:
         who, covered, range_ = await _begin(plane, caller, question)
         buckets = range_.buckets(granularity)
-        async for line in reports.lines(plane.store, await plane.shards(), who, buckets, between):
+        async for line in reports.lines(await plane.books(), who, buckets, between):
             if question.wants(line):
                 reports.add(points[periods.data_point(line.bucket.start, granularity)], line.counters)
     return TimeSeries(

@@ -15,6 +15,7 @@ from services.gateway.client.asgi import Application, Message, Receive, Send
 from services.gateway.client.protocol import Limits, protocol_class
 from services.gateway.health import Health
 from services.gateway.settings import GatewaySettings
+from shared.books import version
 from shared.runtime import store
 from shared.runtime.admin_server import watched
 
@@ -108,6 +109,6 @@ def _lifespan(gateway: Gateway) -> Application:
 async def _verify(redis_url: str) -> None:
     redis = store.connect(redis_url)
     try:
-        await store.verify(redis)
+        await version.check(redis)
     finally:
         await redis.aclose()

@@ -8,7 +8,8 @@ import time
 from collections.abc import Set as AbstractSet
 
 from services.meter.metrics import MeterMetrics
-from shared.books import audit, boots, streams
+from shared.books import audit, streams
+from shared.books.books import Books
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store
 
@@ -51,7 +52,7 @@ class BooksMonitor:
             self._metrics.conservation(None)
             self._looked = None
         elif self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
-            shards = await boots.shards(self._store, self._shards)
-            few = sum((await streams.lengths(self._store, range(shards))).values()) <= _MOST_RECORDS
-            self._metrics.conservation(await audit.conservation(self._store, shards) if few else None)
+            books = await Books.find(self._store, self._shards)
+            few = sum((await streams.lengths(self._store, range(books.shards))).values()) <= _MOST_RECORDS
+            self._metrics.conservation(await audit.conservation(books) if few else None)
             self._looked = time.monotonic()

@@ -40,8 +40,8 @@ class Calibrations:
         mine = {_field(place): self._known[place].dump() for place in self._changed}
         with translated():
             if mine:
-                await store.hset(names.EXPERIENCE, mapping=mine)  # type: ignore[misc]
-            theirs = await store.hgetall(names.EXPERIENCE)  # type: ignore[misc]
+                await store.hset(names.CALIBRATIONS, mapping=mine)  # type: ignore[misc]
+            theirs = await store.hgetall(names.CALIBRATIONS)  # type: ignore[misc]
         self._changed.clear()
         for field, value in theirs.items():
             provider, _, model = field.decode().partition(names.FIELD_SEPARATOR)

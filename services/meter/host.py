@@ -23,7 +23,7 @@ from services.meter.estimate import tokens
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
-from shared.books import boots, streams
+from shared.books import boots, streams, version
 from shared.runtime import store
 from shared.runtime.admin_server import watched
 from shared.runtime.errors import SettingsError
@@ -41,7 +41,7 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
     # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
     redis = store.connect(redis_url, connections=_MOST_SHARDS + 16)
-    await store.verify(redis)
+    await version.check(redis)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

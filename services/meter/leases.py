@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from importlib.resources import files
 
-from shared.contract import names
+from shared.contract import names, scripts
 from shared.runtime.store import Store, translated
-
-_LEASE = files("shared.contract").joinpath("lua", "lease.lua").read_text()
-_ALIVE = files("shared.contract").joinpath("lua", "alive.lua").read_text()
 
 
 class Leases:
@@ -25,8 +21,8 @@ class Leases:
         self._store = store
         self._worker = worker
         self.shards = shards
-        self._script = store.register_script(_LEASE)
-        self._alive = store.register_script(_ALIVE)
+        self._script = store.register_script(scripts.LEASE)
+        self._alive = store.register_script(scripts.ALIVE)
 
     async def share(self) -> int:
         """Say that this worker lives. Returns its fair share: how many shards it should hold now."""

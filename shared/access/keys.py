@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from shared.access import key_format
 from shared.access.key_format import Kind
-from shared.contract import names
+from shared.contract import names, scripts
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store, translated
@@ -131,16 +131,6 @@ async def page(store: Store, start: int, count: int) -> list[KeyRecord | None]:
     return [found.get(key_hash) for key_hash in hashes]
 
 
-# A record that was deleted is not made again: half of one would be a key without its limits.
-_CHANGE = """#!lua
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-for i = 1, #ARGV, 2 do
-  redis.call('HDEL', KEYS[1], ARGV[i])
-  if ARGV[i + 1] ~= '' then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-end
-return 1"""
-
-
 async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> KeyRecord:
     """Change fields of a record; gateways see it within two seconds. NoSuchKey where it does not exist."""
     changed = await _change(store, key_hash, {**changes, "updated_at": int(time.time())})
@@ -158,7 +148,7 @@ async def touch(store: Store, key_hash: str) -> None:
 async def _change(store: Store, key_hash: str, changes: Mapping[str, Any]) -> bool:
     flat = [part for name, value in changes.items() for part in (name, "" if value is None else _text(value))]
     with translated():
-        return bool(await store.eval(_CHANGE, 1, names.key(key_hash), *flat))  # type: ignore[misc]
+        return bool(await store.eval(scripts.CHANGE_KEY, 1, names.key(key_hash), *flat))  # type: ignore[misc]
 
 
 async def find_one(store: Store, hash_prefix: str) -> KeyRecord:

@@ -12,13 +12,16 @@ KEYS = "ar:keys"  # sorted set: hash by time of creation (µs), the list of all 
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 
 # Hash: provider and model to what meters have learned of reported against observed usage.
-EXPERIENCE = "ar:experience"
+CALIBRATIONS = "ar:experience"
 
 # Live meters: sorted set, worker id by the time of its last heartbeat (ms). Leases are shared out by its size.
 METERS = "ar:meters"
 METER_TTL_MS = 10_000
 
 LEASE_TTL_MS = 10_000  # a dead meter's shard is taken over after this; renewed every third of it
+
+# String: the newest version of the contract that has worked here. Only another major stops a process.
+CONTRACT = "ar:{boots}:contract"
 
 # Boots of gateways: sorted set, by the time each was last heard of (ms).
 BOOTS = "ar:{boots}"
@@ -58,7 +61,7 @@ def final(shard: int, boot: str) -> str:
 
 
 def provisional(shard: int) -> str:
-    """Hash: exchange id to the counters booked so far for an exchange that is not final."""
+    """Hash: exchange id to what is booked so far of an exchange that is not final (`booked.Provisional`)."""
     return f"ar:{{{shard}}}:provisional"
 
 
@@ -98,7 +101,7 @@ def quarantine(shard: int) -> str:
 
 
 def stats(shard: int) -> str:
-    """Hash: settled, duplicate, drifted and quarantined exchanges of the shard."""
+    """Hash: settled and drifted exchanges of the shard, and duplicates that were dropped."""
     return f"ar:{{{shard}}}:stats"
 
 

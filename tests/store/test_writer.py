@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.capture import journal as journals
+from services.gateway.capture import replay
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.tap import ExchangeTap, Tap
 from services.gateway.capture.writer import RecordWriter
@@ -92,7 +92,7 @@ async def test_what_memory_cannot_hold_waits_in_the_journal(redis: Store, tmp_pa
         tap.end(END, None)
         await length(redis, 1)
         journal.flush()
-        assert [seq for seq, _ in _decoded(journals.records(journal.folder))] == [0, 1, 2]
+        assert [seq for seq, _ in _decoded(replay.records(journal.folder))] == [0, 1, 2]
 
 
 def _decoded(records: object) -> list[tuple[int, tail.Record]]:
@@ -122,10 +122,10 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
         while writer.pending_bytes:
             await asyncio.sleep(0.02)
         taken: list[Fields] = [fields for _, fields in await redis.xrange(names.tail(0))]
-        replayed = _decoded(journals.records(journal.folder))
+        replayed = _decoded(replay.records(journal.folder))
         assert replayed == _decoded([(0, fields) for fields in taken])
-        assert not list(journals.orphaned_journals(tmp_path))  # it is ours, and we live
-    [orphan] = journals.orphaned_journals(tmp_path)
+        assert not list(replay.orphaned_journals(tmp_path))  # it is ours, and we live
+    [orphan] = replay.orphaned_journals(tmp_path)
     adopted = _decoded(orphan.records())
     assert adopted[: len(replayed)] == replayed
     if ends:
@@ -140,7 +140,7 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
     assert first.head == tail.Head(200, "text/event-stream", "gzip")
     assert orphan.opened == {ID.boot: {0: 1}}
     orphan.close(shipped=True)
-    assert not list(journals.orphaned_journals(tmp_path))
+    assert not list(replay.orphaned_journals(tmp_path))
 
 
 @pytest.mark.parametrize("unkept", [False, True])

@@ -78,7 +78,7 @@ async def test_meters_share_their_experience(redis: Store) -> None:
     for _ in range(100):
         first.learn("openrouter", "x/claude-haiku", 150, 100.0)
     await first.sync(redis)
-    await redis.hset(names.EXPERIENCE, "later\x1fversion", "v2:something else")  # type: ignore[misc]
+    await redis.hset(names.CALIBRATIONS, "later\x1fversion", "v2:something else")  # type: ignore[misc]
     await second.sync(redis)
     assert second.of("openrouter", "x/claude-haiku") == first.of("openrouter", "x/claude-haiku")
     assert second.of("openrouter", "x/claude-haiku").mean == pytest.approx(math.log(1.5), abs=0.05)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from services.cli import demo_requests, demo_table
-from shared.books.totals import BOOKED, Row
+from shared.books.totals import Row
+from shared.contract.booked import BOOKED
 
 USAGE = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12, "reasoning_tokens": 1}
 COUNTS = dict.fromkeys(BOOKED, 0) | USAGE | {"requests": 1}

@@ -29,8 +29,6 @@ GIVEN_UP = {
 STAYS = {
     "/api/v1/pulse": "a path that clients have",
     "ar:experience": "a key in Redis that holds what was learned before",
-    "names.EXPERIENCE": "that key's constant",
-    "EXPERIENCE =": "that key's constant",
     "AROUTER_DRAIN_": "an old name of a setting still works",
     'f"drain_{what}"': "likewise",
     "drain_bytes = 5\\ndrain_streams = 6": "likewise",
