@@ -64,6 +64,12 @@ class Fleet:
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
+        with self._stack:  # what has been started ends where the rest does not come up, or there is no nginx
+            self._begin()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def _begin(self) -> None:
         enter = self._stack.enter_context
         url = enter(cluster_url(self._folder))
         plain = enter(embedded.redis_url(Settings(data_dir=self._folder, redis_url=None)))
@@ -91,7 +97,6 @@ class Fleet:
             self._processes.wait_for(f"{gateway}/readyz")
         self.key = self.command("keys", "create", "--name", "tests").strip()
         self.url = enter(nginx(self._folder, self._urls))
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()

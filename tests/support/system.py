@@ -53,6 +53,13 @@ class System:
         self.extra: dict[str, str] = {}  # environment of what is started from now on
 
     def __enter__(self) -> Self:
+        with self._stack:  # what has been started ends where the rest does not come up
+            self._begin()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def _begin(self) -> None:
+        """Start everything. What a subclass starts beyond that it starts here, too."""
         (self.folder / "prices.toml").write_text(PRICES)
         settings = Settings(data_dir=self.folder, redis_url=None)
         self.redis_url = self._stack.enter_context(embedded.redis_url(settings))
@@ -65,7 +72,6 @@ class System:
         self.processes.wait_for(f"{self.provider}/v1/models")
         self.processes.wait_for(f"{self.url}/readyz")
         self.key = self.command("keys", "create", "--name", "tests").strip()
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()

@@ -1,0 +1,133 @@
+"""A pytest plugin: a session that leaves a process running fails, and the process is ended.
+
+A process belongs to the session by its parent, or by a variable in its environment, which survives where the parent
+has ended before the child. Under pytest-xdist each worker is a session of its own and tells the controller.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+VARIABLE = "TEST_RUN_ID"
+_PATIENCE = 30.0  # seconds for what has been told to end, on a busy machine
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A process that outlives the session that started it."""
+
+    pid: int
+    command: str
+    test: str  # that ran when it was started; empty where nobody can tell
+
+    def __str__(self) -> str:
+        return f"{self.pid}: {self.command}" + (f" (started by {self.test})" if self.test else "")
+
+
+def leftovers(run: str) -> list[Leftover]:
+    """The living processes of this run but for this one: its children, and whoever has its id in the environment."""
+    return [found for folder in Path("/proc").glob("[0-9]*") if (found := _leftover(folder, run)) is not None]
+
+
+def end(found: list[Leftover]) -> None:
+    """Kill them, and reap those that are children of this process."""
+    for process in found:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    for process in found:
+        with suppress(ChildProcessError):
+            os.waitpid(process.pid, 0)
+
+
+def remaining(run: str, patience: float) -> list[Leftover]:
+    """The leftovers once those that are about to end have had `patience` seconds to do so."""
+    deadline = time.monotonic() + patience
+    while (found := leftovers(run)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def _leftover(folder: Path, run: str) -> Leftover | None:
+    pid = int(folder.name)
+    try:
+        state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        if pid == os.getpid() or state in "ZX":
+            return None
+        environment = dict(_variables((folder / "environ").read_bytes()))
+        if int(parent) != os.getpid() and environment.get(VARIABLE) != run:
+            return None
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:  # it has ended meanwhile, or is somebody else's
+        return None
+    return Leftover(pid, command, environment.get("PYTEST_CURRENT_TEST", ""))
+
+
+def _variables(environment: bytes) -> Iterator[tuple[str, str]]:
+    for line in environment.decode(errors="replace").split("\0"):
+        name, equals, value = line.partition("=")
+        if equals:
+            yield name, value
+
+
+class Watch:
+    """Marks whatever this session starts, and looks for it at the end."""
+
+    def __init__(self, patience: float) -> None:
+        self.run = uuid4().hex
+        self._patience = patience
+        self.found: list[str] = []
+        self._outer = os.environ.get(VARIABLE)  # noqa: TID251  # the children's environment is the subject
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        os.environ[VARIABLE] = self.run  # noqa: TID251  # the children's environment is the subject
+
+    @pytest.hookimpl(trylast=True)  # when the fixtures of the session are gone
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.config.getoption("dist", "no") == "no":
+            self._look()
+        worker: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+        if worker is not None:
+            worker["leftovers"] = self.found
+        elif self.found:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.found += getattr(node, "workeroutput", {}).get("leftovers", [])
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.found:
+            terminalreporter.section("processes left behind (killed now)", red=True)
+            for line in self.found:
+                terminalreporter.write_line(line)
+
+    def pytest_unconfigure(self) -> None:
+        if self._outer is None:
+            os.environ.pop(VARIABLE, None)  # noqa: TID251  # the children's environment is the subject
+        else:
+            os.environ[VARIABLE] = self._outer  # noqa: TID251  # the children's environment is the subject
+
+    def _look(self) -> None:
+        found = remaining(self.run, self._patience)
+        self.found += map(str, found)
+        end(found)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    says = "seconds for what has been told to end; then it counts as left behind"
+    parser.addoption("--leftovers-patience", type=float, default=_PATIENCE, help=says)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Watch(config.getoption("leftovers_patience")), "leftovers")
