@@ -17,6 +17,7 @@ from services.cli.processes import ProcessFailed, free_port
 from shared.contract import names
 from shared.contract.usage import COUNTERS
 from shared.runtime.settings import own_environment
+from tests.support import web
 from tests.support.requests import ASKS
 from tests.support.system import System
 
@@ -64,7 +65,7 @@ def test_the_demo_until_ctrl_c(tmp_path: Path) -> None:
         if line.startswith("Serving on"):
             break
     os.kill(demo.pid, signal.SIGINT)
-    demo.communicate(timeout=60)
+    demo.communicate()
     assert demo.returncode == 0
     assert processes_of(tmp_path) == []
 
@@ -80,7 +81,7 @@ def test_keys_and_usage(system: System) -> None:
     assert json.loads(system.command("usage", "--json", "--key", record["hash"])) == []
 
     ask = ASKS["chat"]
-    response = httpx.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body)
+    response = web.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body)
     system.settled([response.headers["x-generation-id"]])
     [row] = json.loads(system.command("usage", "--json", "--key", record["hash"]))
     assert (row["key"], row["name"], row["provider"], row["model"]) == (record["hash"], "me", "openai", "gpt-4o")
@@ -129,20 +130,20 @@ def test_secrets_are_never_logged(tmp_path: Path) -> None:
         **secrets,
     )
     created = start(tmp_path, "keys", "create", "--name", "x", **secrets)
-    key = created.communicate(timeout=60)[0].strip()
+    key = created.communicate()[0].strip()
     url = f"http://127.0.0.1:{port}"
     for _ in range(100):
         try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
+            if web.get(f"{url}/readyz").status_code == 200:
                 break
         except httpx.TransportError:
             time.sleep(0.1)
     ask = ASKS["chat"]
-    assert httpx.post(url + ask.path, headers=ask.headers(key), json=ask.body).status_code == 502
-    assert httpx.post(url + ask.path, headers=ask.headers(key + "0"), json=ask.body).status_code == 401
-    assert httpx.get(f"{url}/v1beta/models?key={key}").status_code == 404
+    assert web.post(url + ask.path, headers=ask.headers(key), json=ask.body).status_code == 502
+    assert web.post(url + ask.path, headers=ask.headers(key + "0"), json=ask.body).status_code == 401
+    assert web.get(f"{url}/v1beta/models?key={key}").status_code == 404
     gateway.terminate()
-    out, err = gateway.communicate(timeout=60)
+    out, err = gateway.communicate()
     assert gateway.returncode == 0
     assert "could not be reached" in err
     for secret in (*secrets.values(), key, key.removeprefix("lr_live_")):
@@ -174,7 +175,7 @@ def test_quarantine_and_inspect(system: System, tmp_path: Path) -> None:
 def test_prices_are_checked(system: System, tmp_path: Path) -> None:
     key = system.command("keys", "create", "--name", "priced").strip()
     for name in ("chat", "gemini"):
-        answer = httpx.post(system.url + ASKS[name].path, headers=ASKS[name].headers(key), json=ASKS[name].body)
+        answer = web.post(system.url + ASKS[name].path, headers=ASKS[name].headers(key), json=ASKS[name].body)
         system.settled([answer.headers["x-generation-id"]])
     said = system.command("prices", "check", expected=(1,))
     assert said.startswith("version tests-1: 2 prices of 2 providers")
@@ -199,7 +200,7 @@ def test_a_key_is_changed(system: System) -> None:
     assert said.strip().endswith("(b): good until 2099-01-01 00:00 for gpt-4o*")
     ask = ASKS["messages"]
     time.sleep(1.2)
-    assert httpx.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body).status_code == 403
+    assert web.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body).status_code == 403
     said = system.command("keys", "update", hash, "--allow-models", "all", "--expires-at", "never", "--disable")
     assert said.strip().endswith("(b): disabled")
     assert "disabled" in system.command("keys", "list")
