@@ -1,11 +1,13 @@
-.PHONY: demo test check bench fuzz faults scale format lock clean
+.PHONY: demo unit test compat check bench fuzz faults scale format lock clean
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:
 	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
-	@echo "make test   run all tests"
+	@echo "make unit   run the tests that need no other process, in seconds"
+	@echo "make test   run all tests but compat (JOBS=N: on N cores)"
+	@echo "make compat run the clients that are installed from registries: Node SDKs, frameworks, coding agents"
 	@echo "make check  lint, types and architecture"
 	@echo "make bench  relay, meter and readers on this machine; writes docs/performance.md"
 	@echo "make faults break everything once, under load, and check the books (SEED=1 CRIPPLED=1)"
@@ -29,8 +31,16 @@ $(BIN)/python:
 demo: .venv/.run
 	@$(BIN)/arouter demo $(if $(ONCE),--once)
 
+# A file's tests share systems and go to one worker; each worker has its own session's.
+JOBS ?= auto
+unit: .venv/.dev
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 tests/unit
+
 test: .venv/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --hypothesis-profile thorough
+
+compat: .venv/.dev
+	$(BIN)/pytest tests/compat
 
 check: .venv/.dev
 	$(BIN)/ruff format --check
@@ -60,8 +70,8 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(BIN)/uv pip compile tests/agents/requirements.in --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/agents/requirements.lock
+	$(BIN)/uv pip compile tests/compat/agents/requirements.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/compat/agents/requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/agents/.venv tests/node/node_modules
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/compat/agents/.venv tests/compat/node/node_modules

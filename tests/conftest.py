@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from shared.runtime import embedded, store
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store
 from tests.support.system import System
+
+# No deadline: a busy machine is not a failure. `make test` tries more examples than `make unit`.
+hypothesis.settings.register_profile("quick", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
+hypothesis.settings.register_profile("deep", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("quick")
 
 pytest_plugins = ["tests.support.leftovers", "tests.support.paths"]
 

@@ -88,7 +88,7 @@ def ask(url: str, key: str, name: str) -> str:
 
 def audited(processes: Processes, environment: dict[str, str], log: Path) -> dict[str, Any]:
     """What the audit says once nothing moves any more."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while True:
         text = processes.command("audit", "--json", "--oracle", str(log), environment=environment, expected=(0, 1))
         found: dict[str, Any] = json.loads(text)

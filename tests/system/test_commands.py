@@ -7,30 +7,35 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
-from services.cli.processes import ProcessFailed, free_port
+from services.cli.processes import Processes, ProcessFailed, free_port
 from shared.contract import names
 from shared.contract.usage import COUNTERS
 from shared.runtime.settings import own_environment
 from tests.support import web
+from tests.support.children import ending
 from tests.support.requests import ASKS
 from tests.support.system import System
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """`arouter ARGUMENTS` with a data folder of its own, ended with the block."""
     given = {"AROUTER_DATA_DIR": str(folder), **environment}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "services.cli", *arguments],
         env=own_environment(given),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    with ending(process):
+        yield process
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -48,8 +53,8 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_the_demo_once(tmp_path: Path) -> None:
-    demo = start(tmp_path, "demo", "--once")
-    out, err = demo.communicate(timeout=120)
+    with started(tmp_path, "demo", "--once") as demo:
+        out, err = demo.communicate(timeout=300)
     assert demo.returncode == 0, out + err
     assert "Every count agrees." in out
     for title in ("OpenAI chat", "OpenAI responses", "Anthropic messages", "Gemini events", "Gemini JSON array"):
@@ -59,13 +64,13 @@ def test_the_demo_once(tmp_path: Path) -> None:
 
 
 def test_the_demo_until_ctrl_c(tmp_path: Path) -> None:
-    demo = start(tmp_path, "demo")
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if line.startswith("Serving on"):
-            break
-    os.kill(demo.pid, signal.SIGINT)
-    demo.communicate()
+    with started(tmp_path, "demo") as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("Serving on"):
+                break
+        os.kill(demo.pid, signal.SIGINT)
+        demo.communicate(timeout=120)
     assert demo.returncode == 0
     assert processes_of(tmp_path) == []
 
@@ -108,8 +113,8 @@ def test_keys_and_usage(system: System) -> None:
 
 @pytest.mark.parametrize("command", ["gateway", "meter"])
 def test_a_wrong_setting_stops_the_start(tmp_path: Path, command: str) -> None:
-    process = start(tmp_path, command, AROUTER_SHARDS="many")
-    _, err = process.communicate(timeout=30)
+    with started(tmp_path, command, AROUTER_SHARDS="many") as process:
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert (
         err.strip() == "arouter: AROUTER_SHARDS: Input should be a valid integer, unable to parse string as an integer"
@@ -120,30 +125,22 @@ def test_secrets_are_never_logged(tmp_path: Path) -> None:
     """Not the operator's credential, the caller's key, nor the pepper: not at debug, not for any error."""
     secrets = {"OPENAI_API_KEY": "sk-very-secret", "AROUTER_KEY_PEPPER": "pepper-very-secret"}
     port = free_port(0)
-    gateway = start(
-        tmp_path,
-        "gateway",
-        "--port",
-        str(port),
-        AROUTER_LOG_LEVEL="debug",
-        AROUTER_PROVIDERS__OPENAI__BASE_URL="http://127.0.0.1:9/v1",
+    changes = {
+        "AROUTER_LOG_LEVEL": "debug",
+        "AROUTER_PROVIDERS__OPENAI__BASE_URL": "http://127.0.0.1:9/v1",
         **secrets,
-    )
-    created = start(tmp_path, "keys", "create", "--name", "x", **secrets)
-    key = created.communicate()[0].strip()
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(100):
-        try:
-            if web.get(f"{url}/readyz").status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.1)
-    ask = ASKS["chat"]
-    assert web.post(url + ask.path, headers=ask.headers(key), json=ask.body).status_code == 502
-    assert web.post(url + ask.path, headers=ask.headers(key + "0"), json=ask.body).status_code == 401
-    assert web.get(f"{url}/v1beta/models?key={key}").status_code == 404
-    gateway.terminate()
-    out, err = gateway.communicate()
+    }
+    with started(tmp_path, "gateway", "--port", str(port), **changes) as gateway:
+        with started(tmp_path, "keys", "create", "--name", "x", **secrets) as created:
+            key = created.communicate(timeout=120)[0].strip()
+        url = f"http://127.0.0.1:{port}"
+        Processes().wait_for(f"{url}/readyz")
+        ask = ASKS["chat"]
+        assert web.post(url + ask.path, headers=ask.headers(key), json=ask.body).status_code == 502
+        assert web.post(url + ask.path, headers=ask.headers(key + "0"), json=ask.body).status_code == 401
+        assert web.get(f"{url}/v1beta/models?key={key}").status_code == 404
+        gateway.terminate()
+        out, err = gateway.communicate(timeout=120)
     assert gateway.returncode == 0
     assert "could not be reached" in err
     for secret in (*secrets.values(), key, key.removeprefix("lr_live_")):
@@ -199,7 +196,6 @@ def test_a_key_is_changed(system: System) -> None:
     )
     assert said.strip().endswith("(b): good until 2099-01-01 00:00 for gpt-4o*")
     ask = ASKS["messages"]
-    time.sleep(1.2)
     assert web.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body).status_code == 403
     said = system.command("keys", "update", hash, "--allow-models", "all", "--expires-at", "never", "--disable")
     assert said.strip().endswith("(b): disabled")

@@ -56,7 +56,7 @@ def _attack(system: System) -> None:
     assert web.post(system.url + ask.path, headers=ask.headers(system.key), json=ask.body).status_code == 200
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{system.url}/api/openapi.json"]
     options = ["--header", f"Authorization: Bearer {key}", "--exclude-path", "/api/v1/pulse", "--checks", CHECKS]
-    bounds = ["--max-examples", "25", "--seed", "1", "--request-timeout", "20", "--no-color"]
-    done = subprocess.run([*command, *options, *bounds], capture_output=True, text=True, timeout=300, check=False)
+    bounds = ["--max-examples", "25", "--seed", "1", "--request-timeout", "60", "--no-color"]
+    done = subprocess.run([*command, *options, *bounds], capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "8 selected" in done.stdout

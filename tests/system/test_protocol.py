@@ -29,8 +29,8 @@ def raw() -> Iterator[RawUpstream]:
 def odd(tmp_path_factory: pytest.TempPathFactory, raw: RawUpstream) -> Iterator[System]:
     settings = {
         "AROUTER_PROVIDERS__ODD__BASE_URL": raw.url,
-        "AROUTER_KEEP_ALIVE_TIMEOUT": "1",
-        "AROUTER_HEADER_TIMEOUT": "1",
+        "AROUTER_KEEP_ALIVE_TIMEOUT": "4",
+        "AROUTER_HEADER_TIMEOUT": "4",
         "AROUTER_PROVIDERS__DEEPSEEK__ON_DISCONNECT": "drain",
     }
     with System(tmp_path_factory.mktemp("odd"), **settings) as running:

@@ -192,7 +192,7 @@ def test_curl(system: System) -> None:
         ],
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=120,
     )
     assert done.stdout.endswith(b"data: [DONE]\n\n")
 
