@@ -1,7 +1,8 @@
 """A pytest plugin: a session that leaves a process running fails, and the process is ended.
 
 A process belongs to the session by its parent, or by a variable in its environment, which survives where the parent
-has ended before the child. Under pytest-xdist each worker is a session of its own and tells the controller.
+has ended before the child. Under pytest-xdist each worker is a session of its own and tells the controller, which also
+ends what a worker has left that was killed. SIGTERM ends a session as Ctrl-C does, with its fixtures.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Leftover:
 
 
 def leftovers(run: str) -> list[Leftover]:
-    """The living processes of this run but for this one: its children, and whoever has its id in the environment."""
+    """The living processes of this run but for this one: its children, and whoever has its id in the environment.
+
+    A worker's id is its controller's, a dot, and its own name.
+    """
     return [found for folder in Path("/proc").glob("[0-9]*") if (found := _leftover(folder, run)) is not None]
 
 
@@ -64,7 +68,8 @@ def _leftover(folder: Path, run: str) -> Leftover | None:
         if pid == os.getpid() or state in "ZX":
             return None
         environment = dict(_variables((folder / "environ").read_bytes()))
-        if int(parent) != os.getpid() and environment.get(VARIABLE) != run:
+        id = environment.get(VARIABLE, "")
+        if int(parent) != os.getpid() and id != run and not id.startswith(f"{run}."):
             return None
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:  # it has ended meanwhile, or is somebody else's
@@ -82,10 +87,10 @@ def _variables(environment: bytes) -> Iterator[tuple[str, str]]:
 class Watch:
     """Marks whatever this session starts, and looks for it at the end."""
 
-    def __init__(self, patience: float) -> None:
-        self.run = uuid4().hex
-        self._patience = patience
+    def __init__(self, run: str, patience: float) -> None:
+        self.run = run
         self.found: list[str] = []
+        self._patience = patience
         self._outer = os.environ.get(VARIABLE)  # noqa: TID251  # the children's environment is the subject
 
     @pytest.hookimpl(tryfirst=True)
@@ -93,13 +98,14 @@ class Watch:
         os.environ[VARIABLE] = self.run  # noqa: TID251  # the children's environment is the subject
 
     @pytest.hookimpl(trylast=True)  # when the fixtures of the session are gone
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if session.config.getoption("dist", "no") == "no":
-            self._look()
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        found = remaining(self.run, self._patience if exitstatus != pytest.ExitCode.INTERRUPTED else 0)
+        self.found += map(str, found)
+        end(found)
         worker: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
         if worker is not None:
             worker["leftovers"] = self.found
-        elif self.found:
+        elif self.found and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(optionalhook=True)
@@ -118,11 +124,6 @@ class Watch:
         else:
             os.environ[VARIABLE] = self._outer  # noqa: TID251  # the children's environment is the subject
 
-    def _look(self) -> None:
-        found = remaining(self.run, self._patience)
-        self.found += map(str, found)
-        end(found)
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     says = "seconds for what has been told to end; then it counts as left behind"
@@ -130,4 +131,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Watch(config.getoption("leftovers_patience")), "leftovers")
+    worker: dict[str, str] | None = getattr(config, "workerinput", None)
+    run = f"{os.environ[VARIABLE]}.{worker['workerid']}" if worker else uuid4().hex  # noqa: TID251  # as above
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.pluginmanager.register(Watch(run, config.getoption("leftovers_patience")), "leftovers")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from shared.runtime.settings import own_environment
 from tests.support import leftovers
+from tests.support.children import ending
 
 ROOT = Path(__file__).parents[2]
 SESSION = """
@@ -28,18 +32,31 @@ def test_it():
 """
 
 
-def session(folder: Path, text: str, workers: str) -> subprocess.CompletedProcess[str]:
+LONG = """
+import pathlib, subprocess, sys, time
+def test_it():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    pathlib.Path("child.new").write_text(str(child.pid))
+    pathlib.Path("child.new").rename("child")
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def session(folder: Path, text: str, workers: str) -> Iterator[subprocess.Popen[str]]:
     """A test session of its own, with the plugin and pytest-xdist alone."""
     (folder / "test_it.py").write_text(text)
     command = ["-m", "pytest", "-q", "-p", "tests.support.leftovers", "-p", "xdist", "-n", workers]
-    return subprocess.run(
-        [sys.executable, *command, "--leftovers-patience", "0.2", "-p", "no:cacheprovider", "test_it.py"],
+    process = subprocess.Popen(
+        [sys.executable, *command, "--leftovers-patience", "1", "-p", "no:cacheprovider", "test_it.py"],
         cwd=folder,
         env=own_environment({"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
+    with ending(process):
+        yield process
 
 
 def runs(pid: str) -> bool:
@@ -50,10 +67,11 @@ def runs(pid: str) -> bool:
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_session_that_leaves_processes_fails_and_ends_them(tmp_path: Path, workers: str) -> None:
-    done = session(tmp_path, SESSION, workers)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
-    assert done.returncode == 1
-    named = dict(re.findall(r"^(\d+): (.*)$", done.stdout, re.MULTILINE))
+    with session(tmp_path, SESSION, workers) as running:
+        said, _ = running.communicate(timeout=120)
+    assert "3 passed" in said, said
+    assert running.returncode == 1
+    named = dict(re.findall(r"^(\d+): (.*)$", said, re.MULTILINE))
     assert len(named) == 3
     for test in ("test_a_child_is_left", "test_a_grandchild_is_left"):
         [line] = [line for line in named.values() if f"(started by test_it.py::{test} (call))" in line]
@@ -63,8 +81,23 @@ def test_a_session_that_leaves_processes_fails_and_ends_them(tmp_path: Path, wor
 
 
 def test_a_session_that_leaves_none_passes(tmp_path: Path) -> None:
-    done = session(tmp_path, CLEAN, "0")
-    assert (done.returncode, "left behind" in done.stdout) == (0, False), done.stdout + done.stderr
+    with session(tmp_path, CLEAN, "0") as running:
+        said, _ = running.communicate(timeout=120)
+    assert (running.returncode, "left behind" in said) == (0, False), said
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_session_that_is_told_to_end_ends_what_it_has_started(tmp_path: Path, workers: str) -> None:
+    with session(tmp_path, LONG, workers) as running:
+        child = tmp_path / "child"
+        while not child.exists():
+            assert running.poll() is None
+            time.sleep(0.02)
+        assert runs(child.read_text())
+        running.terminate()
+        running.communicate(timeout=120)
+    assert running.returncode == pytest.ExitCode.INTERRUPTED
+    assert not runs(child.read_text())
 
 
 def test_what_is_about_to_end_is_waited_for() -> None:
