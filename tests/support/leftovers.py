@@ -1,8 +1,9 @@
 """A pytest plugin: a session that leaves a process running fails, and the process is ended.
 
-A process belongs to the session by its parent, or by a variable in its environment, which survives where the parent
-has ended before the child. Under pytest-xdist each worker is a session of its own and tells the controller, which also
-ends what a worker has left that was killed. SIGTERM ends a session as Ctrl-C does, with its fixtures.
+A process belongs to the session by its parent; where that has ended first, by a variable in its environment, or by its
+working directory (Valkey writes its title over its environment). Under pytest-xdist each worker is a session of its own
+and tells the controller, which also ends what a worker has left that was killed. SIGTERM ends a session as Ctrl-C does,
+with its fixtures.
 """
 
 from __future__ import annotations
@@ -35,12 +36,22 @@ class Leftover:
         return f"{self.pid}: {self.command}" + (f" (started by {self.test})" if self.test else "")
 
 
-def leftovers(run: str) -> list[Leftover]:
-    """The living processes of this run but for this one: its children, and whoever has its id in the environment.
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What its processes are known by. A worker's id is its controller's, a dot, and its own name."""
 
-    A worker's id is its controller's, a dot, and its own name.
-    """
-    return [found for folder in Path("/proc").glob("[0-9]*") if (found := _leftover(folder, run)) is not None]
+    run: str
+    folder: Path
+
+    def has(self, parent: int, run: str, working: Path) -> bool:
+        """Whether such a process is this session's: a child of this process, or another's that has ended."""
+        mine = run == self.run or run.startswith(f"{self.run}.")
+        return parent == os.getpid() or mine or working.is_relative_to(self.folder)
+
+
+def leftovers(session: Session) -> list[Leftover]:
+    """The living processes of the session but for this one."""
+    return [found for folder in Path("/proc").glob("[0-9]*") if (found := _leftover(folder, session)) is not None]
 
 
 def end(found: list[Leftover]) -> None:
@@ -53,23 +64,22 @@ def end(found: list[Leftover]) -> None:
             os.waitpid(process.pid, 0)
 
 
-def remaining(run: str, patience: float) -> list[Leftover]:
+def remaining(session: Session, patience: float) -> list[Leftover]:
     """The leftovers once those that are about to end have had `patience` seconds to do so."""
     deadline = time.monotonic() + patience
-    while (found := leftovers(run)) and time.monotonic() < deadline:
+    while (found := leftovers(session)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 
 
-def _leftover(folder: Path, run: str) -> Leftover | None:
+def _leftover(folder: Path, session: Session) -> Leftover | None:
     pid = int(folder.name)
     try:
         state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
         if pid == os.getpid() or state in "ZX":
             return None
         environment = dict(_variables((folder / "environ").read_bytes()))
-        id = environment.get(VARIABLE, "")
-        if int(parent) != os.getpid() and id != run and not id.startswith(f"{run}."):
+        if not session.has(int(parent), environment.get(VARIABLE, ""), (folder / "cwd").readlink()):
             return None
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:  # it has ended meanwhile, or is somebody else's
@@ -99,7 +109,9 @@ class Watch:
 
     @pytest.hookimpl(trylast=True)  # when the fixtures of the session are gone
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        found = remaining(self.run, self._patience if exitstatus != pytest.ExitCode.INTERRUPTED else 0)
+        temporary = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # noqa: SLF001  # as xdist
+        patience = self._patience if exitstatus != pytest.ExitCode.INTERRUPTED else 0
+        found = remaining(Session(self.run, temporary), patience)
         self.found += map(str, found)
         end(found)
         worker: dict[str, Any] | None = getattr(session.config, "workeroutput", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -100,14 +101,27 @@ def test_a_session_that_is_told_to_end_ends_what_it_has_started(tmp_path: Path, 
     assert not runs(child.read_text())
 
 
-def test_what_is_about_to_end_is_waited_for() -> None:
-    run = "a run of its own"
-    environment = own_environment({leftovers.VARIABLE: run})
-    ends = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment)
-    try:
-        assert ends.pid in [found.pid for found in leftovers.remaining(run, patience=0)]
-        ends.communicate(b"\n")
-        assert ends.pid not in [found.pid for found in leftovers.remaining(run, patience=0)]
-    finally:
-        ends.kill()
-        ends.wait()
+@pytest.mark.parametrize(
+    ("parent", "run", "folder", "expected"),
+    [
+        (os.getpid(), "", "/", True),
+        (1, "mine", "/", True),
+        (1, "mine.gw0", "/", True),
+        (1, "mine2", "/", False),
+        (1, "", "/tmp/mine/gw0", True),
+        (1, "", "/tmp/mine2", False),
+        (1, "another", "/", False),
+    ],
+)
+def test_a_process_belongs_to_a_session_by_any_of_three(parent: int, run: str, folder: str, expected: bool) -> None:
+    session = leftovers.Session("mine", Path("/tmp/mine"))
+    assert session.has(parent, run, Path(folder)) is expected
+
+
+def test_who_has_ended_is_not_left(tmp_path: Path) -> None:
+    session = leftovers.Session("a run of its own", tmp_path)
+    command = ["sh", "-c", "read line"]
+    with ending(subprocess.Popen(command, stdin=subprocess.PIPE, cwd=tmp_path, text=True)) as process:
+        assert process.pid in [found.pid for found in leftovers.remaining(session, patience=0)]
+        process.communicate("\n")
+        assert process.pid not in [found.pid for found in leftovers.remaining(session, patience=0)]
