@@ -5,7 +5,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
-	@echo "make unit   run the tests that need no other process, in seconds"
+	@echo "make unit   run the small tests, in seconds"
 	@echo "make test   run all tests but compat (JOBS=N: on N cores)"
 	@echo "make compat run the clients that are installed from registries: Node SDKs, frameworks, coding agents"
 	@echo "make check  lint, types and architecture"
