@@ -21,7 +21,8 @@ from tests.support.system import System
 def test_a_drain(tmp_path: Path) -> None:
     with System(tmp_path, AROUTER_SHUTDOWN_TIMEOUT="8") as system, ExitStack() as stack:
         url = f"http://127.0.0.1:{free_port(0)}"
-        gateway = system.start_gateway(url)
+        gateway = stack.enter_context(ending(system.start_gateway(url)))
+        system.processes.forget(gateway)
         system.processes.wait_for(f"{url}/readyz")
         host, _, port = url.removeprefix("http://").partition(":")
         idle = stack.enter_context(socket.create_connection((host, int(port)), 60))
@@ -32,13 +33,11 @@ def test_a_drain(tmp_path: Path) -> None:
 
         outcomes: dict[str, str] = {}
         ids: dict[str, str] = {}
-        running = threading.Barrier(4)
+        running = threading.Barrier(3)
 
         def stream(name: str, directives: str) -> None:
             ask = ASKS["chat stream"]
             headers = ask.headers(system.key, directives)
-            if name == "waiting":
-                running.wait(60)
             with web.stream("POST", url + ask.path, headers=headers, json=ask.body) as response:
                 ids[name] = response.headers["x-generation-id"]
                 if response.status_code != 200:
@@ -52,16 +51,15 @@ def test_a_drain(tmp_path: Path) -> None:
                     outcomes[name] = "cut"
 
         clients = [
-            threading.Thread(target=stream, args=("short", "tokens=20, pace=40")),
             threading.Thread(target=stream, args=("long", "tokens=9000, pace=40")),
             threading.Thread(target=stream, args=("waiting", "hang=600000")),
         ]
         for client in clients:
             client.start()
-        running.wait(60)
-        system.until(lambda: system.pending() == 3)
-        system.processes.forget(gateway)
-        stack.enter_context(ending(gateway))
+        system.until(lambda: system.pending() == 2)  # the last of them waits for its provider
+        clients.append(threading.Thread(target=stream, args=("short", "tokens=30, pace=40")))
+        clients[-1].start()
+        running.wait(60)  # the others have their headers
         gateway.send_signal(signal.SIGTERM)
         assert idle.recv(4096) == b"", "an idle connection closes"
         system.until(lambda: not listens(host, int(port)))
