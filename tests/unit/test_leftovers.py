@@ -112,6 +112,7 @@ def test_a_session_that_is_told_to_end_ends_what_it_has_started(tmp_path: Path, 
         (1, "", "/tmp/mine2", False),
         (1, "another", "/", False),
     ],
+    ids=["child", "its id", "a worker's id", "another id like it", "its folder", "another folder like it", "stranger"],
 )
 def test_a_process_belongs_to_a_session_by_any_of_three(parent: int, run: str, folder: str, expected: bool) -> None:
     session = leftovers.Session("mine", Path("/tmp/mine"))
