@@ -1,4 +1,4 @@
-.PHONY: demo test pythons check bench fuzz faults scale format lock clean
+.PHONY: demo unit test compat pythons check bench fuzz faults scale format lock clean
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PIP ?= $(PYTHON) -m pip
@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
-	@echo "make test   run all tests"
+	@echo "make unit   run the small tests, in seconds"
+	@echo "make test   run all tests but compat (JOBS=N: on N cores)"
+	@echo "make compat run the clients that are installed from registries: Node SDKs, frameworks, coding agents"
 	@echo "make pythons unit, store and corpus tests on the oldest and the newest Python at hand"
 	@echo "make check  lint, types and architecture"
 	@echo "make bench  relay, meter and readers on this machine; writes docs/performance.md"
@@ -32,8 +34,16 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 demo: $(VENV)/.run
 	@$(BIN)/arouter demo $(if $(ONCE),--once)
 
+# A file's tests share systems and go to one worker; each worker has its own session's.
+JOBS ?= auto
+unit: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 tests/unit
+
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --hypothesis-profile thorough
+
+compat: $(VENV)/.dev
+	$(BIN)/pytest tests/compat
 
 # The oldest that we promise is Debian 12's own; the newest is whatever is on the PATH or in pyenv's folder of versions.
 pythons:
@@ -67,8 +77,8 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(BIN)/uv pip compile tests/agents/requirements.in --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/agents/requirements.lock
+	$(BIN)/uv pip compile tests/compat/agents/requirements.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/compat/agents/requirements.lock
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/agents/.venv tests/node/node_modules
+	rm -rf .venv .venv-oldest .venv-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/compat/agents/.venv tests/compat/node/node_modules

@@ -15,8 +15,8 @@ import httpx
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import own_environment
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 60.0  # on a machine that is busy with other things
+_STOP_SECONDS = 60.0
 
 
 class ProcessFailed(ARouterError):
@@ -112,7 +112,7 @@ class Processes:
                 raise ProcessFailed(f"the {command} has ended with status {process.returncode}")
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
     """Ask a process to end; kill it where it does not."""
     process.send_signal(signal.SIGTERM)
     try:

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.cli.processes import free_port
 from shared.runtime.settings import own_environment
+from tests.support import web
+from tests.support.children import ending
 from tests.support.requests import ASKS
 from tests.support.system import System
 
@@ -34,7 +35,7 @@ class Observed(System):
         super().__init__(folder, **ports)
 
     def samples(self, port: int) -> Samples:
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        text = web.get(f"http://127.0.0.1:{port}/metrics").text
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(text)
@@ -55,10 +56,10 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 def test_what_happened_can_be_counted(observed: Observed) -> None:
     ask = ASKS["chat stream"]
     for _ in range(32):
-        body = httpx.post(observed.url + ask.path, headers=ask.headers(observed.key, "tokens=9, pace=3"), json=ask.body)
+        body = web.post(observed.url + ask.path, headers=ask.headers(observed.key, "tokens=9, pace=3"), json=ask.body)
         assert body.status_code == 200
-    httpx.post(observed.url + ask.path, headers=ask.headers(observed.key, "refuse"), json=ask.body)
-    httpx.post(observed.url + ask.path, headers=ask.headers("nobody"), json=ask.body)
+    web.post(observed.url + ask.path, headers=ask.headers(observed.key, "refuse"), json=ask.body)
+    web.post(observed.url + ask.path, headers=ask.headers("nobody"), json=ask.body)
     observed.until(lambda: len(observed.ledger()) == 33)
 
     seen = observed.samples(observed.gateway_port)
@@ -93,9 +94,9 @@ def test_what_happened_can_be_counted(observed: Observed) -> None:
 def test_probes_answer_and_other_paths_do_not_exist(observed: Observed) -> None:
     for port in (observed.gateway_port, observed.meter_port):
         for probe in ("healthz", "readyz"):
-            answer = httpx.get(f"http://127.0.0.1:{port}/{probe}")
+            answer = web.get(f"http://127.0.0.1:{port}/{probe}")
             assert (answer.status_code, answer.json()) == (200, {"ok": True, "reasons": []})
-        assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 404
+        assert web.get(f"http://127.0.0.1:{port}/v1/models").status_code == 404
 
 
 def test_a_meter_without_redis_is_alive_and_not_ready(observed: Observed) -> None:
@@ -107,11 +108,9 @@ def test_a_meter_without_redis_is_alive_and_not_ready(observed: Observed) -> Non
     }
     meter = observed.processes.start("meter", environment=environment)
     observed.processes.wait_for(f"http://127.0.0.1:{port}/healthz")
-    answer = observed.until(lambda: (a := httpx.get(f"http://127.0.0.1:{port}/readyz")).status_code == 503 and a)
+    answer = observed.until(lambda: (a := web.get(f"http://127.0.0.1:{port}/readyz")).status_code == 503 and a)
     assert "Redis is away" in answer.json()["reasons"][0]
-    observed.processes.forget(meter)
-    meter.terminate()
-    meter.wait(20)
+    observed.stop(meter)
 
 
 def test_json_logs_name_exchanges_and_no_secret_or_content(observed: Observed, tmp_path: Path) -> None:
@@ -122,20 +121,22 @@ def test_json_logs_name_exchanges_and_no_secret_or_content(observed: Observed, t
         "AROUTER_LOG_LEVEL": "debug",
         "AROUTER_METRICS_PORT": "0",
     }
-    with open(said, "wb") as log:
-        command = [sys.executable, "-m", "services.cli", "gateway", "--port", url.rpartition(":")[2]]
-        gateway = subprocess.Popen(command, env=own_environment(environment), stderr=log)
-    observed.processes.wait_for(f"{url}/readyz")
+    command = [sys.executable, "-m", "services.cli", "gateway", "--port", url.rpartition(":")[2]]
     ids = []
-    for name, directive in (("chat", ""), ("chat stream", "cut"), ("messages", "refuse"), ("gemini array", "reset")):
-        ask = ASKS[name]
-        try:
-            answer = httpx.post(url + ask.path, headers=ask.headers(observed.key, directive), json=ask.body)
-            ids.append(answer.headers["x-generation-id"])
-        except httpx.HTTPError:
-            continue
-    gateway.send_signal(signal.SIGTERM)
-    gateway.wait(20)
+    with open(said, "wb") as log, ending(subprocess.Popen(command, env=own_environment(environment), stderr=log)):
+        observed.processes.wait_for(f"{url}/readyz")
+        for name, directive in (
+            ("chat", ""),
+            ("chat stream", "cut"),
+            ("messages", "refuse"),
+            ("gemini array", "reset"),
+        ):
+            ask = ASKS[name]
+            try:
+                answer = web.post(url + ask.path, headers=ask.headers(observed.key, directive), json=ask.body)
+                ids.append(answer.headers["x-generation-id"])
+            except httpx.HTTPError:
+                continue
     lines = [json.loads(line) for line in said.read_text().splitlines()]
     assert {line["level"] for line in lines} >= {"info", "warning"}
     named = [line for line in lines if "exchange_id" in line]
@@ -151,22 +152,25 @@ def test_json_logs_name_exchanges_and_no_secret_or_content(observed: Observed, t
 def test_before_it_ends_a_gateway_says_so(observed: Observed) -> None:
     """With a delay it is not ready, and takes requests all the same, each on a connection that then closes."""
     url, port = f"http://127.0.0.1:{free_port(0)}", free_port(0)
-    observed.extra = {"AROUTER_SHUTDOWN_DELAY": "2", "AROUTER_METRICS_PORT": str(port)}
+    usual = observed.extra
+    observed.extra = usual | {"AROUTER_SHUTDOWN_DELAY": "8", "AROUTER_METRICS_PORT": str(port)}
     gateway = observed.start_gateway(url)
-    observed.extra = {}
+    observed.extra = usual
     observed.processes.wait_for(f"{url}/readyz")
     ask = ASKS["chat stream"]
     headers = ask.headers(observed.key, "tokens=100, pace=30")
-    with httpx.Client() as client, client.stream("POST", url + ask.path, headers=headers, json=ask.body) as running:
-        observed.processes.forget(gateway)
+    observed.processes.forget(gateway)
+    with (
+        ending(gateway),
+        web.client() as client,
+        client.stream("POST", url + ask.path, headers=headers, json=ask.body) as running,
+    ):
         gateway.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        late = observed.until(lambda: (a := httpx.get(f"{url}/readyz")).status_code == 503 and a)
+        late = observed.until(lambda: (a := web.get(f"{url}/readyz")).status_code == 503 and a)
         assert late.json()["reasons"] == ["it is told to end"]
-        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
-        taken = httpx.post(url + ask.path, headers=ask.headers(observed.key), json=ask.body)
+        assert web.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+        taken = web.post(url + ask.path, headers=ask.headers(observed.key), json=ask.body)
         assert (taken.status_code, taken.headers["connection"]) == (200, "close")
-        assert time.monotonic() - started < 2
         assert running.read().endswith(b"data: [DONE]\n\n")
-    assert gateway.wait(20) == 0
+        assert gateway.wait(90) == 0
     observed.settled([running.headers["x-generation-id"], taken.headers["x-generation-id"]])

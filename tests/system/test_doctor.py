@@ -6,9 +6,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.support import web
 from tests.support.nginx import nginx
 from tests.support.raw_upstream import RawUpstream
 from tests.support.system import System
@@ -98,7 +98,7 @@ def test_a_path_that_does_not(
 def test_a_path_that_holds_events_back(system: System) -> None:
     class Buffering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # http.server's name for it
-            answer = httpx.get(system.url + self.path, headers={"authorization": self.headers["authorization"]})
+            answer = web.get(system.url + self.path, headers={"authorization": self.headers["authorization"]})
             self.send_response(answer.status_code)
             self.end_headers()
             self.wfile.write(answer.content)
@@ -115,8 +115,8 @@ def test_a_path_that_holds_events_back(system: System) -> None:
 
 
 def test_the_pulse_needs_a_key(system: System) -> None:
-    assert httpx.get(f"{system.url}/api/v1/pulse").status_code == 401
-    wrong = httpx.get(f"{system.url}/api/v1/pulse?events=999", headers={"authorization": f"Bearer {system.key}"})
+    assert web.get(f"{system.url}/api/v1/pulse").status_code == 401
+    wrong = web.get(f"{system.url}/api/v1/pulse?events=999", headers={"authorization": f"Bearer {system.key}"})
     assert wrong.status_code == 400
     assert wrong.json()["error"]["message"].startswith("events: ")
     unreachable = system.command("doctor", "--url", "http://127.0.0.1:9", "--key", system.key, expected=(1,))

@@ -49,7 +49,7 @@ def test_brackets_wherever_they_are_cut(body: bytes, data: st.DataObject) -> Non
 @pytest.mark.parametrize("shift", range(4))
 @pytest.mark.parametrize("filling", [b"x", b'\\"', b"\\\\", b'","', b"{}", b'"[\\"]"'])
 def test_brackets_wherever_a_window_ends(filling: bytes, shift: int) -> None:
-    window = brackets._WINDOW
+    window = brackets.WINDOW
     body = b" " * shift + b'["' + filling * (2 * window // len(filling)) + b'"]{"}":[]}'
     assert found([body]) == plainly(body)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 # The engine remembers every round of a repetition, about a hundred bytes for as few as two of the text.
-_WINDOW = 64 * 1024
+WINDOW = 64 * 1024
 
 # Up to and with the next bracket, group 1 where it opens and 2 where it closes. It never fails: at an incomplete string
 # it ends before its quote, without a group.
@@ -37,7 +37,7 @@ class Brackets:
             if self._in_string:
                 at = self._leave_string(data, at)
                 continue
-            for match in TO_BRACKET.finditer(data, at, at + _WINDOW):
+            for match in TO_BRACKET.finditer(data, at, at + WINDOW):
                 at = match.end()
                 if match.lastindex is None:
                     break
@@ -60,7 +60,7 @@ class Brackets:
 
     def _string_end(self, data: bytes, at: int) -> int:
         """Where the quote stands, or how far this window goes."""
-        stop = min(at + _WINDOW, len(data))
+        stop = min(at + WINDOW, len(data))
         quote = data.find(b'"', at, stop)
         end = stop if quote < 0 else quote
         if data.find(b"\\", at, end) < 0:  # many times faster, and most long strings are base64
