@@ -110,6 +110,25 @@ async def test_requests_wait_for_their_turn_and_reading_stops_meanwhile() -> Non
     assert script.requests[1].whole_body() == b"hello"
 
 
+async def test_a_handler_that_listens_is_told_though_requests_wait() -> None:
+    script = Script(wait=True)
+    client = MemoryClient(script.handle)
+    await client.send(GET + GET)
+    assert client.transport.is_reading()
+    client.leave()
+    await settled()
+    assert script.told == ["gone"]
+    assert len(script.requests) == 1
+
+
+async def test_noise_after_the_last_request_does_not_cost_its_answer() -> None:
+    script = Script(wait=True)
+    client = MemoryClient(script.handle)
+    await client.send(LAST, *[b"x" * 200] * 3)
+    script.requests[0].respond(200, [], b"fine")
+    assert statuses(client.answers) == (200,)
+
+
 async def test_all_are_told_when_the_client_leaves() -> None:
     script = Script(wait=True)
     client = MemoryClient(script.handle)

@@ -39,6 +39,9 @@ CASES: dict[str, Case] = {
     "a target as to a proxy": Case(
         b"GET http://h:80/a?b HTTP/1.1\r\nhost: h\r\n\r\n", (Seen("GET", b"/a", b"b"),), (200,)
     ),
+    "a head and trailers that fit, each": Case(
+        post(b"0\r\nx: " + b"y" * 200 + b"\r\n\r\n", CHUNKED, b"x: " + b"y" * 150), (Seen("POST", b"/x"),), (200,)
+    ),
     "one after the other": Case(sized(b"hello") + GET + sized(b"hello"), (HELLO, X, HELLO), (200, 200, 200)),
     "empty lines between": Case(b"\r\n" + GET + b"\r\n\r\n" + GET, (X, X), (200, 200)),
     "the last one": Case(sized(b"hello", b"connection: close") + GET, (HELLO,), (200,), closed=True),

@@ -154,8 +154,7 @@ class ClientRequest:
             self._left = None
             ours.append(response.CHUNKED)
         else:
-            self._left = _UNENDING
-            self._keep_alive = False
+            self._left = _UNENDING  # and the parser has seen that such a client ends the connection
         head = response.head(status, headers, ours + self._connection_header(headers))
         self._phase = _Phase.BEGUN
         self._out.write(head)
