@@ -57,8 +57,7 @@ class RequestParser:
         self._pending = 0  # bytes fed without a head being complete or a body growing
         self._last = False
         self._deaf = False
-        self._parser: Any = None
-        self._renew()
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._url = b""
         self._headers: list[Header] = []
         self._body: BodyStream | None = None
@@ -133,6 +132,7 @@ class RequestParser:
         self._pending = 0
         if self._body is not None:
             self._body.end()
+        self._deaf = self._last  # whatever follows is read past, and is no error
 
     def _parse(self, data: bytes) -> None:
         """An upgrade nobody serves must not cost the request its body: the JDK asks for h2c on every first request.
@@ -147,18 +147,13 @@ class RequestParser:
                 self._parser.feed_data(piece)
             except httptools.HttpParserUpgrade as exc:
                 pieces += [memoryview(piece)[exc.args[0] :], self._head_without_upgrade()]
-                self._renew()
+                self._parser = httptools.HttpRequestParser(self)
 
     def _head_without_upgrade(self) -> bytes:
         version = self._parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
         lines += [b"%b: %b" % header for header in self._headers if header[0] != b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
-
-    def _renew(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
-        # What follows a last request is passed over here, and is no error.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def _check_size(self, headers: list[Header]) -> None:
         # Most heads are known to fit without being added up: no more has come.
@@ -172,8 +167,6 @@ class RequestParser:
 
 def _split(url: bytes) -> tuple[bytes, bytes]:
     """Path and query of a request's target, percent-encoded as they came."""
-    if not url.isascii():
-        raise BadRequest(400, _INVALID)
     if url.startswith(b"/"):
         target, _, query = url.partition(b"#")[0].partition(b"?")
         return target, query

@@ -154,8 +154,7 @@ class ClientRequest:
             self._left = None
             ours.append(response.CHUNKED)
         else:
-            self._left = _UNENDING
-            self._keep_alive = False
+            self._left = _UNENDING  # and the parser has seen that such a client ends the connection
         head = response.head(status, headers, ours + self._connection_header(headers))
         self._phase = _Phase.BEGUN
         self._out.write(head)
@@ -209,8 +208,9 @@ class ClientRequest:
         """
         if self._phase is _Phase.ENDED:
             return
-        self._phase = _Phase.GONE
-        if self._left == _UNENDING:
+        unending = self._left == _UNENDING
+        self._go()
+        if unending:
             self._out.reset()  # the end of the connection would be a proper end
         else:
             self._out.close(flush=flush)
@@ -240,7 +240,7 @@ class ClientRequest:
 
     def leave(self) -> None:
         """The client has gone, or what it sends is not to be understood any more."""
-        self._phase = _Phase.GONE
+        self._go()
         self._body.leave()
         if self._listener is not None:
             self._listener.client_gone()
@@ -252,6 +252,10 @@ class ClientRequest:
     def ready(self) -> None:
         if self._listener is not None:
             self._listener.client_ready()
+
+    def _go(self) -> None:
+        self._phase = _Phase.GONE
+        self._left = None  # what is still written goes into a closed socket, whatever was announced
 
     def _may_begin(self) -> bool:
         if self._phase is _Phase.GONE:
