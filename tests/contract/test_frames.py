@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
@@ -48,10 +46,6 @@ def test_no_version_looks_like_the_payloads_of_before_there_were_versions() -> N
     assert first not in (*range(0x90, 0xA0), 0xDC, 0xDD)
 
 
-def framed(payload: bytes) -> bytes:
-    return struct.pack("<II", len(payload), zlib.crc32(payload)) + payload
-
-
 @pytest.mark.parametrize(
     "payload", [b"\x02\x90", b"\x7f", b"\x01", b"\x01\x91\x94\x09\xa1x\x00\x00", b"\x91\xc0", b"\x90\x90"]
 )
@@ -60,7 +54,7 @@ def test_another_payload_is_no_frame_of_ours(payload: bytes, tmp_path: Path) -> 
         frames.decode(payload)
     folder = tmp_path / f"{new_boot()}.v{frames.VERSION}"
     folder.mkdir()
-    (folder / "00000001.journal").write_bytes(framed(payload))
+    (folder / "00000001.journal").write_bytes(frames.framed(payload))
     [orphan] = replay.orphaned_journals(tmp_path)
     with pytest.raises(BadRecord):
         list(orphan.records())
