@@ -72,7 +72,11 @@ _HEAD_DECODER = msgspec.msgpack.Decoder(Head)
 
 def encode(items: Sequence[Item]) -> bytes:
     """One frame, as it is written."""
-    payload = _PREFIX + _ENCODER.encode(items)
+    return framed(_PREFIX + _ENCODER.encode(items))
+
+
+def framed(payload: bytes) -> bytes:
+    """A payload with its length and CRC."""
     return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 

@@ -30,7 +30,7 @@ BOOT_TTL_MS = 15_000  # not heard of for this long, it is gone
 
 # A replay older than this is no longer recognised as one: longer than anything keeps bytes to replay.
 FINAL_TTL_S = 35 * 86_400
-HOUR_TTL_S = 35 * 86_400  # hourly totals
+HOUR_TTL_S = 35 * 86_400  # hourly totals, from the hour's first request of a provider and model on
 DAY_TTL_S = 400 * 86_400  # daily totals; the all-time totals have no end
 _BUCKET_BITS = 8  # small hashes are stored compactly
 

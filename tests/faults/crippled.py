@@ -17,14 +17,14 @@ from shared.contract import scripts
 
 def dedupe() -> None:
     """The settle script no longer asks whether an exchange is final."""
-    script = scripts.SETTLE.replace("redis.call('GETBIT', KEYS[2], n) == 1", "false")
+    script = scripts.SETTLE.replace("call('GETBIT', KEYS[2], n) == 1", "false")
     assert script != scripts.SETTLE
     scripts.SETTLE = script
 
 
 def compare() -> None:
     """The settle script takes its caller's word for what is booked so far."""
-    script = scripts.SETTLE.replace("redis.call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
+    script = scripts.SETTLE.replace("call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
     assert script != scripts.SETTLE
     scripts.SETTLE = script
 

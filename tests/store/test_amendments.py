@@ -156,3 +156,19 @@ async def test_nothing_new_is_not_booked_again(redis: Store) -> None:
         for final, changes in ((False, {}), (False, {"total_tokens": 31}), (False, PLACES[1]), (True, {}))
     ]
     assert again == [False, True, True, True]
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+async def test_totals_that_an_exchange_makes_do_not_stay_for_ever(redis: Store, provisional: bool) -> None:
+    hour, day, active = names.hour(0, KEY, "2023111422"), names.day(0, KEY, "20231114"), names.active(0, "20231114")
+    await settle(redis, final=not provisional)
+    assert [await redis.ttl(name) > 0 for name in (hour, day, active)] == [True] * 3
+    if provisional:
+        await redis.delete(hour, day)  # they expired meanwhile
+        await settle(redis, final=True, total_tokens=31)
+        assert [await redis.ttl(name) > 0 for name in (hour, day)] == [True] * 2
+    other = ExchangeId(ID.boot, 0, 4)
+    await redis.delete(hour)  # and so may an hour whose day is there still
+    await Ledger(redis).settle([Settlement(other, entry(other), [])])
+    assert await redis.ttl(hour) > 0
+    assert await redis.ttl(day) > 0

@@ -20,30 +20,33 @@
 -- Redis rolls nothing back: whatever can fail is checked before the first write. No amount is joined with `..`, which
 -- makes 1e+14 of 10^14: a value goes on as the text it came as, a difference through `whole`.
 
+local call = redis.call
 local n = tonumber(ARGV[2])
 if not n or n < 0 or n >= 16777216 then return redis.error_reply('BADREC n out of range') end
 
 local function drop()
   for first = 17, #ARGV, 1000 do -- unpack has a limit
     local last = math.min(first + 999, #ARGV)
-    redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, last))
-    redis.call('XDEL', KEYS[1], unpack(ARGV, first, last))
+    call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, last))
+    call('XDEL', KEYS[1], unpack(ARGV, first, last))
   end
 end
 
-if redis.call('GETBIT', KEYS[2], n) == 1 then
-  redis.call('HINCRBY', KEYS[8], 'duplicates', 1)
+if call('GETBIT', KEYS[2], n) == 1 then
+  call('HINCRBY', KEYS[8], 'duplicates', 1)
   drop()
   return {0, 0}
 end
 
-local booked = redis.call('HGET', KEYS[3], ARGV[3]) or ''
+local booked = call('HGET', KEYS[3], ARGV[3]) or ''
 if booked ~= ARGV[5] then return {-1, 0} end
 
 local function whole(number) return string.format('%.0f', number) end
 
-local function add(first, prefix, name, text)
-  for at = first, first + 2 do redis.call('HINCRBY', KEYS[at], prefix .. name, text) end
+local function add(first, field, text)
+  call('HINCRBY', KEYS[first + 1], field, text)
+  call('HINCRBY', KEYS[first + 2], field, text)
+  return call('HINCRBY', KEYS[first], field, text)
 end
 
 local values = {}
@@ -53,11 +56,12 @@ for text in string.gmatch(ARGV[8], '%d+') do
 end
 
 local revision, delta = 1, ARGV[8]
-local at = 0
+local at, fresh = 0, booked ~= '' -- an amendment may come after what it amends has expired
 if booked == '' then
   for name in string.gmatch(ARGV[7], '%S+') do
     at = at + 1
-    if values[at] ~= '0' then add(4, ARGV[6], name, values[at]) end
+    -- The first request of an hour, and so the first of a day, may have made their hashes.
+    if values[at] ~= '0' and add(4, ARGV[6] .. name, values[at]) == 1 then fresh = true end
   end
 else
   -- A provisional value is "revision value value …", then key and prefix, each behind a unit separator.
@@ -71,32 +75,33 @@ else
     local difference = values[at] - was
     delta[at] = whole(difference)
     if ARGV[16] ~= '' then
-      if was ~= '0' then add(11, ARGV[16], name, '-' .. was) end
-      if values[at] ~= '0' then add(4, ARGV[6], name, values[at]) end
+      if was ~= '0' then add(11, ARGV[16] .. name, '-' .. was) end
+      if values[at] ~= '0' then add(4, ARGV[6] .. name, values[at]) end
     elseif difference ~= 0 then
-      add(4, ARGV[6], name, delta[at])
+      add(4, ARGV[6] .. name, delta[at])
     end
   end
   delta = table.concat(delta, ' ')
 end
-redis.call('EXPIRE', KEYS[4], ARGV[11])
-redis.call('EXPIRE', KEYS[5], ARGV[12])
-redis.call('SADD', KEYS[10], ARGV[15])
-redis.call('EXPIRE', KEYS[10], ARGV[12])
+if fresh then
+  call('EXPIRE', KEYS[4], ARGV[11])
+  call('EXPIRE', KEYS[5], ARGV[12])
+end
+if call('SADD', KEYS[10], ARGV[15]) == 1 then call('EXPIRE', KEYS[10], ARGV[12]) end
 local fields = {'x', ARGV[3], 'revision', revision, 'final', ARGV[4], 'entry', ARGV[9], 'delta', delta}
 if ARGV[16] ~= '' then fields[11], fields[12] = 'moved', booked end
-local entry = redis.call('XADD', KEYS[7], '*', unpack(fields))
-redis.call('HSET', KEYS[9], n, entry)
-redis.call('EXPIRE', KEYS[9], ARGV[13])
+local entry = call('XADD', KEYS[7], '*', unpack(fields))
+call('HSET', KEYS[9], n, entry)
+call('EXPIRE', KEYS[9], ARGV[13])
 
 if ARGV[4] == '1' then
-  redis.call('SETBIT', KEYS[2], n, 1)
-  redis.call('EXPIRE', KEYS[2], ARGV[10])
-  redis.call('HDEL', KEYS[3], ARGV[3])
-  redis.call('HINCRBY', KEYS[8], 'settled', 1)
-  if ARGV[14] == '1' then redis.call('HINCRBY', KEYS[8], 'drifted', 1) end
+  call('SETBIT', KEYS[2], n, 1)
+  call('EXPIRE', KEYS[2], ARGV[10])
+  call('HDEL', KEYS[3], ARGV[3])
+  call('HINCRBY', KEYS[8], 'settled', 1)
+  if ARGV[14] == '1' then call('HINCRBY', KEYS[8], 'drifted', 1) end
   drop() -- a provisional settlement deletes nothing: late records amend it
 else
-  redis.call('HSET', KEYS[3], ARGV[3], revision .. ' ' .. ARGV[8] .. '\31' .. ARGV[15] .. '\31' .. ARGV[6])
+  call('HSET', KEYS[3], ARGV[3], revision .. ' ' .. ARGV[8] .. '\31' .. ARGV[15] .. '\31' .. ARGV[6])
 end
 return {revision > 1 and 2 or 1, revision}
