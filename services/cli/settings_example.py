@@ -33,6 +33,7 @@ _EXAMPLES = {
     "journal_dir": "/var/lib/arouter/journal",
     "arq_redis_url": "redis://127.0.0.1:6379/1",
     "ranks_dir": "/var/lib/arouter/ranks",
+    "upstream_proxy": "http://proxy:3128",
     "prices": "prices.toml",
     "cors_origins": "https://chat.example.com",
     "control_providers": "openai, vllm",

@@ -143,6 +143,11 @@ class GatewaySettings(Settings):
 
     upstream_connections: int = Field(default=4000, ge=1, description="Most connections to one provider.")
     upstream_keep_alive: float = Field(default=30, ge=0, description="Idle provider connections close after this.")
+    upstream_proxy: SecretStr | None = Field(
+        default=None,
+        description="Proxy by which every provider is reached, `http://` or `https://`, with `user:password@` where it "
+        "asks for them. Unset: none; `HTTPS_PROXY` and the like are not read.",
+    )
     tap_memory: int = Field(
         default=256 * _MIB,
         ge=_MIB,
@@ -171,6 +176,15 @@ class GatewaySettings(Settings):
         old = [name.upper() for name, provider in self.providers.items() if provider.on_disconnect == "drain"]
         return {prefix.format(name, "drain"): prefix.format(name, "read_on") for name in old}
 
+    @field_validator("upstream_proxy")
+    @classmethod
+    def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
+        """What is shown of a wrong one is the name of the setting: it may hold a password."""
+        text = value.get_secret_value() if value is not None else ""
+        if text and not _is_proxy(text):
+            raise ValueError("must be the http:// or https:// URL of a proxy, such as http://proxy:3128")
+        return value if text else None
+
     @field_validator("providers")
     @classmethod
     def _own_providers_have_a_base_url(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
@@ -195,6 +209,15 @@ class GatewaySettings(Settings):
             settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
         )
         return *ours, _SdkVariables(settings_cls)
+
+
+def _is_proxy(url: str) -> bool:
+    if not re.fullmatch(r"https?://([!-.0-?A-~]+@)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?", url, re.ASCII):
+        return False
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # a port above 65535, an address that is none
+        return False
 
 
 class _SdkVariables(PydanticBaseSettingsSource):

@@ -8,10 +8,12 @@ ARouterError
 ├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
 ├── BadRecord               bytes in a tail stream that are not a record of ours; they go to quarantine
 ├── Refused                 the gateway turns a request away before it is an exchange
-└── UpstreamError           the provider, translated in services/gateway/upstream/client.py
-    ├── UpstreamUnreachable no connection, or it broke before an answer began
-    ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit
-    └── UpstreamBroken      the answer broke off after it had begun
+└── UpstreamError           the provider, translated in services/gateway/upstream/errors.py; `cause` says in a word why
+    ├── UpstreamUnreachable no connection, or it broke before an answer began: connect_refused, connect_failed, dns,
+    │                       tls, proxy, reset, closed_early, protocol, bad_status, request
+    ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit: connect_timeout,
+    │                       pool_timeout, write_timeout, first_byte_timeout, idle_timeout
+    └── UpstreamBroken      the answer broke off after it had begun: reset, closed_early, protocol, tls
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Refused(ARouterError):
 
 
 class UpstreamError(ARouterError):
-    """The provider did not answer as HTTP asks. `cause` is a machine word for the reason."""
+    """The provider did not answer as HTTP asks. `cause` is one of the words above, or `unknown`."""
 
     def __init__(self, message: str, cause: str = "unknown") -> None:
         super().__init__(message)

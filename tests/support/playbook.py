@@ -15,7 +15,7 @@ from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientListener
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer, Summary
-from services.gateway.upstream.client import Sink
+from services.gateway.upstream.connection import Sink
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import End, Head, Outcome

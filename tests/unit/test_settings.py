@@ -71,6 +71,14 @@ def test_our_own_names_go_before_the_sdks(monkeypatch: pytest.MonkeyPatch) -> No
         ("AROUTER_PROVIDERS__OPENAI__API_KEYS", "sk-secret-typo"),
         ("AROUTER_PROVIDERS__MINE__API_KEY", "sk-secret-typo"),
         ("AROUTER_PROVIDERS", "{not json"),
+        ("AROUTER_UPSTREAM_PROXY", "proxy:3128"),
+        ("AROUTER_UPSTREAM_PROXY", "socks5://u:sk-secret-word@proxy:3128"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret-word@proxy:99999"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret-word@proxy:0"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret-word@"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret@word@proxy"),
+        ("AROUTER_UPSTREAM_PROXY", "http://sk-secret-word@proxy/path"),
+        ("AROUTER_UPSTREAM_PROXY", "http://[::g]:3128"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -81,6 +89,29 @@ def test_a_wrong_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, vari
     assert "\n" not in message
     assert variable.split("__", maxsplit=1)[0].removeprefix("AROUTER_").lower() in message.lower()
     assert "sk-secret" not in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://proxy",
+        "https://proxy:3128/",
+        "http://user:sk-secret%40word@10.0.0.1:3128",
+        "http://:sk-secret@proxy.example",
+        "http://[::1]:3128",
+    ],
+)
+def test_a_proxy_is_kept_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AROUTER_UPSTREAM_PROXY", url)
+    settings = GatewaySettings.load()
+    assert settings.upstream_proxy is not None
+    assert settings.upstream_proxy.get_secret_value() == url
+    assert "sk-secret" not in repr(settings) + settings.model_dump_json()
+
+
+def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AROUTER_UPSTREAM_PROXY", "")
+    assert GatewaySettings.load().upstream_proxy is None
 
 
 def test_a_file_that_is_not_toml_is_one_clear_line(tmp_path: Path) -> None:
