@@ -37,7 +37,7 @@ class Meter:
         self._estimator = TokenEstimator(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = MeterMetrics()
-        self._lookout = BooksMonitor(store, self.metrics, self._leases.held, settings.shards)
+        self._monitor = BooksMonitor(store, self.metrics, self._leases.held, settings.shards)
         self._renewed = time.monotonic()
         self._turned: float | None = None  # not begun
         self.metrics.show(shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - self._renewed)
@@ -61,7 +61,7 @@ class Meter:
 
     async def run(self) -> None:
         """Meter; returns after `stop`, when every batch is settled and every lease given up."""
-        looking = asyncio.get_running_loop().create_task(self._lookout.run(self._stopping), name="monitor")
+        monitoring = asyncio.get_running_loop().create_task(self._monitor.run(self._stopping), name="monitor")
         try:
             while not self._stopping.is_set():
                 self._turned = time.monotonic()
@@ -77,7 +77,7 @@ class Meter:
                 await self._halt(list(self._running))
             finally:
                 await self._leave()
-                await looking
+                await monitoring
 
     async def _leave(self) -> None:
         try:

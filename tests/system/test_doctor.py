@@ -114,7 +114,7 @@ def test_a_path_that_holds_events_back(system: System) -> None:
     assert any(level == "WRONG" and "buffers" in text for level, _, text in lines(said)), said
 
 
-def test_the_pulse_needs_a_key(system: System) -> None:
+def test_the_probe_stream_needs_a_key(system: System) -> None:
     assert web.get(f"{system.url}/api/v1/pulse").status_code == 401
     wrong = web.get(f"{system.url}/api/v1/pulse?events=999", headers={"authorization": f"Bearer {system.key}"})
     assert wrong.status_code == 400

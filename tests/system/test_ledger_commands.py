@@ -52,7 +52,7 @@ def test_what_is_exported_is_what_was_settled_and_nothing_twice(own: System, tmp
     assert line in lines(own.command("ledger", "export", "--since", iso(settled - 1), "--until", iso(settled + 1)))
     assert lines(own.command("ledger", "export", "--until", iso(settled - 3600))) == []
     Path(cursor).write_text("nonsense")
-    with pytest.raises(ProcessFailed, match="no cursor of an export"):
+    with pytest.raises(ProcessFailed, match="not a cursor of an export"):
         own.command("ledger", "export", "--cursor", cursor)
 
 

@@ -57,7 +57,7 @@ def test_drift_is_beyond_limit_and_spread() -> None:
     assert not calibration.drifted(Calibration(100, 0.0, 1.0), 300, 100, limit=2.0)
 
 
-def test_experience_survives_its_text() -> None:
+def test_a_calibration_survives_its_text() -> None:
     known = Calibration(3, -0.123456789, 0.0625)
     assert Calibration.load(known.dump()) == known
     with pytest.raises(ValueError, match="unpack"):
@@ -73,7 +73,7 @@ def test_families_are_found_by_name() -> None:
     assert tokenizer_of("").ratio == tokenizer_of("something-new").ratio
 
 
-async def test_meters_share_their_experience(redis: Store) -> None:
+async def test_meters_share_calibrations(redis: Store) -> None:
     first, second = Calibrations(), Calibrations()
     for _ in range(100):
         first.learn("openrouter", "x/claude-haiku", 150, 100.0)

@@ -34,12 +34,13 @@ class ServerState(Protocol):
 
 
 class Limits(NamedTuple):
-    """Of a request head, in bytes, lines and seconds; and how long a connection may wait for the next, in seconds."""
+    """Of a request head, in bytes, lines and seconds; and of a connection, in seconds."""
 
     max_header_bytes: int
     max_header_lines: int
     header_timeout: float
     keep_alive_timeout: float
+    flush: float = 5.0  # for a client to take what is written when its connection closes
 
 
 class Drain(Protocol):
@@ -90,7 +91,9 @@ class ClientProtocol(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._out = SocketWriter(cast("asyncio.Transport", transport), self._loop)  # uvloop's are none by inheritance
+        self._out = SocketWriter(
+            cast("asyncio.Transport", transport), self._loop, self._limits.flush  # uvloop's are none by inheritance
+        )
         self._server.connections.add(self)
         self._wait_for(_Awaits.HEAD, self._limits.header_timeout)
 

@@ -8,18 +8,18 @@ import os
 import socket
 import struct
 
-_FLUSH_SECONDS = 5.0
-
 
 class SocketWriter:
     """One connection's."""
 
     # Slots, here and wherever else every chunk comes by: with hundreds of streams each object is cold in the cache.
-    __slots__ = ("_fd", "_loop", "_room", "transport")
+    __slots__ = ("_fd", "_flush", "_loop", "_room", "transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, flush: float) -> None:
+        """`flush`: seconds that the client has to take what is written when the connection closes."""
         self.transport = transport
         self._loop = loop
+        self._flush = flush
         given = transport.get_extra_info("socket")
         self._fd: int = -1 if given is None else given.fileno()
         self._room: asyncio.Event | None = None  # while the client is full
@@ -49,14 +49,14 @@ class SocketWriter:
         transport.write(data)
 
     def close(self, *, flush: bool) -> None:
-        """Close; `flush` gives the client five seconds to take what is written."""
+        """Close; `flush` gives the client some seconds to take what is written."""
         if not flush:
             self.transport.abort()
             return
         waits = self.transport.get_write_buffer_size() > 0
         self.transport.close()
         if waits:  # a client that does not read would keep the connection, and a drain, for ever
-            self._loop.call_later(_FLUSH_SECONDS, self.transport.abort)
+            self._loop.call_later(self._flush, self.transport.abort)
 
     def reset(self) -> None:
         """Close in a way that no client takes for the end of a body which ends with its connection."""
