@@ -28,7 +28,7 @@ def test_a_drain(tmp_path: Path) -> None:
         idle = stack.enter_context(socket.create_connection((host, int(port)), 60))
         idle.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         answered = b""
-        while not answered.endswith(b'{"status":"ok"}'):
+        while not answered.endswith(b"}"):
             answered += idle.recv(4096)
 
         outcomes: dict[str, str] = {}
