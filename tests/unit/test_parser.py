@@ -165,6 +165,11 @@ def test_headers_are_the_final_ones_as_written() -> None:
         assert read(case, parts)[0].headers == [(b"transfer-encoding", b"chunked")]
 
 
+def test_half_a_size_is_no_place_before_a_chunk() -> None:
+    parser, body = read(Case(b"", ASKED), [CHUNKED, b"2\r\nok\r\n1", b"2\r\nxx\r\n", b"x" * 14 + b"\r\n0\r\n\r\n"])
+    assert (body, parser.state) == (b"okxx\r\n" + b"x" * 14, State.DONE)
+
+
 def test_a_byte_that_answers_nothing_breaks_the_connection() -> None:
     parser = ResponseParser()
     assert (parser.feed(OK), parser.state, parser.fault) == (b"", State.BROKEN, "an answer to nothing")

@@ -21,7 +21,7 @@ from tests.support.serving import serving
 
 PARTS = [b"data: 1\n\n", b"\x00\xff\r\n0\r\n\r\n", b"data: [DONE]\n\n"]
 BODY = b'{"model": "gpt-4o",  "stream":true}\r\n'
-QUERY = b"a=%41&b=c|d&&"
+QUERY = b'a=%41&b=c|d&&e="{}'
 AUTHORIZATION = b"Basic " + base64.b64encode(b"user:se@cret")
 
 

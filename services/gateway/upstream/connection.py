@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
             self._owner.remember(self.origin[1], transport)
         reusable = self.parser.state is _DONE and transport is not None and not transport.is_closing()
         if reusable:
-            self.parser.state = _IDLE
+            self.parser.rest()
             self._early = b""
             self.resume()
         else:

@@ -65,11 +65,15 @@ class ResponseParser:
         return self.state is _DONE or self.state is _MUST_CLOSE
 
     def begin(self, method: bytes) -> None:
-        """A question goes out; only from IDLE."""
+        """A question goes out; not before the last answer is whole."""
         self._head_only = method == b"HEAD"
         self.status = 0
         self.headers = []
         self.state = _HEAD
+
+    def rest(self) -> None:
+        """Nobody asks anything for now; only from DONE."""
+        self.state = _IDLE
 
     def feed(self, data: bytes) -> bytes:
         """The bytes of one read; returns those of the body among them, which are good even where `state` is BROKEN."""
