@@ -92,7 +92,9 @@ class ClientProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._out = SocketWriter(
-            cast("asyncio.Transport", transport), self._loop, self._limits.flush  # uvloop's are none by inheritance
+            cast("asyncio.Transport", transport),
+            self._loop,
+            self._limits.flush,  # uvloop's are none by inheritance
         )
         self._server.connections.add(self)
         self._wait_for(_Awaits.HEAD, self._limits.header_timeout)
