@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def test_a_gauge_is_a_metric_and_nothing_else() -> None:
     ]
 
 
+@cache
 def _lines() -> list[tuple[str, str]]:
     found = []
     for path in (path for room in ROOMS for path in sorted((ROOT / room).rglob("*")) if path.suffix in TEXTS):

@@ -94,7 +94,7 @@ async def test_chunks_are_read_the_same_however_they_arrive() -> None:
                 writer.write(encoded[start:end])
 
     async with serving(split) as url, pooled() as pool:
-        for _ in range(300):
+        for _ in range(60):
             assert await body_of(await ask(pool, url)) == wanted
         assert len(pool) == 1
 
