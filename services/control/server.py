@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from services.control.app import ControlApp
 from services.control.settings import ControlSettings
+from shared.books import version
 from shared.contract import paths
-from shared.runtime import store
 from shared.runtime.errors import SettingsError
 
 _SHUTDOWN_SECONDS = 35  # a report may take thirty
@@ -56,7 +56,7 @@ def serve(settings: ControlSettings, redis_url: str, providers: frozenset[str]) 
 
     SettingsError where the port is taken, or where this Redis must not hold usage.
     """
-    asyncio.run(store.verify_url(redis_url))
+    asyncio.run(version.check_url(redis_url))
     listener = _listen(settings.control_host, settings.control_port)
     uvicorn.Server(_config(Alone(ControlApp(settings, redis_url, providers)))).run(sockets=[listener])
 

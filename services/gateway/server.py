@@ -16,7 +16,6 @@ from services.gateway.client.protocol import Limits, protocol_class
 from services.gateway.health import Health
 from services.gateway.settings import GatewaySettings
 from shared.books import version
-from shared.runtime import store
 from shared.runtime.admin_server import watched
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None) -> None:
     """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis will not do."""
-    asyncio.run(_verify(redis_url))
+    asyncio.run(version.check_url(redis_url))
     gateway = Gateway(settings, redis_url, control)
     server = configured(settings, gateway)
     # What is there now stays; the collector need not go through it again and again while streams wait.
@@ -104,11 +103,3 @@ def _lifespan(gateway: Gateway) -> Application:
         await send({"type": "lifespan.shutdown.complete"})
 
     return application
-
-
-async def _verify(redis_url: str) -> None:
-    redis = store.connect(redis_url)
-    try:
-        await version.check(redis)
-    finally:
-        await redis.aclose()

@@ -6,7 +6,7 @@ from shared.contract import names
 from shared.contract.errors import BadRecord
 from shared.contract.version import CURRENT, Version
 from shared.runtime.errors import SettingsError, StoreUnavailable
-from shared.runtime.store import Store, translated, verify
+from shared.runtime.store import Store, connect, translated, verify
 
 
 async def check(store: Store, current: Version = CURRENT) -> None:
@@ -27,6 +27,15 @@ async def check(store: Store, current: Version = CURRENT) -> None:
         return  # or it is full: what is there was read before
     except BadRecord as exc:
         raise SettingsError(f"REDIS_URL: {names.CONTRACT} holds something else: {exc}") from None
+
+
+async def check_url(url: str) -> None:
+    """`check` the Redis of a URL, on a connection that is closed again."""
+    store = connect(url)
+    try:
+        await check(store)
+    finally:
+        await store.aclose()
 
 
 async def _there(store: Store) -> Version | None:

@@ -109,15 +109,6 @@ def translated() -> Iterator[None]:
         raise translate(exc) from exc
 
 
-async def verify_url(url: str) -> None:
-    """`verify` the Redis of a URL, on a connection that is closed again."""
-    redis = connect(url)
-    try:
-        await verify(redis)
-    finally:
-        await redis.aclose()
-
-
 async def verify(store: Store) -> None:
     """SettingsError where this Redis must not hold usage: too old, or free to evict it. One that is away passes."""
     try:
