@@ -193,7 +193,6 @@ class Exchange:
         try:
             answer = await self._attempts.first_answer(generation)
         except UpstreamError as exc:
-            log.warning("exchange %s: the provider gave no answer: %s", self.id, exc, extra=self._logged)
             return self._unanswered(exc)
         self.relay.take(answer)
         try:
@@ -206,7 +205,10 @@ class Exchange:
             return _CLIENT_GONE
 
     def _unanswered(self, error: UpstreamError) -> Ending:
-        if isinstance(error, UpstreamTimeout):
+        late = isinstance(error, UpstreamTimeout)
+        said = "did not answer in time" if late else "could not be reached"
+        log.warning("exchange %s: the provider %s: %s (%s)", self.id, said, error, error.cause, extra=self._logged)
+        if late:
             self._refuse(Refused(504, "the provider did not answer in time"))
         else:
             self._refuse(Refused(502, "the provider refused the connection or could not be reached"))

@@ -18,6 +18,7 @@ from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
 from shared.books.boots import Boot, BootState
+from shared.contract import booked
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import StreamEntry
@@ -206,7 +207,8 @@ class ShardConsumer:
         tail, stream_ids = whole
         try:
             measured = measure(tail, self._estimator)
-            settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, so_far=so_far)
+            first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
+            settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, so_far=so_far, first=first)
         except BadRecord as exc:
             await self._quarantine(stream_ids, str(exc))
         except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard

@@ -36,15 +36,24 @@ class Settlement:
     """
 
     def __init__(
-        self, id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes], *, final: bool = True, so_far: str = ""
+        self,
+        id: ExchangeId,
+        entry: Entry,
+        stream_ids: Sequence[bytes],
+        *,
+        final: bool = True,
+        so_far: str = "",
+        first: tuple[str, str] | None = None,
     ) -> None:
-        """BadRecord where the value it replaces cannot be read."""
+        """`first`: key and group of the open, on which meters of 1.0 have booked it, whoever answered. BadRecord where
+        the value it replaces cannot be read."""
         self.id = id
         self.entry = entry
         self.stream_ids = stream_ids
         self.final = final
         self.values = " ".join(map(str, booked.booked(entry)))
         self._so_far = so_far
+        self._first = first
         self._group = booked.group(entry.provider, entry.model)
         self._moved_from = self._other_place()
         self.keys = _keys(id, entry, self._moved_from)
@@ -74,19 +83,23 @@ class Settlement:
 
     def replacing(self, so_far: str) -> Settlement:
         """The same, in place of another provisional value."""
-        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, so_far=so_far)
+        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, so_far=so_far, first=self._first)
 
     @property
     def changes(self) -> bool:
         """Whether it books anything that is not booked so far."""
         if self.final or not self._so_far or self._moved_from:
             return True
-        return Provisional.decode(self._so_far).values != booked.booked(self.entry)
+        return Provisional.decode(self._so_far).values[: len(BOOKED)] != booked.booked(self.entry)
 
     def _other_place(self) -> Provisional | None:
         """The value it replaces, where that is booked on another key or group. One that does not say is on this."""
-        so_far = Provisional.decode(self._so_far) if self._so_far else None
-        moved = so_far is not None and so_far.key and (so_far.key, so_far.group) != (self.entry.key, self._group)
+        if not self._so_far:
+            return None
+        so_far = Provisional.decode(self._so_far)
+        if not so_far.key and self._first is not None:
+            so_far = so_far._replace(key=self._first[0], group=self._first[1])
+        moved = so_far.key and (so_far.key, so_far.group) != (self.entry.key, self._group)
         return so_far if moved else None
 
 

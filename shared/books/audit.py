@@ -168,7 +168,8 @@ async def _compare(store: Store, wanted: dict[str, dict[str, int]], differences:
         replies = await pipeline.execute()
     for (key, fields), reply in zip(wanted.items(), replies, strict=True):
         stored = {name.decode(): int(value) for name, value in reply.items()}
-        for name in sorted(fields.keys() | stored.keys()):
+        known = {name for name in stored if name.rpartition(names.FIELD_SEPARATOR)[2] in booked.BOOKED}
+        for name in sorted(fields.keys() | known):
             there, here = stored.get(name, 0), fields.get(name, 0)
             if there != here:
                 shown = name.replace(names.FIELD_SEPARATOR, " ")

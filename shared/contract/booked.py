@@ -57,7 +57,8 @@ class Provisional(NamedTuple):
     def decode(cls, stored: str) -> Provisional:
         """From what the settle script has written. BadRecord for anything else."""
         numbers, _, place = stored.partition(names.FIELD_SEPARATOR)
-        key, _, group_ = place.partition(names.FIELD_SEPARATOR)
+        key, *words = place.split(names.FIELD_SEPARATOR)
+        group_ = group(*words[:2]) if len(words) > 2 else ""  # what is behind them is a later version's
         try:
             revision, *values = map(int, numbers.split(" "))
         except ValueError:

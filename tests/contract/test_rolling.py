@@ -124,7 +124,18 @@ async def settle(redis: Store, by: str, what: Entry, *, final: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "meters", [(OLD, NEW), (NEW, OLD), (OLD, OLD, NEW), (OLD, NEW, OLD), (NEW, NEW, OLD), (OLD, OLD)]
+    "meters",
+    [
+        (OLD, NEW),
+        (NEW, OLD),
+        (OLD, OLD, NEW),
+        (OLD, NEW, OLD),
+        (NEW, NEW, OLD),
+        (OLD, OLD),
+        (NEW, OLD, NEW),
+        (NEW, OLD, OLD, NEW),
+        (OLD, NEW, OLD, NEW),
+    ],
 )
 async def test_meters_of_both_versions_amend_each_other(redis: Store, meters: tuple[str, ...]) -> None:
     costs = {"price_version": "1", "cost_source": "book"}

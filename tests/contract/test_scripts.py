@@ -44,5 +44,18 @@ def test_no_amount_is_joined_to_a_text() -> None:
     """`was` is a text, and a revision is small."""
     part = r"(\w+(?:\[\w+\])?)"
     joined = {*re.findall(rf"\.\. *{part}", scripts.SETTLE), *re.findall(rf"{part} *\.\.", scripts.SETTLE)}
-    assert joined == {"name", "was", "revision", "ARGV[6]", "ARGV[8]", "ARGV[15]", "ARGV[16]"}
+    assert joined == {
+        "name",
+        "was",
+        "revision",
+        "rest",
+        "here",
+        "before[place]",
+        "ARGV[2]",
+        "ARGV[6]",
+        "ARGV[8]",
+        "ARGV[15]",
+        "ARGV[16]",
+        "booked",
+    }
     assert "tostring" not in scripts.SETTLE
