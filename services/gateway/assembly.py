@@ -96,7 +96,7 @@ class Gateway:
     async def handle(self, request: ClientRequest) -> None:
         """Answer a request."""
         path = asgi.path(request.target)
-        if path in paths.PROBES:
+        if path in paths.PROBES and request.method in ("GET", "HEAD"):
             self._probe(path, request)
         elif self._control is not None and path.startswith(paths.CONTROL):
             await asgi.run(self._control, request)

@@ -3,6 +3,7 @@ is tried again."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -63,7 +64,7 @@ class Attempts:
     async def _try(self, candidate: Candidate, extra: list[Header]) -> Answer:
         self.candidate = candidate
         started = self._clock()
-        status, cause = None, "cancelled"
+        status, cause = None, "internal"
         try:
             answer = await self._upstream.send(
                 candidate.provider,
@@ -77,6 +78,9 @@ class Attempts:
             self.answered = fields(answer.headers)
         except UpstreamError as exc:
             cause = exc.cause
+            raise
+        except asyncio.CancelledError:
+            cause = "cancelled"
             raise
         else:
             return answer

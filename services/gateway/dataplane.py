@@ -28,6 +28,7 @@ from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
 _PATHS = 4096  # matches remembered: clients ask the same few over and over
+_LONGEST_REMEMBERED = 512  # characters: others are made up
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
@@ -76,7 +77,8 @@ class DataPlane:
         unread = _has_body(given)
         try:
             key = await self._admission.identify(caller_key(given, client.query))
-            matched = self._match(client.method, path, family)
+            remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
+            matched = remembered(client.method, path, family)
             family = matched.family
             body = await self._read_body(client, given)
             unread = False

@@ -233,7 +233,7 @@ class Exchange:
         self._state = _State.RESPONDING
         await self.relay.run(self._plane.limits.idle)
         answer.close()
-        await self._client.writable()  # a client that does not read the last bytes has not been given them
+        await self._client.writable()  # whoever does not read is slow, up to the last byte
         self._client.finish()
         return self._unless_client_left(_COMPLETED)
 
@@ -251,6 +251,7 @@ class Exchange:
         if outcome is Outcome.TIMED_OUT and asking and not blocked:
             self._refuse(Refused(504, "the exchange took longer than the limit"))
         elif outcome is Outcome.DRAINED and asking:
+            self._client.close_after()  # a request that waits behind this one would begin when nobody records it
             self._refuse(Refused(503, "the gateway is shutting down"))
         elif outcome is not Outcome.CLIENT_GONE:
             # A client that does not read would keep a flush waiting for ever.

@@ -46,6 +46,9 @@ class Client:
     def attach(self, listener: ClientListener) -> None:
         self.listener = listener
 
+    def close_after(self) -> None:
+        self.seen.append("last")
+
     def detach(self) -> None:
         self.listener = None
 

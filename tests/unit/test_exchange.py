@@ -38,12 +38,12 @@ TABLE = [
     Row("late", LATE, "total_timeout", "whole 504"),
     Row("full late", LATE, "total_timeout", "abort"),  # bytes of an earlier answer block it
     Row("full slow", LATE, "slow_reader", "abort"),
-    Row("shutdown", DRAINED, "drain", "whole 503"),
+    Row("shutdown", DRAINED, "drain", "last|whole 503"),
     Row("leave", GONE, "client_gone", ""),
     Row("leave unreachable", GONE, "client_gone", "whole 502", read_on=True),
     Row("leave unanswered", GONE, "client_gone", "whole 504", read_on=True),
     Row("leave late", GONE, "client_gone", "", read_on=True),
-    Row("leave shutdown", DRAINED, "drain", "whole 503", read_on=True),
+    Row("leave shutdown", DRAINED, "drain", "last|whole 503", read_on=True),
     # The answer came whole.
     Row("whole", DONE, "", "whole 200", "body"),
     Row("full whole", DONE, "", "whole 200", "body"),
@@ -120,12 +120,20 @@ async def test_a_client_that_closes_after_the_last_byte_has_had_everything() -> 
     assert [end.outcome for end in stage.tap.ends] == [DONE]
 
 
-@pytest.mark.parametrize("script", ["unreachable", "unanswered"])
-async def test_an_attempt_says_why_it_failed(script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("unreachable", "connect_refused"),
+        ("unanswered", "first_byte_timeout"),
+        ("nonsense", "internal"),
+        ("leave", "cancelled"),
+    ],
+)
+async def test_an_attempt_says_why_it_failed(script: str, cause: str) -> None:
     stage = Stage()
     await stage.play(script)
     (end,) = stage.tap.ends
-    assert end.attempts == (Attempt("openai", "gpt", "", None, end.cause, 0),)
+    assert end.attempts == (Attempt("openai", "gpt", "", None, cause, 0),)
 
 
 async def test_the_first_reason_counts() -> None:

@@ -87,6 +87,7 @@ class RequestParser:
         """Let go of everything: parser and callbacks hold each other."""
         self._deaf = True
         self._parser = self._body = None
+        del self._sink
 
     # What httptools calls.
 
@@ -106,7 +107,9 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+        if parser.get_method() == b"CONNECT":
+            raise BadRequest(405, "CONNECT is not served")
+        if parser.should_upgrade():
             return  # the head comes again, without the upgrade
         # A trailer is none of the request's headers, and could pass for one: the list it goes to is nobody's.
         headers, self._headers = self._headers, []

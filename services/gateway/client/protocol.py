@@ -33,6 +33,9 @@ class ServerState(Protocol):
     tasks: set[asyncio.Task[None]]
 
 
+_MOST_WAITING = 16  # requests of one connection that are here and not begun
+
+
 class Limits(NamedTuple):
     """Of a request head, in bytes, lines and seconds; and of a connection, in seconds."""
 
@@ -63,6 +66,7 @@ class ClientProtocol(asyncio.Protocol):
         "_deadline",
         "_drain",
         "_handler",
+        "_held",
         "_limits",
         "_loop",
         "_out",
@@ -87,15 +91,13 @@ class ClientProtocol(asyncio.Protocol):
         self._awaits = _Awaits.NOTHING
         self._queue: deque[ClientRequest] = deque()  # not answered yet; the first one's handler runs
         self._reading = True
+        self._held = False  # the next request waits until the client has read
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._out = SocketWriter(
-            cast("asyncio.Transport", transport),
-            self._loop,
-            self._limits.flush,  # uvloop's are none by inheritance
-        )
+        known = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self._out = SocketWriter(known, self._loop, self._limits.flush)
         self._server.connections.add(self)
         self._wait_for(_Awaits.HEAD, self._limits.header_timeout)
 
@@ -124,7 +126,10 @@ class ClientProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._out.resume()
-        if self._queue:
+        if self._held:
+            self._held = False
+            self._next()
+        elif self._queue:
             self._queue[0].ready()
 
     # What uvicorn calls.
@@ -149,10 +154,8 @@ class ClientProtocol(asyncio.Protocol):
             self._parser.end_after_this()
         request = ClientRequest(self, self._out, method, target, query, headers, version, keep_alive=keep_alive)
         self._queue.append(request)
-        if len(self._queue) == 1:
-            self._awaits = _Awaits.NOTHING
-            self._deadline.clear()
-            self._start(request)
+        if len(self._queue) == 1 and not self._held:
+            self._begin(request)
         else:
             self.pause_reading()
         return request.body
@@ -165,7 +168,8 @@ class ClientProtocol(asyncio.Protocol):
             self._out.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._reading and not self._out.closing:
+        """Read on, unless so many requests wait that more of them would only fill the memory."""
+        if not self._reading and not self._out.closing and len(self._queue) < _MOST_WAITING:
             self._reading = True
             self._out.transport.resume_reading()
 
@@ -173,15 +177,24 @@ class ClientProtocol(asyncio.Protocol):
         """The first request's response is complete; the next one's turn."""
         self._server.total_requests += 1
         if self._queue.popleft().closes:
-            self._out.transport.close()
-            return
+            self._out.close(flush=True)
+        elif self._out.full:  # who does not read answers gets no more of them
+            self._held = True
+            self.pause_reading()
+            self._wait_for(_Awaits.NEXT, self._limits.keep_alive_timeout)
+        else:
+            self._next()
+
+    def _next(self) -> None:
         self.resume_reading()
         if self._queue:
-            self._start(self._queue[0])
+            self._begin(self._queue[0])
         else:
             self._wait_for(_Awaits.NEXT, self._limits.keep_alive_timeout)
 
-    def _start(self, request: ClientRequest) -> None:
+    def _begin(self, request: ClientRequest) -> None:
+        self._awaits = _Awaits.NOTHING
+        self._deadline.clear()
         task = self._loop.create_task(self._answer(request))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
@@ -195,7 +208,7 @@ class ClientProtocol(asyncio.Protocol):
             request.fail(503, "the gateway is shutting down")
             raise
         except Exception:
-            log.exception("%s %s failed in a way nobody expected", request.method, request.target.decode())
+            log.exception("%s %s failed in a way nobody expected", request.method, request.target.decode("latin-1"))
         if request.unfinished:
             request.fail(500, "the gateway failed")
 
@@ -211,7 +224,7 @@ class ClientProtocol(asyncio.Protocol):
             request.fail(status, message)
             request.leave()
         else:
-            self._out.transport.close()
+            self._out.close(flush=True)
 
     def _wait_for(self, awaits: _Awaits, seconds: float) -> None:
         self._awaits = awaits

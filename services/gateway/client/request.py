@@ -276,6 +276,7 @@ class ClientRequest:
 
     def _ended(self) -> None:
         self._phase = _Phase.ENDED
+        self._left = 0
         self._body.drop()
         self._connection.answered()
 
