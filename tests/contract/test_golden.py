@@ -110,7 +110,7 @@ def replayed(version: str, folder: Path) -> list[tuple[str, int, Record]]:
     [orphan] = replay.orphaned_journals(folder)
     found = [tail.decode(fields) for _, fields in orphan.records()]
     assert orphan.opened == {ID.boot: {0: 8, 1: 1}}
-    orphan.close(shipped=True)
+    orphan.close(complete=True)
     assert list(folder.iterdir()) == []
     return [(str(id), seq, record) for id, seq, record in found]
 

@@ -92,7 +92,7 @@ def test_a_new_gateway_adopts_the_journal_of_an_old_one(tmp_path: Path) -> None:
     )
     [orphan] = replay.orphaned_journals(tmp_path)
     first, *segments = [tail.decode(fields)[2] for _, fields in orphan.records()]
-    orphan.close(shipped=True)
+    orphan.close(complete=True)
     assert first == Open(KEY, Dialect.OPENAI_CHAT, "openai", "gpt-4o", 1, True, "v1/chat/completions")
     assert segments == [Segment(Packed(b"one two"), Head(200, "text/event-stream")), Segment(Packed(b"three"))]
 
@@ -100,7 +100,7 @@ def test_a_new_gateway_adopts_the_journal_of_an_old_one(tmp_path: Path) -> None:
 def test_an_old_gateway_does_not_look_at_the_journal_of_a_new_one(tmp_path: Path) -> None:
     """It would take what it cannot read for torn, and delete it."""
     journal = Journal(tmp_path, new_boot(), limit=1 << 20, keep=1)
-    journal.close(shipped=False)
+    journal.close(complete=False)
     [folder] = tmp_path.iterdir()
     assert not BOOT.fullmatch(folder.name)
 

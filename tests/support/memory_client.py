@@ -28,7 +28,7 @@ class Server:
 
 @dataclass
 class Draining:
-    """Whether the process is told to end."""
+    """Whether the process is shutting down."""
 
     draining: bool = False
 

@@ -192,7 +192,7 @@ class Stage:
             clock=self.clock,
         )
         outcome = await self.exchange.run()
-        assert self._task.cancelling() == 0, "a cut is not passed on to whoever runs the exchange"
+        assert self._task.cancelling() == 0, "the cancellation of an exchange that ends early must not reach its caller"
         return outcome
 
     async def act(self, script: str) -> None:
@@ -204,7 +204,7 @@ class Stage:
             await _turns()
 
     async def play(self, script: str) -> Outcome:
-        """The same, to the end; how the exchange ended."""
+        """Do what the words say; the exchange must have ended then. Returns its outcome."""
         await self.act(script)
         assert self._task.done(), f"it has not ended after {script!r}"
         return await self._task
@@ -221,7 +221,7 @@ class Stage:
         elif word in _ENDINGS:
             self.given.words.put_nowait(_ENDINGS[word]())
         elif word in _CUTS:
-            self.exchange.cut(Outcome.TIMED_OUT, _CUTS[word])
+            self.exchange.end_early(Outcome.TIMED_OUT, _CUTS[word])
         elif word == "shutdown":
             self._task.cancel()
         elif word in ("leave", "full", "ready"):

@@ -44,7 +44,7 @@ class Writer:
 def journal(tmp_path: Path) -> Iterator[Journal]:
     made = Journal(tmp_path, new_boot(), limit=1000, keep=60)
     yield made
-    made.close(shipped=True)
+    made.close(complete=True)
 
 
 def tap_of(journal: Journal, unkept: list[str] | None = None) -> Tap:

@@ -131,8 +131,8 @@ async def test_an_attempt_says_why_it_failed(script: str) -> None:
 async def test_the_first_reason_counts() -> None:
     stage = Stage()
     await asyncio.sleep(0)
-    stage.exchange.cut(LATE, "total_timeout")
-    stage.exchange.cut(GONE, "client_gone")
+    stage.exchange.end_early(LATE, "total_timeout")
+    stage.exchange.end_early(GONE, "client_gone")
     assert await stage.play("") is LATE
 
 

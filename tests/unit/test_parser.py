@@ -172,7 +172,7 @@ def test_half_a_size_is_no_place_before_a_chunk() -> None:
 
 def test_a_byte_that_answers_nothing_breaks_the_connection() -> None:
     parser = ResponseParser()
-    assert (parser.feed(OK), parser.state, parser.fault) == (b"", State.BROKEN, "an answer to nothing")
+    assert (parser.feed(OK), parser.state, parser.fault) == (b"", State.BROKEN, "an answer without a request")
 
 
 def test_an_end_between_answers_is_no_answer() -> None:

@@ -1,4 +1,4 @@
-"""No pattern of the product needs what an interpreter that we promise has broken (decision 0028)."""
+"""No pattern of the product needs what an interpreter that we promise has broken (decision 28)."""
 
 from __future__ import annotations
 
