@@ -1,4 +1,4 @@
-"""What stands in a journal's file, and what does not."""
+"""The frames of a journal's file."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_another_payload_is_no_frame_of_ours(payload: bytes, tmp_path: Path) -> 
 
 
 def test_zeros_behind_the_last_frame_are_torn() -> None:
-    """A file system that lost its power may leave them."""
+    """A file system may leave zeros after a loss of power."""
     assert list(frames.payloads(frames.encode([]) + bytes(64))) == [b"\x01\x90"]
 
 

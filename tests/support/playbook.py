@@ -35,7 +35,7 @@ class Clock:
 
 
 class Client:
-    """What the client's side was told, in `seen`, and what it does."""
+    """The client's side. `seen` records the calls on it."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -126,7 +126,7 @@ class Upstream:
 
 
 class Tap:
-    """What the tail got."""
+    """A tap that keeps its calls."""
 
     def __init__(self) -> None:
         self.id = ExchangeId(new_boot(), 0, 0)
@@ -149,7 +149,7 @@ class Tap:
 
 
 class Watching(Observer):
-    """Keeps what it is told."""
+    """An observer that keeps the summaries."""
 
     def __init__(self) -> None:
         self.summaries: list[Summary] = []
@@ -173,7 +173,7 @@ class Plane:
 
 
 class Stage:
-    """Everything around one exchange that runs."""
+    """One running exchange, with everything around it."""
 
     def __init__(self, *, read_on: bool = False, room: bool = True, keep_body: bool = False) -> None:
         self.clock, self.client, self.tap, self.given = Clock(), Client(), Tap(), Answer()

@@ -1,4 +1,4 @@
-"""What a gateway says of itself to those who probe it."""
+"""A gateway's answers to probes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_who_is_told_to_end_is_not_ready(journal: Journal) -> None:
 
 @contextmanager
 def a_full_disk() -> Iterator[None]:
-    """This process can write to no file while the block runs."""
+    """Writing to files fails in this process while the block runs."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
