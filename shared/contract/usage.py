@@ -1,4 +1,4 @@
-"""Usage in its normal form: six inclusive counters, and where they came from."""
+"""Usage in its normal form: six inclusive counters, and their source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Source(StrEnum):
-    """Where a usage came from; every figure carries one."""
+    """The source of a usage; every figure has one."""
 
     REPORTED = "reported"  # the provider said so
     ESTIMATED = "estimated"  # ended normally and nothing (or not everything) was reported: counted from the content
@@ -32,9 +32,9 @@ class Usage:
         return asdict(self)
 
     def completed(self) -> Usage:
-        """The same, with what the reported counters imply: the total of both parts, or the output a total leaves.
+        """The same with the counters that the others imply: the total, or the output that a total leaves.
 
-        An embedding, or a prompt that was blocked, reports input and total alone: its output is 0, not unknown.
+        Embeddings and blocked prompts report only input and total: their output is 0, and not unknown.
         """
         if self.input_tokens is None:
             return self

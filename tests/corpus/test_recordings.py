@@ -1,4 +1,4 @@
-"""Recorded provider answers that nobody here wrote, from the folder CORPUS_DIR; skipped where it is missing."""
+"""Recorded answers of providers, from the folder CORPUS_DIR; skipped where it is missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def reading_of(row: Row, body: bytes, most: int | None = None, *, observe: bool 
 
 
 def problems(row: Row, reading: Reading) -> list[str]:
-    """Where a reading differs from what the recording's index expects."""
+    """The differences between a reading and the recording's index."""
     found = []
     usage, expected, norm = reading.usage, row["expected"], row["norm"] or {}
     if (usage is not None) != row["has_reported_usage"]:
@@ -129,7 +129,7 @@ def test_output_of_openais_own_chat_is_counted_within_two_percent(rows: list[Row
 
 
 def test_estimates_of_other_families_hold(rows: list[Row], tmp_path: Path) -> None:
-    """Calibrated, on streams the ratio was not learned from: median within 10 %, intervals hold for nine in ten."""
+    """On streams that calibration has not seen: the median error is within 10 %, and nine intervals in ten hold."""
     tokens.load(tmp_path)
     errors, held = [], []
     learned: dict[tuple[str, str], calibration.Calibration] = {}

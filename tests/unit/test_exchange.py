@@ -20,7 +20,7 @@ DONE, GONE, FAILED, LATE, DRAINED = (
 
 
 class Row(NamedTuple):
-    """A script, and what comes of it. `seen`: what the client's side was told; `body`: what the tail holds."""
+    """A script with its expected results. `seen`: calls on the client's side; `body`: the bytes in the tail."""
 
     script: str
     outcome: Outcome
@@ -106,7 +106,7 @@ async def test_there_is_exactly_one_outcome(row: Row) -> None:
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.read_on], ids=lambda row: row.script)
 async def test_without_room_nothing_is_read_on(row: Row) -> None:
-    """The same scripts where no more upstreams may be read on: whoever leaves ends its exchange."""
+    """The same scripts where no more upstreams may be read on: a client that leaves ends its exchange."""
     until = row.script[: row.script.index("leave") + len("leave")]
     stage = Stage(read_on=row.read_on, room=False)
     assert await stage.play(until) is GONE
@@ -139,8 +139,8 @@ async def test_an_attempt_says_why_it_failed(script: str, cause: str) -> None:
 async def test_the_first_reason_counts() -> None:
     stage = Stage()
     await asyncio.sleep(0)
-    stage.exchange.cut(LATE, "total_timeout")
-    stage.exchange.cut(GONE, "client_gone")
+    stage.exchange.end_early(LATE, "total_timeout")
+    stage.exchange.end_early(GONE, "client_gone")
     assert await stage.play("") is LATE
 
 
