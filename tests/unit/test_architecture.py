@@ -25,13 +25,7 @@ LONG_FILES = {
     "tests/system/test_control.py": "being split",
 }
 PATCHING = {
-    "tests/store/test_consumer.py": "its limits are being made arguments",
-    "tests/store/test_keys.py": "its limits are being made arguments",
-    "tests/store/test_meter.py": "its limits are being made arguments",
-    "tests/store/test_orphans.py": "its limits are being made arguments",
-    "tests/store/test_settle_machine.py": "its limits are being made arguments",
     "tests/unit/test_framing.py": "its limits are being made arguments",
-    "tests/unit/test_ids.py": "its limit is being made an argument",
 }
 
 
