@@ -36,6 +36,8 @@ demo: $(VENV)/.run
 
 # A file's tests share systems and go to one worker; each worker has its own session's.
 JOBS ?= auto
+# pytest keeps the tests as it has compiled them: where nothing may be kept, each worker compiles all of them anew.
+unit test: export PYTHONDONTWRITEBYTECODE =
 unit: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 tests/unit
 
