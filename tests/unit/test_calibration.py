@@ -7,12 +7,9 @@ import random
 
 import pytest
 
-from services.meter.calibrations import Calibrations
 from services.meter.estimate import calibration
 from services.meter.estimate.calibration import Calibration, estimate, expected, learn
 from services.meter.estimate.tokenizers import Tokenizer, tokenizer_of
-from shared.contract import names
-from shared.runtime.store import Store
 
 PLAIN = Tokenizer(per_answer=0, per_call=10)
 
@@ -71,14 +68,3 @@ def test_families_are_found_by_name() -> None:
     assert tokenizer_of("claude-opus-4-8").ratio > tokenizer_of("claude-opus-4-5").ratio
     assert tokenizer_of("claude-sonnet-4-20250514").ratio == 1.15
     assert tokenizer_of("").ratio == tokenizer_of("something-new").ratio
-
-
-async def test_meters_share_calibrations(redis: Store) -> None:
-    first, second = Calibrations(), Calibrations()
-    for _ in range(100):
-        first.learn("openrouter", "x/claude-haiku", 150, 100.0)
-    await first.sync(redis)
-    await redis.hset(names.CALIBRATIONS, "later\x1fversion", "v2:something else")  # type: ignore[misc]
-    await second.sync(redis)
-    assert second.of("openrouter", "x/claude-haiku") == first.of("openrouter", "x/claude-haiku")
-    assert second.of("openrouter", "x/claude-haiku").mean == pytest.approx(math.log(1.5), abs=0.05)
