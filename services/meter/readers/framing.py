@@ -155,6 +155,9 @@ def _event(block: bytes) -> Iterator[Payload]:
         if field == b"data":
             data.append(value)
         elif field == b"event":
+            if data:  # the empty line before it was forgotten
+                yield name, b"\n".join(data)
+                data = []
             name = value
         elif field == b"error" and colon:  # gpustack ends a failed stream with this line instead of an event
             yield b"error", value
