@@ -108,9 +108,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_source: str = ""  # a `CostSource`
     marks: tuple[str, ...] = ()  # `Mark`s, sorted
     # What is billed and is no token (searches, seconds, images), by the provider's name for it.
-    units: dict[str, float] = {}
+    units: dict[str, float] | None = None
     # Shares of the counters as far as they are reported: input_audio, output_image, cache_write_1h, …
-    modalities: dict[str, int] = {}
+    modalities: dict[str, int] | None = None
     # What the model read and wrote, where the provider bills (and we book) other counts.
     model_input_tokens: int | None = None
     model_output_tokens: int | None = None

@@ -96,6 +96,11 @@ def _vendor(document: Json) -> bool:
     return named or ("completion" in inner and "stop_reason" in inner) or inner is not document
 
 
+def _counted(document: Json) -> bool:
+    usage = mapping(document.get("usage"))
+    return "prompt_tokens" in usage or "total_tokens" in usage
+
+
 CHAT: Final = Shape(ChatReader, _chat)
 _RESPONSES: Final = Shape(ResponsesReader, _responses)
 _ANTHROPIC: Final = Shape(AnthropicReader, _anthropic)
@@ -115,6 +120,7 @@ _SHAPES: Final = (
     _OLLAMA,
     _CONVERSE,
     Shape(VendorReader, _vendor),
+    Shape(ChatReader, _counted),
 )
 
 _EXPECTED: Final[Mapping[Dialect, Shape]] = {
