@@ -11,6 +11,7 @@ from services.meter.readers.reading import Reading
 from shared.contract.dialects import Dialect
 from tests.support.answers import chat, events, gemini, message
 
+Documents = list[dict[str, Any]]
 Pair = tuple[int | None, int | None]
 
 
@@ -18,7 +19,7 @@ def pair(reading: Reading) -> Pair | None:
     return None if reading.usage is None else (reading.usage.input_tokens, reading.usage.output_tokens)
 
 
-def wrapped(*documents: dict[str, Any]) -> list[dict[str, Any]]:
+def wrapped(*documents: dict[str, Any]) -> Documents:
     """As invoke answers hold a model's own documents."""
     return [{"bytes": base64.b64encode(json.dumps(document).encode()).decode()} for document in documents]
 
@@ -69,7 +70,7 @@ def test_whole_documents(name: str, dialect: Dialect) -> None:
         assert reading.ended
 
 
-TITAN = [
+TITAN: Documents = [
     {"outputText": "Good ", "index": 0, "inputTextTokenCount": 12, "totalOutputTextTokenCount": None},
     {
         "outputText": "day",
@@ -79,23 +80,26 @@ TITAN = [
         "completionReason": "FINISH",
     },
 ]
-LLAMA = [
+LLAMA: Documents = [
     {"generation": "Good ", "prompt_token_count": 12, "generation_token_count": 1, "stop_reason": None},
     {"generation": "day", "prompt_token_count": None, "generation_token_count": 5, "stop_reason": "stop"},
 ]
-NOVA = [
+NOVA: Documents = [
     {"messageStart": {"role": "assistant"}},
     {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "Good day"}}},
     {"messageStop": {"stopReason": "end_turn"}},
     {"metadata": {"usage": {"inputTokens": 12, "outputTokens": 5}}},
 ]
-CLAUDE_2 = [{"completion": "Good day", "stop_reason": None}, {"completion": "", "stop_reason": "stop"} | METRICS]
-JAMBA = [
+CLAUDE_2: Documents = [
+    {"completion": "Good day", "stop_reason": None},
+    {"completion": "", "stop_reason": "stop"} | METRICS,
+]
+JAMBA: Documents = [
     {"id": "j", "choices": [{"index": 0, "delta": {"content": "Good day"}}]},
     {"id": "j", "choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 5}},
     METRICS,
 ]
-COHERE = [
+COHERE: Documents = [
     {"event_type": "stream-start", "generation_id": "g", "is_finished": False},
     {"event_type": "text-generation", "text": "Good day"},
     {
@@ -104,16 +108,16 @@ COHERE = [
         "response": {"text": "Good day", "meta": {"tokens": {"input_tokens": 12, "output_tokens": 5}}},
     },
 ]
-VERTEX = [
+VERTEX: Documents = [
     {"candidates": [{"content": {"parts": [{"text": "Good day"}]}}], "usageMetadata": {"trafficType": "ON_DEMAND"}},
     {"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 5}},
 ]
-RUN = [
+RUN: Documents = [
     {"response": "Good "},
     {"response": "day"},
     {"response": "", "usage": {"prompt_tokens": 12, "completion_tokens": 5}},
 ]
-META = [
+META: Documents = [
     {"id": "a", "event": {"event_type": "progress", "delta": {"text": "Good day"}}},
     {"id": "a", "event": {"event_type": "complete", "stop_reason": "stop"}},
     {
@@ -124,7 +128,7 @@ META = [
         },
     },
 ]
-STREAMS: dict[str, list[dict[str, Any]]] = {
+STREAMS: dict[str, Documents] = {
     "titan": wrapped(*TITAN),
     "llama": wrapped(*LLAMA),
     "nova": wrapped(*NOVA),
@@ -137,13 +141,19 @@ STREAMS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("dialect", [Dialect.PASSTHROUGH, Dialect.BEDROCK_INVOKE_STREAM, Dialect.OPENAI_CHAT])
+@pytest.mark.parametrize("dialect", [Dialect.PASSTHROUGH, Dialect.OPENAI_COMPLETIONS, Dialect.OPENAI_CHAT])
 @pytest.mark.parametrize("name", STREAMS)
 def test_streams(name: str, dialect: Dialect) -> None:
     body = events(*STREAMS[name])
     for observe in (False, True):
         assert pair(read(dialect, body, "text/event-stream", observe=observe)) == (12, 5)
     assert read(dialect, body, "text/event-stream", observe=True).texts() == ["Good day"]
+
+
+@pytest.mark.parametrize("name", ["titan", "llama", "nova", "claude 2", "jamba"])
+def test_streams_of_bedrock(name: str) -> None:
+    reading = read(Dialect.BEDROCK_INVOKE_STREAM, events(*STREAMS[name]), "text/event-stream", observe=True)
+    assert (pair(reading), reading.texts(), reading.complete) == ((12, 5), ["Good day"], True)
 
 
 @pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/stream+json", "application/json", ""])
