@@ -104,6 +104,9 @@ def test_a_document_that_breaks_off_is_observed_and_reports_nothing() -> None:
     assert reading.texts() == ["one two three "]
     assert not reading.ended
     assert not reading.unreadable
+    part = b'{"candidates": [{"content": {"parts": [{"text": "one two"}]}}]}'
+    array = b"[" + part + b",\n" + part[: part.index(b" two")]
+    assert read(Dialect.GEMINI, array, "application/json", observe=True).texts() == ["one twoone"]
     event = b"data: " + FIRST + b"\n\ndata: " + FIRST[: FIRST.index(b" day")]
     assert read(CHAT, event, "text/event-stream", observe=True).texts() == ["Good dayGood"]
 

@@ -170,4 +170,6 @@ def test_lines_are_read_whatever_they_are_called(content_type: str) -> None:
 
 def test_documents_with_metadata_of_their_own_are_not_taken_for_bedrocks() -> None:
     run = {"id": "run", "object": "thread.run", "metadata": {}, "usage": {"prompt_tokens": 4, "completion_tokens": 3}}
+    step = {"id": "step", "object": "thread.run.step", "type": "message_creation", "usage": None}
+    assert pair(read(Dialect.PASSTHROUGH, events(step, run))) == (4, 3)
     assert pair(read(Dialect.PASSTHROUGH, events({"id": "x", "metadata": {}}, run))) == (4, 3)

@@ -108,6 +108,7 @@ class Reading:
         self.raw_usage, self.usage, self.billed = before.raw_usage, before.usage, before.billed
         self.modalities, self.provisional = before.modalities, before.provisional
         self.finish, self.complete, self.bad_usage = before.finish, before.complete, before.bad_usage
+        self.model, self.response_id, self.service_tier = before.model, before.response_id, before.service_tier
 
     def say(self, kind: str, index: Any, *pieces: Any) -> None:
         """Add pieces of output to one slot; what is no text is no output."""

@@ -57,7 +57,7 @@ def _anthropic(document: Json) -> bool:
     kind = text(document.get("type"))
     if kind == "message":
         return "role" in document and "usage" in document
-    return kind.startswith(("message_", "content_block_"))
+    return kind in ("message_start", "message_delta", "message_stop") or kind.startswith("content_block_")
 
 
 def _gemini(document: Json) -> bool:
@@ -166,9 +166,9 @@ class ShapeReader:
             self._tell(inner)
         self._inner.read(event, inner, observe=observe)
         # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
-        # is what Anthropic documents, and for Titan and Mistral the metrics are all there is.
+        # is what Anthropic documents, and others state little else than the metrics.
         metrics = mapping(inner.get(bedrock.METRICS))
-        if metrics and self.reading.usage is None:
+        if metrics and (self.reading.usage is None or isinstance(self._inner, VendorReader)):
             self.reading.report(metrics, bedrock.metrics_report(metrics))
         if metrics:
             self.reading.complete = True
