@@ -106,6 +106,8 @@ class _Found(NamedTuple):
         usage, bill = self.reading.usage, self.reading.billed
         if usage is None or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
             return None
+        if dialect is Dialect.OPENAI_EMBEDDINGS and not usage.any:
+            return None  # what was embedded had tokens
         if bill is not None:
             usage = Usage(
                 first_count(bill.input_tokens, usage.input_tokens), first_count(bill.output_tokens, usage.output_tokens)

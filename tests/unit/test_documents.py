@@ -28,6 +28,8 @@ READABLE: dict[str, bytes] = {
     "half a character": b"data: " + FIRST.replace(b"day", b"\xe2\x82") + b"\n\ndata: " + FINAL + b"\n\n",
     "control characters": FIRST.replace(b"day", b"d\x01\ty") + b"\n" + FINAL,
     "a document before the events": FIRST + b"\n\ndata: " + FINAL + b"\n\n",
+    "text before the lines": b"warming up\n" + FIRST + b"\n" + FINAL + b"\n",
+    "wrapped twice": b"data: data: " + FIRST + b"\n\ndata: data: " + FINAL + b"\n\n",
     "comments": b": hello\n\n: again\n\ndata: " + FINAL + b"\n\n",
 }
 UNREADABLE: dict[str, bytes] = {

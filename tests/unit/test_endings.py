@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -246,6 +247,20 @@ def test_nothing_is_learned_from_contradictions() -> None:
 
     assert learned({"input_tokens": 5, "output_tokens": 6}) == 6
     assert learned({"input_tokens": 0, "output_tokens": 6}) is None
+
+
+def test_an_embedding_of_nothing_is_estimated() -> None:
+    body = b'{"object":"list","data":[],"usage":{"prompt_tokens":0,"total_tokens":0}}'
+    booked = entry(body, Dialect.OPENAI_EMBEDDINGS, model="gpt-4o")
+    assert (booked.source, booked.output_tokens) == (Source.ESTIMATED, 0)
+    assert booked.input_tokens
+
+
+@pytest.mark.parametrize("said", ["gzip", "", "identity"])
+@pytest.mark.parametrize("sent", [gzip.compress, bytes])
+def test_an_encoding_is_believed_by_its_bytes(said: str, sent: Callable[[bytes], bytes]) -> None:
+    booked = entry(sent(events(chunk(), FINISH | {"usage": REAL})), content_encoding=said)
+    assert (booked.ended, booked.output_tokens) == (Ended.WHOLE, 9)
 
 
 def test_an_encoding_is_undone_before_it_is_called_unreadable() -> None:

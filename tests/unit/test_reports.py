@@ -58,6 +58,30 @@ CASES = [
         (35, 12, 30, None, 10, 47),
     ),
     Case(
+        "spoken output beside the completion",
+        CHAT,
+        chat(
+            {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 62}
+            | {"completion_tokens_details": {"audio_tokens": 50}}
+        ),
+        (9, 53, None, None, None, 62),
+    ),
+    Case(
+        "names in camel case",
+        CHAT,
+        chat({"promptTokens": 9, "completionTokens": 3, "totalTokens": 12}),
+        (9, 3, None, None, None, 12),
+    ),
+    Case(
+        "Anthropic's cache writes by their age alone",
+        MESSAGES,
+        message(
+            {"input_tokens": 5, "output_tokens": 6}
+            | {"cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 0}}
+        ),
+        (25, 6, None, 20, None, 31),
+    ),
+    Case(
         "connectors are input",
         CHAT,
         chat({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 62, "connector_tokens": 50}),
@@ -357,3 +381,6 @@ def test_cohere_says_what_it_bills() -> None:
     assert reading.billed is not None
     assert (reading.billed.input_tokens, reading.billed.output_tokens) == (4, 6)
     assert reading.marks == {Mark.BILLED_UNITS}
+    free = {"billed_units": {"input_tokens": 0, "output_tokens": 0}, "tokens": usage["tokens"]}
+    reading = read(Dialect.COHERE_V2_CHAT, json.dumps({"id": "c", "usage": free}).encode())
+    assert (reading.billed, reading.marks) == (None, set())

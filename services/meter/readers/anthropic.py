@@ -19,6 +19,7 @@ from services.meter.readers.reading import (
     amounts,
     count,
     mapping,
+    most,
     sequence,
     text,
     total,
@@ -160,9 +161,15 @@ def _billed(iterations: list[Json]) -> list[Json]:
 
 
 def _inputs(parts: list[Json]) -> tuple[int | None, int | None, int | None]:
-    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    plain, read, written = (total(*(count(part, name) for part in parts)) for name in names)
-    return plain, read, written
+    plain = total(*(count(part, "input_tokens") for part in parts))
+    read = total(*(count(part, "cache_read_input_tokens") for part in parts))
+    return plain, read, total(*map(_written, parts))
+
+
+def _written(part: Json) -> int | None:
+    ages = mapping(part.get("cache_creation"))
+    by_age = total(count(ages, "ephemeral_5m_input_tokens"), count(ages, "ephemeral_1h_input_tokens"))
+    return most(count(part, "cache_creation_input_tokens"), by_age or None)
 
 
 def _input(usage: Json) -> int:

@@ -101,7 +101,7 @@ def report_of(usage: Json, *, silent: bool = False) -> Report:
         cache_read_tokens=count(usage, "cached_tokens"),
         reasoning_tokens=count(tokens, "reasoning_tokens"),
     ).completed()
-    differs = bill.any_known and (bill.input_tokens, bill.output_tokens) != (
+    differs = bill.any and (bill.input_tokens, bill.output_tokens) != (
         reported.input_tokens,
         reported.output_tokens,
     )

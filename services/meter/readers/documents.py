@@ -23,6 +23,7 @@ _STRUCTURE: Final = re.compile(rb'\\.|["{}\[\],]', re.DOTALL)
 _CLOSER: Final = {b"{": b"}", b"[": b"]"}
 
 DONE: Final = b"[DONE]"
+_BEGINNINGS: Final = (b"{", b"[", b"data:")
 
 
 def decode(payload: bytes) -> Any:
@@ -40,16 +41,16 @@ def decode(payload: bytes) -> Any:
 def several(payload: bytes) -> Iterator[Any]:
     """The documents of a payload that is not one itself: joined, or a line each. DONE for the sign of a stream's end.
 
-    The first has to stand at the beginning: an object inside something else is no document.
+    A line has to begin with one: an object inside something else is no document.
     """
-    lines = [_FIELD.sub(b"", line, count=1) for line in _LINE_END.split(payload) if line.strip()]
-    found = list(_joined(lines[0])) if lines else []
-    if found:
-        for line in lines[1:]:
-            found.extend(_joined(line))
-    else:
-        found = list(_joined(payload))
-    yield from found
+    found = False
+    for line in _LINE_END.split(payload):
+        if line.startswith(_BEGINNINGS):
+            for document in _joined(_FIELD.sub(b"", line, count=1)):
+                found = True
+                yield document
+    if not found:
+        yield from _joined(payload)
 
 
 def _joined(payload: bytes) -> Iterator[Any]:

@@ -22,6 +22,9 @@ _DETAILS_OUT = (
     "output_tokens_details",
     "output_token_details",
 )
+_PROMPT = ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens")
+_COMPLETION = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens")
+_TOTAL = ("total_tokens", "totalTokens")
 _CACHED_DETAILS = ("cached_tokens", "cache_read_tokens", "cache_read_input_tokens")
 _CACHED = (
     "prompt_cache_hit_tokens",
@@ -29,6 +32,9 @@ _CACHED = (
     "num_cached_tokens",
     "cache_read_input_tokens",
     "cache_read_tokens",
+    "cached_input_tokens",
+    "cached_prompt_tokens",
+    "prompt_cached_tokens",
 )
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
 _UNITS = ("seconds", "prompt_audio_seconds", "num_search_queries", "num_sources_used", "total_characters")
@@ -60,16 +66,16 @@ def report(usage: Json, *, model: str = "", cached: int | None = None) -> Report
     inside = [mapping(usage.get(name)) for name in _DETAILS_IN]
     outside = [mapping(usage.get(name)) for name in _DETAILS_OUT]
     parts = _Parts(
-        prompt=most(count(usage, "prompt_tokens"), count(usage, "input_tokens")),
-        completion=most(count(usage, "completion_tokens"), count(usage, "output_tokens")),
-        total=count(usage, "total_tokens"),
+        prompt=most(*_counts([usage], _PROMPT)),
+        completion=most(*_counts([usage], _COMPLETION)),
+        total=most(*_counts([usage], _TOTAL)),
         read=most(cached, *_counts([usage], _CACHED), *_counts(inside, _CACHED_DETAILS)),
         written=most(*_counts([usage, *inside], _WRITTEN), *map(_written_by_age, [usage, *inside])),
         reasoning=most(*_counts([usage, *outside], ("reasoning_tokens",))),
     )
     _fill(parts)
     _add_what_is_billed_beside(parts, usage)
-    _explain_gap(parts, usage, inside, model)
+    _explain_gap(parts, usage, inside, outside, model)
     _check(parts, model)
     return Report(
         Usage(parts.prompt, parts.completion, parts.read, parts.written, parts.reasoning, parts.total).completed(),
@@ -109,16 +115,21 @@ def _add_what_is_billed_beside(parts: _Parts, usage: Json) -> None:
     parts.total = None
 
 
-def _explain_gap(parts: _Parts, usage: Json, inside: list[Json], model: str) -> None:
+def _explain_gap(parts: _Parts, usage: Json, inside: list[Json], outside: list[Json], model: str) -> None:
     gap = parts.gap
     if gap < 0:
         parts.marks.add(Mark.INCONSISTENT)
         parts.total = None  # a sum is never less than its parts
     if gap <= 0 or parts.prompt is None or parts.completion is None:
         return
-    audio = most(*_counts(inside, ("audio_tokens",)), count(usage, "prompt_audio_tokens"))
-    beside = [parts.read, parts.written, audio, count(usage, "connector_tokens"), count(usage, "citation_tokens")]
-    split = _split(gap, parts.reasoning, beside)
+    spoken = most(*_counts(inside, ("audio_tokens",)), count(usage, "prompt_audio_tokens"))
+    seen = most(*_counts(inside, ("image_tokens",)))
+    fed = (count(usage, "connector_tokens"), count(usage, "citation_tokens"))
+    split = _split(
+        gap,
+        [parts.reasoning, *(most(*_counts(outside, (name,))) for name in ("audio_tokens", "image_tokens"))],
+        [parts.read, parts.written, spoken, seen, *fed],
+    )
     if split is not None:
         parts.prompt += split[0]
         parts.completion += split[1]
@@ -132,14 +143,14 @@ def _explain_gap(parts: _Parts, usage: Json, inside: list[Json], model: str) -> 
             parts.completion += parts.reasoning or 0
 
 
-def _split(gap: int, reasoning: int | None, beside: list[int | None]) -> tuple[int, int] | None:
-    """Input and output that make up the gap; None where nothing reported does."""
-    known = [value for value in beside if value]
-    for output in [reasoning, 0] if reasoning else [0]:
-        for size in range(len(known) + 1):
-            for some in itertools.combinations(known, size):
-                if sum(some) + output == gap:
-                    return sum(some), output
+def _split(gap: int, output: list[int | None], beside: list[int | None]) -> tuple[int, int] | None:
+    """Input and output that make up the gap, of as few counts as possible; None where nothing reported does."""
+    known = [(0, value) for value in output if value] + [(value, 0) for value in beside if value]
+    for size in range(1, len(known) + 1):
+        for some in itertools.combinations(known, size):
+            asked, answered = sum(part[0] for part in some), sum(part[1] for part in some)
+            if asked + answered == gap:
+                return asked, answered
     return None
 
 
