@@ -29,7 +29,7 @@ _WHOLE = ("chat.completion", "text_completion", "chat.completion.done")
 class ChatReader:
     """Reads `chat.completion(.chunk)`, `text_completion` and embedding documents."""
 
-    marks: ClassVar[Marks] = Marks(every=(b"[DONE]",), every_key=(b'finish_reason"',), last_key=(b'usage"',))
+    marks: ClassVar[Marks] = Marks(every_key=(b'finish_reason"',), last_key=(b'usage"',), final=(b"[DONE]",))
 
     def __init__(self) -> None:
         self.reading = Reading()

@@ -41,7 +41,7 @@ _DELTAS = {
 class ResponsesReader:
     """Reads response events, and a response as one document."""
 
-    marks: ClassVar[Marks] = Marks(every=(b'"response"', b"[DONE]"))
+    marks: ClassVar[Marks] = Marks(every=(b'"response"',), final=(b"[DONE]",))
 
     def __init__(self) -> None:
         self.reading = Reading()

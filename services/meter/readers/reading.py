@@ -36,6 +36,7 @@ class Marks:
     every_key: tuple[bytes, ...] = ()  # and each that has a value for one of these
     last: tuple[bytes, ...] = ()  # of those that hold one of these, only the last has a say: a running usage
     last_key: tuple[bytes, ...] = ()
+    final: tuple[bytes, ...] = ()  # what nothing of length follows: looked for near the end of what has come
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,16 @@ from services.meter.readers.reading import Marks
 _SILENT: Final = re.compile(rb"\s*(?::\s*(?:null|false)|[^:\s])")
 
 
+# Bytes that may follow the sign of a stream's end: a usage that comes late, a comment.
+_NEAR: Final = 4096
+
+
 def every(span: bytes, marks: Marks) -> Iterator[int]:
     """Where to look whatever else there is, in no order."""
     for mark in marks.every:
         yield from places(span, mark)
+    for mark in marks.final:
+        yield from places(span, mark, max(0, len(span) - _NEAR))
     for key in marks.every_key:
         yield from _speaking(span, key, len(span))
 
@@ -35,14 +41,14 @@ def last(span: bytes, marks: Marks, before: int) -> int:
 
 def holds(payload: bytes, marks: Marks) -> bool:
     """Whether a payload has any of them."""
-    if any(mark in payload for mark in (*marks.every, *marks.last)):
+    if any(mark in payload for mark in (*marks.every, *marks.last, *marks.final)):
         return True
     return any(any(_speaking(payload, key, len(payload))) for key in (*marks.every_key, *marks.last_key))
 
 
-def places(span: bytes, mark: bytes) -> Iterator[int]:
+def places(span: bytes, mark: bytes, start: int = 0) -> Iterator[int]:
     """Everywhere a mark is."""
-    at = span.find(mark)
+    at = span.find(mark, start)
     while at >= 0:
         yield at
         at = span.find(mark, at + len(mark))

@@ -211,6 +211,7 @@ def _both(one: Marks, other: Marks) -> Marks:
         (*one.every_key, *other.every_key),
         (*one.last, *other.last),
         (*one.last_key, *other.last_key),
+        (*one.final, *other.final),
     )
 
 
@@ -218,8 +219,9 @@ def _both(one: Marks, other: Marks) -> Marks:
 _SURE: Final = frozenset({Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS, Dialect.OPENAI_EMBEDDINGS})
 
 ANY_MARKS: Final = Marks(
-    every=(b"[DONE]", b'"response"', b'"finishReason"', b'"message-end"', b'"stream-end"', b'"message_stop"'),
+    every=(b'"response"', b'"finishReason"', b'"message-end"', b'"stream-end"', b'"message_stop"'),
     every_key=(b'finish_reason"', b'done"', b'stop_reason"'),
     last=(b'TokenCount"', b'"billed_units"', b'eval_count"', b'token_count"'),
     last_key=(b'usage"',),
+    final=(b"[DONE]",),
 )
