@@ -98,6 +98,17 @@ async def test_giving_it_up_makes_it_final(redis: Store) -> None:
     assert (await audit(Books(redis, 1))).differences == []
 
 
+async def test_what_has_left_the_ledger_can_be_dropped(redis: Store) -> None:
+    await send(redis, ID, unreadable(ID))
+    async with metering(redis):
+        [case] = await held(redis)
+    await redis.xtrim(names.ledger(0), maxlen=0)
+    assert await give_up(redis, ID) is False
+    await quarantine.drop(redis, case)
+    assert await Ledger(redis).final([ID]) == [True]
+    assert not await redis.exists(names.provisional(0))
+
+
 async def test_many_do_not_hold_up_the_others(redis: Store) -> None:
     good = ExchangeId(BOOT, 0, 9)
     for n in range(5):

@@ -167,6 +167,12 @@ def test_what_cannot_be_read_is_unknown_and_never_free(body: bytes, more: dict[s
     assert booked.marks == (Mark.UNPRICED, Mark.UNREADABLE)
 
 
+def test_a_hole_that_swallowed_everything_is_unknown() -> None:
+    booked = entry(b"", lost_bytes=90_000, response_bytes=90_000)
+    assert (booked.source, booked.input_tokens, booked.output_tokens) == (Source.PARTIAL, None, None)
+    assert (booked.output_high, booked.marks) == (None, (Mark.UNPRICED,))
+
+
 def test_files_are_not_expected_to_be_documents() -> None:
     for dialect in (Dialect.PASSTHROUGH, Dialect.METADATA):
         assert entry(b"\xff\xf3\x00\x01" * 2000, dialect, content_type="audio/mpeg").ended is Ended.WHOLE
