@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from services.meter import endings
 from services.meter.estimate import calibration, prompt, tokens
 from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.readers.reader import Reader
@@ -79,20 +80,25 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
     observed = sum(tokens.count(text, model) for text in reading.texts())
     calls = sum(kind == CALL for kind, _ in reading.output)
     estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), observed, calls)
+    unreadable = reading.unreadable
     return {
         "path": str(path),
         "reported": reading.usage is not None,
         "usage": (reading.usage or Usage()).as_dict(),
+        "billed": reading.billed.as_dict() if reading.billed else None,
         "raw_usage": reading.raw_usage,
+        "marks": sorted(reading.marks),
+        "units": reading.units,
+        "modalities": dict(reading.modalities),
         "provisional": reading.provisional,
         "observed_output_tokens": observed,
         "estimated": {
             "input_tokens": prompt.input_tokens(body, tokenizer, lambda text: tokens.count(text, model))
             if body
             else None,
-            "output_tokens": estimate.tokens,
-            "output_low": estimate.low,
-            "output_high": estimate.high,
+            "output_tokens": None if unreadable else estimate.tokens,
+            "output_low": None if unreadable else estimate.low,
+            "output_high": None if unreadable else estimate.high,
             "ratio": round(estimate.ratio, 4),
         },
         "model": reading.model or None,
@@ -100,7 +106,7 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
         "finish": reading.finish,
         "service_tier": reading.service_tier or None,
         "complete": reading.complete,
-        "error": reading.bad_usage or reading.error,
+        "error": reading.bad_usage or reading.error or (endings.UNREADABLE if unreadable else None),
     }
 
 

@@ -21,6 +21,7 @@ from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
 from shared.books.boots import Boot, BootState
 from shared.contract import booked
+from shared.contract.entry import Ended
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import StreamEntry
@@ -166,6 +167,7 @@ class ShardConsumer:
         booked = await self._ledger.provisional(self.shard, [id for id, _ in orphans])
         now_ms = await self._timing.now_ms(self._store)
         batch: list[Settlement] = []
+        given_up: list[Settlement] = []
         for (id, boot), so_far in zip(orphans, booked, strict=True):
             stream_ids = self._assembler.stream_ids(id)
             # Age counts at the second sight only: when Redis's clock jumps, boots look gone until their next heartbeat.
@@ -177,6 +179,8 @@ class ShardConsumer:
             if settlement is None:
                 continue
             self._provisional[id] = len(stream_ids)
+            if over and _unreadable(settlement):
+                given_up.append(settlement)
             if settlement.changes:
                 batch.append(settlement)
                 log.warning("shard %d: exchange %s has lost its gateway", self.shard, id, extra={"exchange_id": id})
@@ -185,6 +189,10 @@ class ShardConsumer:
             if settlement.final or settlement.id in refused:
                 self._provisional.pop(settlement.id, None)
                 self._assembler.forget(settlement.id)
+        for settlement in given_up:
+            self._provisional.pop(settlement.id, None)
+            self._assembler.forget(settlement.id)
+        await self._hold(given_up)
 
     async def _measured_rest(self, id: ExchangeId, *, final: bool, so_far: str) -> Settlement | None:
         """The settlement of an exchange from the records that came; None where there is nothing to settle."""
@@ -219,8 +227,16 @@ class ShardConsumer:
         await self._settle(whole)
 
     async def _settle(self, whole: Sequence[Assembled]) -> None:
-        batch = [await self._measured(assembled) for assembled in whole]
-        await self._book([settlement for settlement in batch if settlement is not None])
+        measured = [await self._measured(assembled) for assembled in whole]
+        batch = [settlement for settlement in measured if settlement is not None]
+        refused = await self._book(batch)
+        await self._hold([one for one in batch if _unreadable(one) and one.id not in refused])
+
+    async def _hold(self, unreadable: Sequence[Settlement]) -> None:
+        """Quarantine what is booked as unreadable: `retry` amends it, `drop` makes it final."""
+        for settlement in unreadable:
+            self._metrics.unreadable(settlement.entry)
+            await self._quarantine(settlement.stream_ids, "its answer cannot be read")
 
     async def _measured(self, whole: Assembled, *, final: bool = True, so_far: str = "") -> Settlement | None:
         """The settlement of an exchange; None where it cannot be read, which quarantines it."""
@@ -228,7 +244,8 @@ class ShardConsumer:
         try:
             measured = measure(tail, self._estimator)
             first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
-            settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, so_far=so_far, first=first)
+            known = final and measured.entry.ended != Ended.UNREADABLE
+            settlement = Settlement(tail.id, measured.entry, stream_ids, final=known, so_far=so_far, first=first)
         except BadRecord as exc:
             await self._quarantine(stream_ids, str(exc))
         except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
@@ -265,7 +282,9 @@ class ShardConsumer:
             batch = []
             for settlement, so_far in zip(conflicts, booked, strict=True):
                 try:
-                    batch.append(settlement.replacing(so_far))
+                    replacing = settlement.replacing(so_far)
+                    if replacing.changes:
+                        batch.append(replacing)
                 except BadRecord as exc:
                     await self._quarantine(settlement.stream_ids, str(exc))
                     refused.add(settlement.id)
@@ -278,6 +297,10 @@ class ShardConsumer:
         self._metrics.quarantined(len(stream_ids))
         entries = await streams.fetch(self._store, self.shard, stream_ids)
         await quarantine.hold(self._store, self.shard, entries, reason)
+
+
+def _unreadable(settlement: Settlement) -> bool:
+    return settlement.entry.ended == Ended.UNREADABLE
 
 
 def _order(id: bytes) -> tuple[int, int]:

@@ -97,13 +97,15 @@ async def retry(store: Store, case: Case) -> None:
 
 
 async def drop(store: Store, case: Case) -> None:
-    """Delete the records for good. An exchange without other records counts as settled, and is never booked."""
+    """Delete the records for good. An exchange without other records counts as settled; what is booked of it stands,
+    which is nothing in most cases."""
     with suppress(BadRecord):  # a record without an exchange id
         id = ExchangeId.parse(case.id)
         if id.shard == case.shard and str(id) not in await streams.exchanges(store, case.shard):
             with translated():
                 await store.setbit(names.final(id.shard, id.boot), id.n, 1)
                 await store.expire(names.final(id.shard, id.boot), names.FINAL_TTL_S)
+                await store.hdel(names.provisional(id.shard), str(id))  # type: ignore[misc]
     with translated():
         await store.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[misc,arg-type]
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from shared.contract.errors import BadRecord
-from shared.contract.tail import Attempt, Outcome
+from shared.contract.tail import Attempt
 
 
 class Ended(StrEnum):
@@ -24,6 +24,17 @@ class Ended(StrEnum):
     ERROR = "error"  # the provider's answer is an error
     CUT = "cut"  # it broke off or never came, whoever ended it
     UNREADABLE = "unreadable"  # its bytes hold no document that could be read
+
+
+class Mark(StrEnum):
+    """What is odd about the figures of an exchange; one may carry several."""
+
+    PLACEHOLDER = "placeholder"  # zeros beside output, or before the end, were passed over: they are no fact
+    HALF_REPORT = "half_report"  # one side of the report is missing: that side was estimated
+    INCONSISTENT = "inconsistent"  # parts and total, cached and input, or reasoning and output contradict each other
+    UNREADABLE = "unreadable"  # no document could be read in its bytes
+    BILLED_UNITS = "billed_units"  # the provider bills other counts than its model's, and these were booked
+    UNPRICED = "unpriced"  # there are prices, and none for this; or nothing is known that could be priced
 
 
 class CostSource(StrEnum):
@@ -95,6 +106,14 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: str = ""  # an `Ended`
     cost_nanousd: int | None = None  # None: it has no price
     cost_source: str = ""  # a `CostSource`
+    marks: tuple[str, ...] = ()  # `Mark`s, sorted
+    # What is billed and is no token (searches, seconds, images), by the provider's name for it.
+    units: dict[str, float] | None = None
+    # Shares of the counters as far as they are reported: input_audio, output_image, cache_write_1h, …
+    modalities: dict[str, int] | None = None
+    # What the model read and wrote, where the provider bills (and we book) other counts.
+    model_input_tokens: int | None = None
+    model_output_tokens: int | None = None
 
 
 # Fields that the very first entries do not have.
@@ -123,12 +142,3 @@ def _first_version(stored: bytes, error: msgspec.MsgspecError) -> Entry:
         return msgspec.convert({**_FIRST, **fields}, Entry)
     except msgspec.MsgspecError:
         raise BadRecord(f"not a ledger entry: {error}") from error
-
-
-def ended(outcome: Outcome, status: int | None, *, streamed: bool, complete: bool) -> Ended:
-    """How an answer ended whose bytes could be read. `complete`: the dialect's own end was seen."""
-    if status is not None and status >= 400:
-        return Ended.ERROR
-    if outcome is not Outcome.COMPLETED:
-        return Ended.CUT
-    return Ended.WHOLE if complete or not streamed else Ended.TRUNCATED

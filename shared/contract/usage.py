@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -28,8 +28,18 @@ class Usage:
     reasoning_tokens: int | None = None
     total_tokens: int | None = None
 
+    @property
+    def any_known(self) -> bool:
+        """Whether there is a count at all: without one it is no report."""
+        return any(getattr(self, name) is not None for name in COUNTERS)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a count that is not 0."""
+        return any(getattr(self, name) for name in COUNTERS)
+
     def as_dict(self) -> dict[str, int | None]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in COUNTERS}
 
     def completed(self) -> Usage:
         """The same with the counters that the others imply: the total, or the output that a total leaves.

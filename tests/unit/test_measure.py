@@ -15,7 +15,7 @@ from services.meter.measure import Tail, measure
 from services.meter.prices import Price, PriceBook
 from services.meter.reconcile import Observed, reconcile
 from shared.contract.dialects import Dialect
-from shared.contract.entry import CostSource, Ended, Entry, ended
+from shared.contract.entry import CostSource, Entry
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import Attempt, End, Open, Outcome, Packed, Segment
@@ -87,7 +87,7 @@ def test_a_start_value_is_no_final_report() -> None:
 
 
 def test_nothing_reported_is_estimated() -> None:
-    chunk = b'data: {"choices":[{"delta":{"content":"one two three "}}]}\n\n'
+    chunk = b'data: {"choices":[{"delta":{"content":"one two three "}}]}\n\ndata: [DONE]\n\n'
     body = json.dumps({"messages": [{"role": "user", "content": "a b c d"}]}).encode()
     estimated = entry(chunk, Dialect.OPENAI_CHAT, request=Packed.pack(body))
     source, asked, said, total = figures(estimated)
@@ -112,7 +112,7 @@ def test_a_hole_in_the_tail_is_partial() -> None:
 
 
 def test_tokenless_exchanges_book_a_request_and_no_tokens() -> None:
-    for dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA, Dialect.PASSTHROUGH):
+    for dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
         assert figures(entry(b'{"input_tokens": 12}', dialect)) == (Source.REPORTED, 0, 0, 0)
     listed = b'{"usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}}'
     assert figures(entry(listed, Dialect.METADATA))[1:] == (0, 0, 0)
@@ -266,22 +266,3 @@ def test_it_is_booked_on_who_answered() -> None:
     planned = entry(START + TEXT + FINAL, estimator=estimator)
     assert (planned.provider, planned.model, planned.cost_nanousd) == ("p", "gpt-4o", None)
     assert planned.cost_source == CostSource.UNPRICED
-
-
-@pytest.mark.parametrize(
-    ("outcome", "status", "streamed", "complete", "word"),
-    [
-        (Outcome.COMPLETED, 200, True, True, Ended.WHOLE),
-        (Outcome.COMPLETED, 200, False, False, Ended.WHOLE),
-        (Outcome.COMPLETED, 200, True, False, Ended.TRUNCATED),
-        (Outcome.COMPLETED, 429, True, False, Ended.ERROR),
-        (Outcome.COMPLETED, 400, False, True, Ended.ERROR),
-        (Outcome.CLIENT_GONE, 200, True, False, Ended.CUT),
-        (Outcome.UPSTREAM_FAILED, None, True, False, Ended.CUT),
-        (Outcome.GATEWAY_LOST, 200, False, False, Ended.CUT),
-    ],
-)
-def test_how_it_ended_in_one_word(
-    outcome: Outcome, status: int | None, streamed: bool, complete: bool, word: Ended
-) -> None:
-    assert ended(outcome, status, streamed=streamed, complete=complete) is word

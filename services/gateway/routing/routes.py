@@ -42,6 +42,20 @@ _GEMINI_METHODS: Mapping[str, Dialect] = {
     "batchEmbedContents": Dialect.GEMINI,
     "countTokens": Dialect.COUNT_TOKENS,
 }
+# Clouds name the model in the path, behind folders of their own (project, region, account).
+_VERTEX_CALL = re.compile(r"(?:.+/)?publishers/([^/]+)/models/([^/:]+):(\w+)")
+_BEDROCK_CALL = re.compile(r"(?:.+/)?model/(.+)/([\w-]+)")
+_CLOUDFLARE_CALL = re.compile(r"(?:.+/)?ai/run/(@.+)")
+_PUBLISHERS: Mapping[str, Dialect] = {
+    "anthropic": Dialect.ANTHROPIC_MESSAGES,
+    "mistralai": Dialect.OPENAI_CHAT,
+}
+_BEDROCK_METHODS: Mapping[str, Dialect] = {
+    "converse": Dialect.BEDROCK_CONVERSE,
+    "converse-stream": Dialect.BEDROCK_CONVERSE_STREAM,
+    "invoke": Dialect.BEDROCK_INVOKE,
+    "invoke-with-response-stream": Dialect.BEDROCK_INVOKE_STREAM,
+}
 # Prefixes of a provider's other endpoints, accepted below `/{provider}/` because the providers' own docs show them.
 _ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
 
@@ -173,9 +187,27 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
         return replace(found, upstream=upstream)
     family, url = _raw_url(segments, upstream)
-    native = _NATIVE_CALLS.get("/".join(segments), Dialect.PASSTHROUGH)
-    dialect = native if method == "POST" else Dialect.METADATA
-    return Match(dialect, family, "/".join(segments), upstream=upstream, url=url + ("/" if slash else ""))
+    dialect, model, streamed = _native_call("/".join(segments)) if method == "POST" else (Dialect.METADATA, None, False)
+    url += "/" if slash else ""
+    rest = "/".join(segments)
+    return Match(dialect, family, rest, upstream=upstream, url=url, path_model=model, streamed=streamed)
+
+
+def _native_call(path: str) -> tuple[Dialect, str | None, bool]:
+    """The dialect of a provider's own path, the model where the path names it, and whether it asks for a stream."""
+    if path in _NATIVE_CALLS:
+        return _NATIVE_CALLS[path], None, False
+    vertex = _VERTEX_CALL.fullmatch(path)
+    if vertex is not None:
+        publisher, model, verb = vertex.groups()
+        raw = _PUBLISHERS.get(publisher, Dialect.PASSTHROUGH) if verb.lower().endswith("rawpredict") else None
+        dialect = raw or _GEMINI_METHODS.get(verb, Dialect.PASSTHROUGH)
+        return dialect, unquote(model), verb.startswith("stream")
+    bedrock = _BEDROCK_CALL.fullmatch(path)
+    if bedrock is not None and bedrock[2] in _BEDROCK_METHODS:
+        return _BEDROCK_METHODS[bedrock[2]], unquote(bedrock[1]), "stream" in bedrock[2]
+    run = _CLOUDFLARE_CALL.fullmatch(path)
+    return Dialect.PASSTHROUGH, unquote(run[1]) if run else None, False
 
 
 def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
