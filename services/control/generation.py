@@ -84,7 +84,7 @@ class Generation(BaseModel):
     usage: GenerationUsage
     marks: tuple[str, ...] = Field(
         description="What is odd about the figures: placeholder, half_report, inconsistent, unreadable, billed_units, "
-        "unpriced."
+        "unpriced, open_work."
     )
     units: dict[str, float] | None = Field(description="What is billed and is not a token, by the provider's name.")
     ratio: float | None = Field(description="Where output is estimated: the factor on our own count.")

@@ -133,6 +133,8 @@ def _sees(tail: Tail, found: _Found, sample: float) -> bool:
 def _book(tail: Tail, found: _Found, observed: Observed | None) -> Booked:
     dialect, end = tail.open.dialect, tail.end
     reported = found.reported(dialect)
+    if Mark.OPEN_WORK in found.reading.marks and reported is None and found.reading.whole:
+        return UNKNOWN  # background work: whoever fetches its result learns what it has cost
     if dialect is Dialect.PASSTHROUGH and reported is None and end.status is not None and end.status < 300:
         return UNKNOWN  # a call that no reader knows: what it has cost is unknown, which is not 0
     if observed is not None and not needs_observing(end, reported, confirmed=found.normal_end):
@@ -174,6 +176,8 @@ def _read(tail: Tail, *, observe: bool) -> _Found:
     except BadRecord:
         decoded = False
     reading = reader.close()
+    if tail.open.dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+        reading.marks.clear()  # what is looked up is not bought here
     how = ended(tail.open.dialect, tail.end, reading, decoded=decoded)
     all_here = tail.end.outcome is Outcome.COMPLETED and decoded and not tail.end.lost_bytes
     final = all_here and confirmed(tail.open.dialect, tail.end, reading) and not reading.provisional

@@ -27,7 +27,7 @@ class MeterMetrics:
         self._marked = Counter(
             "arouter_marked_exchanges",
             "Exchanges whose figures are marked, by mark and provider: placeholder, half_report, inconsistent, "
-            "unreadable (each time one is put into quarantine), billed_units, unpriced.",
+            "unreadable (each time one is put into quarantine), billed_units, unpriced, open_work.",
             ["mark", "provider"],
             registry=registry,
         )

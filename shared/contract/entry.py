@@ -35,6 +35,7 @@ class Mark(StrEnum):
     UNREADABLE = "unreadable"  # no document could be read in its bytes
     BILLED_UNITS = "billed_units"  # the provider bills other counts than its model's, and these were booked
     UNPRICED = "unpriced"  # there are prices, and none for this; or nothing is known that could be priced
+    OPEN_WORK = "open_work"  # the provider has only begun (background work): what it costs is not said yet
 
 
 class CostSource(StrEnum):

@@ -255,6 +255,31 @@ def test_nothing_is_learned_from_contradictions() -> None:
     assert learned({"input_tokens": 0, "output_tokens": 6}) is None
 
 
+@pytest.mark.parametrize(
+    ("dialect", "document"),
+    [
+        (Dialect.OPENAI_RESPONSES, {"object": "response", "status": "queued", "background": True, "usage": None}),
+        (Dialect.OPENAI_RESPONSES, {"object": "response", "status": "in_progress"}),
+        (Dialect.GEMINI_INTERACTIONS, {"object": "interaction", "status": "in_progress"}),
+    ],
+)
+def test_work_that_has_only_begun_is_unknown(dialect: Dialect, document: dict[str, Any]) -> None:
+    booked = entry(json.dumps(document).encode(), dialect)
+    assert (booked.source, booked.output_tokens, booked.cost_microusd) == (Source.PARTIAL, None, None)
+    assert booked.marks == (Mark.OPEN_WORK, Mark.UNPRICED)
+    polled = entry(json.dumps(document).encode(), Dialect.METADATA)
+    assert (polled.source, polled.output_tokens, polled.marks) == (Source.REPORTED, 0, ())
+
+
+def test_a_stream_that_begins_in_progress_is_no_open_work() -> None:
+    usage = {"input_tokens": 4, "output_tokens": 3, "total_tokens": 7}
+    body = events(
+        {"type": "response.created", "response": {"object": "response", "status": "in_progress"}},
+        {"type": "response.completed", "response": {"object": "response", "status": "completed", "usage": usage}},
+    )
+    assert entry(body, Dialect.OPENAI_RESPONSES).marks == ()
+
+
 def test_an_embedding_of_nothing_is_estimated() -> None:
     body = b'{"object":"list","data":[],"usage":{"prompt_tokens":0,"total_tokens":0}}'
     booked = entry(body, Dialect.OPENAI_EMBEDDINGS, model="gpt-4o")

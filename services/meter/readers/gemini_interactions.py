@@ -54,6 +54,8 @@ class InteractionsReader:
             reading.report(usage, report_of(usage))
         if kind == "interaction.completed" or text(interaction.get("status")) in _ENDS:
             reading.complete = True
+        if own and text(interaction.get("status")) == "in_progress":
+            reading.marks.add(Mark.OPEN_WORK)
         if document.get("error") or event == b"error":
             reading.error = document.get("error") or dict(document)
         if observe:

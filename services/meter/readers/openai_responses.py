@@ -21,9 +21,11 @@ from services.meter.readers.reading import (
     text,
     total,
 )
+from shared.contract.entry import Mark
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
+_OPEN = ("queued", "in_progress")  # of a response that goes on in the background
 
 # What is new in a stream, by kind; `.done` events and the final response repeat it.
 _DELTAS = {
@@ -65,6 +67,8 @@ class ResponsesReader:
             if status in _STATUSES:
                 self.reading.finish = [status]
                 self.reading.complete = True
+            if status in _OPEN:
+                self.reading.marks.add(Mark.OPEN_WORK)
             if observe:
                 self._observe_output(document)
         if kind == "error" or event == b"error" or document.get("error"):
