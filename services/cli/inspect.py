@@ -79,6 +79,7 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
     observed = sum(tokens.count(text, model) for text in reading.texts())
     calls = sum(kind == CALL for kind, _ in reading.output)
     estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), observed, calls)
+    asked = prompt.asked(body, model, lambda text: tokens.count(text, model)) if body else None
     return {
         "path": str(path),
         "reported": reading.usage is not None,
@@ -87,9 +88,9 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
         "provisional": reading.provisional,
         "observed_output_tokens": observed,
         "estimated": {
-            "input_tokens": prompt.input_tokens(body, tokenizer, lambda text: tokens.count(text, model))
-            if body
-            else None,
+            "input_tokens": asked.tokens if asked else None,
+            "input_low": asked.low if asked else None,
+            "input_high": asked.high if asked else None,
             "output_tokens": estimate.tokens,
             "output_low": estimate.low,
             "output_high": estimate.high,

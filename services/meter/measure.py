@@ -116,19 +116,19 @@ def _observe(tail: Tail, estimator: Estimator) -> tuple[Observed, float]:
     calls = sum(kind == CALL for kind, _ in reading.output)
     known = estimator.calibration(tail.provider, model)
     if tail.end.request is not None:
-        body = tail.end.request.unpack()
-        asked = prompt.input_tokens(body, tokenizer, lambda text: estimator.count(text, model))
+        asked = prompt.asked(tail.end.request.unpack(), model, lambda text: estimator.count(text, model))
     else:
         asked = prompt.from_length(tail.end.request_bytes)
     output = calibration.estimate(tokenizer, known, said, calls)
-    return Observed(asked, said, output, reading.output_beyond_report), calibration.expected(tokenizer, said, calls)
+    observed = Observed(asked.tokens, said, output, reading.output_beyond_report, asked)
+    return observed, calibration.expected(tokenizer, said, calls)
 
 
 def _entry(
     tail: Tail, reading: Reading, booked: Booked, observed: Observed | None, prices: PriceBook, *, drift: bool
 ) -> Entry:
     opened, end = tail.open, tail.end
-    guessed = prompt.interval(booked.usage.input_tokens or 0) if booked.input_estimated else (None, None)
+    asked = observed.asked if observed and booked.input_estimated else None
     cost = _cost(tail, reading, booked, prices)
     return Entry(
         exchange_id=str(tail.id),
@@ -159,8 +159,8 @@ def _entry(
         ratio=round(booked.estimate.ratio, 4) if booked.estimate else None,
         output_low=booked.estimate.low if booked.estimate else None,
         output_high=booked.estimate.high if booked.estimate else None,
-        input_low=guessed[0],
-        input_high=guessed[1],
+        input_low=asked.low if asked else None,
+        input_high=asked.high if asked else None,
         drift=drift,
         price_version=prices.version,
         cost_microusd=cost,

@@ -160,9 +160,8 @@ def test_intervals_of_estimated_inputs_hold(rows: list[Row], tmp_path: Path) -> 
             continue
         model = row["request_model"] or row["model"] or ""
         body = (FOLDER / row["request_file"]).read_bytes()
-        guess = prompt.input_tokens(body, tokenizer_of(model), functools.partial(tokens.count, model=model))
-        low, high = prompt.interval(guess)
-        held.append(low <= reported <= high)
+        guess = prompt.asked(body, model, functools.partial(tokens.count, model=model))
+        held.append(guess.low <= reported <= guess.high)
     assert len(held) >= 100
     assert sum(held) / len(held) >= 0.90
 

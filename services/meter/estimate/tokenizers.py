@@ -8,16 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
-
-
-class ImageRule(StrEnum):
-    """How a provider turns an image into tokens."""
-
-    TILES_512 = "tiles_512"  # OpenAI 4o, 4.1: 85 and 170 for each tile of 512 px
-    PATCHES_32 = "patches_32"  # OpenAI mini, nano, o4 and 5: patches of 32 px, at most 1536
-    AREA_750 = "area_750"  # Anthropic: width x height / 750, scaled to at most 1568 px
-    TILES_768 = "tiles_768"  # Gemini 2: 258 for each tile of 768 px
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +19,15 @@ class Tokenizer:
     per_answer: int = 1  # what an answer costs beyond its text, in our tokens
     per_call: int = 10  # what a tool call costs beyond its name and arguments
     spread: float = 0.25  # standard deviation of log(reported / expected) until there are reports to learn from
-    image: ImageRule = ImageRule.TILES_512
-    audio_per_second: float = 10.0
 
 
 _OPENAI = Tokenizer(per_answer=0, per_call=6, spread=0.1)
-_OPENAI_MINI = Tokenizer(per_answer=0, per_call=6, spread=0.1, image=ImageRule.PATCHES_32)
 # Its answers open a channel of their own, which costs four tokens; reasoning that is not shown costs anything.
-_OPENAI_HARMONY = Tokenizer(per_answer=4, per_call=12, spread=0.5, image=ImageRule.PATCHES_32)
-_CLAUDE = Tokenizer(ratio=1.15, per_answer=3, per_call=38, spread=0.2, image=ImageRule.AREA_750)
+_OPENAI_HARMONY = Tokenizer(per_answer=4, per_call=12, spread=0.5)
+_CLAUDE = Tokenizer(ratio=1.15, per_answer=3, per_call=38, spread=0.2)
 # From 4.7 on the tokenizer makes more tokens of the same text: x 1.35 of prose, less of code.
-_CLAUDE_47 = Tokenizer(ratio=1.45, per_answer=3, per_call=38, spread=0.3, image=ImageRule.AREA_750)
-_GEMINI = Tokenizer(ratio=1.03, per_answer=0, per_call=4, image=ImageRule.TILES_768, audio_per_second=32.0)
+_CLAUDE_47 = Tokenizer(ratio=1.45, per_answer=3, per_call=38, spread=0.3)
+_GEMINI = Tokenizer(ratio=1.03, per_answer=0, per_call=4)
 
 # The first that matches a model's name, wherever it stands in it.
 _FAMILIES: tuple[tuple[re.Pattern[str], Tokenizer], ...] = tuple(
@@ -51,7 +38,6 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Tokenizer], ...] = tuple(
         (r"gemini|gemma", _GEMINI),
         (r"gpt-4(?!o|\.1|\.5)|gpt-3\.5|text-embedding-|davinci", Tokenizer("cl100k_base", per_answer=0, spread=0.1)),
         (r"gpt-(?:[5-9]|oss)|\bo[1345](?:-|$)", _OPENAI_HARMONY),
-        (r"gpt-4.*(?:mini|nano)", _OPENAI_MINI),
         (r"gpt", _OPENAI),
         (r"grok", Tokenizer(per_answer=0, per_call=20)),
         (r"deepseek", Tokenizer(per_answer=0, per_call=40, spread=0.15)),
