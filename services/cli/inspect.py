@@ -11,8 +11,9 @@ from typing import Any
 
 from services.meter.estimate import calibration, prompt, tokens
 from services.meter.estimate.tokenizers import tokenizer_of
+from services.meter.observing import said_of
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import CALL, Reading
+from services.meter.readers.reading import Reading
 from services.meter.settings import MeterSettings
 from shared.contract.dialects import Dialect
 from shared.contract.usage import Usage
@@ -76,17 +77,17 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
     body = request.read_bytes() if request is not None else b""
     model = _asked_model(body) or reading.model
     tokenizer = tokenizer_of(model)
-    observed = sum(tokens.count(text, model) for text in reading.texts())
-    calls = sum(kind == CALL for kind, _ in reading.output)
-    estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), observed, calls)
+    said = said_of(reading, lambda text: tokens.count(text, model))
     asked = prompt.asked(body, model, lambda text: tokens.count(text, model)) if body else None
+    thinks = asked.thinks if asked else None
+    estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), said, thinks=thinks)
     return {
         "path": str(path),
         "reported": reading.usage is not None,
         "usage": (reading.usage or Usage()).as_dict(),
         "raw_usage": reading.raw_usage,
         "provisional": reading.provisional,
-        "observed_output_tokens": observed,
+        "observed_output_tokens": said.tokens,
         "estimated": {
             "input_tokens": asked.tokens if asked else None,
             "input_low": asked.low if asked else None,

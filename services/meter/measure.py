@@ -9,12 +9,14 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from services.meter.estimate import calibration, prompt
-from services.meter.estimate.calibration import Calibration
+from services.meter.estimate.calibration import Known
+from services.meter.estimate.lesson import Lesson
 from services.meter.estimate.tokenizers import tokenizer_of
+from services.meter.observing import said_of, taught
 from services.meter.prices import PriceBook
 from services.meter.readers import encodings
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import CALL, Reading
+from services.meter.readers.reading import Reading
 from services.meter.reconcile import Booked, Observed, needs_observing, reconcile
 from shared.contract.dialects import TOKENLESS, Dialect
 from shared.contract.entry import CostSource, Entry, ended
@@ -36,7 +38,7 @@ class Estimator(Protocol):
     def count(self, text: str, model: str) -> int:
         """Tokens of a text."""
 
-    def calibration(self, provider: str, model: str) -> Calibration:
+    def calibration(self, provider: str, model: str) -> Known:
         """What earlier reports of this model were like."""
 
 
@@ -63,8 +65,7 @@ class Measured(NamedTuple):
     """An entry, and what there is to learn from the exchange."""
 
     entry: Entry
-    reported: int | None  # output tokens the provider reported in the end, None where there is nothing to learn
-    expected: float  # what the observed output makes us expect
+    lesson: Lesson | None  # None where there is nothing
 
 
 def measure(tail: Tail, estimator: Estimator) -> Measured:
@@ -78,14 +79,18 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
     reported = None if dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA) else reading.usage
     normal_end = end.outcome is Outcome.COMPLETED and whole and not (reported and reading.provisional)
     needed = needs_observing(end, reported, reading.provisional)
-    observed, expected = None, 0.0
+    observed = None
     if dialect not in TOKENLESS and (needed or _sampled(tail, estimator.sample)):
-        observed, expected = _observe(tail, estimator)
+        observed = _observe(tail, estimator)
     booked = reconcile(normal_end, reported, observed if needed else None)
-    final = reported.output_tokens if reported is not None and normal_end and observed is not None else None
-    known = estimator.calibration(tail.provider, tail.model)
-    drift = final is not None and calibration.drifted(known, final, expected, estimator.drift_limit)
-    return Measured(_entry(tail, reading, booked, observed, estimator.prices, drift=drift), final, expected)
+    lesson = taught(tail.model, reported, observed) if normal_end else None
+    known = estimator.calibration(tail.provider, tail.model).shown
+    drift = (
+        lesson is not None
+        and lesson.shown is not None
+        and calibration.drifted(known, lesson.shown, lesson.expected, estimator.drift_limit)
+    )
+    return Measured(_entry(tail, reading, booked, observed, estimator.prices, drift=drift), lesson)
 
 
 def _sampled(tail: Tail, share: float) -> bool:
@@ -107,21 +112,18 @@ def _read(tail: Tail, *, observe: bool) -> tuple[Reading, bool]:
     return reader.close(), whole
 
 
-def _observe(tail: Tail, estimator: Estimator) -> tuple[Observed, float]:
-    """Our own count, and the output it makes us expect to be reported."""
-    model = tail.model
-    tokenizer = tokenizer_of(model)
+def _observe(tail: Tail, estimator: Estimator) -> Observed:
+    """Our own count, and what it makes us expect to be reported."""
+    model, request = tail.model, tail.end.request
     reading, _ = _read(tail, observe=True)
-    said = sum(estimator.count(text, model) for text in reading.texts())
-    calls = sum(kind == CALL for kind, _ in reading.output)
-    known = estimator.calibration(tail.provider, model)
-    if tail.end.request is not None:
-        asked = prompt.asked(tail.end.request.unpack(), model, lambda text: estimator.count(text, model))
+    said = said_of(reading, lambda text: estimator.count(text, model))
+    if request is not None:
+        asked = prompt.asked(request.unpack(), model, lambda text: estimator.count(text, model))
     else:
         asked = prompt.from_length(tail.end.request_bytes)
-    output = calibration.estimate(tokenizer, known, said, calls)
-    observed = Observed(asked.tokens, said, output, reading.output_beyond_report, asked)
-    return observed, calibration.expected(tokenizer, said, calls)
+    known = estimator.calibration(tail.provider, model)
+    output = calibration.estimate(tokenizer_of(model), known, said, thinks=asked.thinks)
+    return Observed(asked.tokens, said.tokens, output, reading.output_beyond_report, asked, said)
 
 
 def _entry(

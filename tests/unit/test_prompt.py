@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from services.meter.estimate import prompt
 from services.meter.estimate.blobs import Kind
 from services.meter.estimate.framing import framing_of
+from services.meter.estimate.prompt import Asked
 from services.meter.estimate.request import take_apart
-from services.meter.estimate.vision import Cost
 from tests.support import files
 
 
@@ -27,7 +27,7 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def cost(body: Any, model: str = "gpt-4o") -> Cost:
+def cost(body: Any, model: str = "gpt-4o") -> Asked:
     return prompt.asked(json.dumps(body).encode(), model, words)
 
 
@@ -199,7 +199,7 @@ def test_what_only_machines_read_is_no_text(body: dict[str, Any]) -> None:
 
 
 def test_hidden_reasoning_of_earlier_turns_is_not_booked() -> None:
-    def turns(*after: dict[str, Any]) -> Cost:
+    def turns(*after: dict[str, Any]) -> Asked:
         reasoning = {"type": "reasoning", "summary": [], "encrypted_content": OPAQUE}
         return cost({"input": [{"role": "user", "content": "hi"}, reasoning, *after]}, "gpt-5.1")
 
@@ -245,11 +245,34 @@ def test_cohere_sends_text_beside_messages() -> None:
 def test_thinking_and_stored_conversations_are_seen() -> None:
     bare = cost(hello(), "claude-sonnet-4-5")
     assert cost(hello(thinking={"type": "enabled"}), "claude-sonnet-4-5").tokens == bare.tokens + 29
-    assert cost(hello(thinking={"type": "disabled"}), "claude-sonnet-4-5") == bare
+    assert cost(hello(thinking={"type": "disabled"}), "claude-sonnet-4-5").tokens == bare.tokens
     for name in ("previous_response_id", "cachedContent"):
         stored = cost(hello(**{name: "x"}))
         assert (stored.tokens, stored.high > 60_000) == (cost(hello()).tokens, True)
     assert take_apart({"input": [{"type": "item_reference", "id": "x"}]}).stored is False  # of this very answer
+
+
+@pytest.mark.parametrize(
+    ("said", "thinks"),
+    [
+        ({}, None),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, True),
+        ({"thinking": {"type": "disabled"}}, False),
+        ({"reasoning": {"effort": "low", "summary": "auto"}}, True),
+        ({"reasoning": {"effort": "none"}}, False),
+        ({"reasoning": {"summary": "auto"}}, None),
+        ({"reasoning_effort": "minimal"}, False),
+        ({"reasoning_effort": "high"}, True),
+        ({"generationConfig": {"thinkingConfig": {"thinkingBudget": 0}}}, False),
+        ({"generationConfig": {"thinkingConfig": {"thinkingBudget": -1}}}, True),
+        ({"generationConfig": {"thinkingConfig": {"thinkingLevel": "MINIMAL"}}}, False),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, False),
+        ({"think": True}, True),
+        ({"thinking": "?", "reasoning": 5, "generationConfig": []}, None),
+    ],
+)
+def test_whether_to_think_is_said_in_many_ways(said: dict[str, Any], thinks: bool | None) -> None:
+    assert cost(hello(**said)).thinks is thinks
 
 
 def test_schemas_of_answers_cost_where_a_family_reads_them() -> None:

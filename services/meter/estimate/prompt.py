@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,7 +36,16 @@ _FEWEST_LEFT = 0.25  # of tools some providers count only the names and descript
 _OPAQUE_HIGH = 0.25  # tokens per character of reasoning that only the provider can read
 
 
-def asked(body: bytes, model: str, count: Count) -> Cost:
+class Asked(NamedTuple):
+    """Input tokens nobody reported."""
+
+    tokens: int
+    low: int
+    high: int  # the truth lies between them nine times out of ten
+    thinks: bool | None = None  # what the request says of reasoning: on, off, or nothing
+
+
+def asked(body: bytes, model: str, count: Count) -> Asked:
     """An estimate for a request body of any dialect; by its length where it is no JSON object."""
     try:
         document = msgspec.json.decode(body)
@@ -46,13 +56,13 @@ def asked(body: bytes, model: str, count: Count) -> Cost:
     request = take_apart(document)
     senses = senses_of(model)
     media = (cost_of(blob, senses) for blob in request.blobs)
-    return _sum((*_said(request, framing_of(model), count), *media))
+    return _sum((*_said(request, framing_of(model), count), *media), request.thinks)
 
 
-def from_length(request_bytes: int) -> Cost:
+def from_length(request_bytes: int) -> Asked:
     """An estimate for a request whose body was not kept. Large bodies are large by their images, not by their text."""
     tokens = min(request_bytes, _MOST_TEXT_BYTES) // _BYTES_PER_TOKEN
-    return Cost(tokens, int(tokens * _LENGTH_LOW), int(tokens * _LENGTH_HIGH) + 500)
+    return Asked(tokens, int(tokens * _LENGTH_LOW), int(tokens * _LENGTH_HIGH) + 500)
 
 
 def _said(request: Request, framing: Framing, count: Count) -> Iterable[Cost]:
@@ -103,6 +113,6 @@ def _about(tokens: float, spread: float) -> Cost:
     return Cost(round(tokens), int(tokens * (1 - spread)) - 2, round(tokens * (1 + spread)) + 3)
 
 
-def _sum(costs: Iterable[Cost]) -> Cost:
+def _sum(costs: Iterable[Cost], thinks: bool | None) -> Asked:
     tokens, low, high = (sum(column) for column in zip(*costs, strict=True))
-    return Cost(tokens, max(0, low), high)
+    return Asked(tokens, max(0, low), high, thinks)

@@ -27,7 +27,8 @@ class Request:
     documents: int = 0
     calls: int = 0  # earlier tool calls and their results
     choice: str = ""  # of tools: "forced", "none", or nothing of the kind
-    thinking: bool = False  # switched on
+    thinking: bool = False  # switched on, in Anthropic's way
+    thinks: bool | None = None  # what is said of reasoning, in anybody's: on, off, or nothing
     cited: bool = False  # a document may be quoted
     chat: bool = False  # `messages`, as on OpenAI's chat path
     stored: bool = False  # an earlier conversation, kept by the provider, comes before it
@@ -79,7 +80,35 @@ def take_apart(document: dict[str, Any]) -> Request:
     request.stored = any(document.get(name) for name in _STORED)
     thinking = document.get("thinking")
     request.thinking = isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
+    request.thinks = _thinks(document)
     return request
+
+
+# Where dialects say how much to think, and the words, numbers and values that mean not at all.
+_EFFORTS = (
+    ("thinking", "type"),
+    ("reasoning", "effort"),
+    ("reasoning", "enabled"),
+    ("reasoning_effort",),
+    ("output_config", "effort"),
+    ("generationConfig", "thinkingConfig", "thinkingBudget"),
+    ("generationConfig", "thinkingConfig", "thinkingLevel"),
+    ("generation_config", "thinking_level"),
+    ("chat_template_kwargs", "enable_thinking"),
+    ("enable_thinking",),
+    ("think",),
+)
+_NO_EFFORT = ("none", "minimal", "disabled", 0, False)
+
+
+def _thinks(document: dict[str, Any]) -> bool | None:
+    for path in _EFFORTS:
+        value: Any = document
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None and not isinstance(value, (dict, list)):
+            return (value.lower() if isinstance(value, str) else value) not in _NO_EFFORT
+    return None
 
 
 def _take_messages(request: Request, value: Any) -> None:
