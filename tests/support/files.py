@@ -40,8 +40,8 @@ def ogg(seconds: float) -> bytes:
 
 
 def mp3(seconds: float) -> bytes:
-    """128 kbit/s, behind a tag."""
-    return b"ID3\4\0\0\0\0\0\x0a" + b"\0" * 10 + b"\xff\xfb\x90\0" + b"\0" * (round(seconds * 16000) - 4)
+    """64 kbit/s, behind a tag."""
+    return b"ID3\4\0\0\0\0\0\x0a" + b"\0" * 10 + b"\xff\xfb\x50\0" + b"\0" * (round(seconds * 8000) - 4)
 
 
 def mp4(seconds: float, version: int = 0) -> bytes:

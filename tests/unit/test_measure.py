@@ -10,8 +10,11 @@ import pytest
 
 from services.meter.estimate import prompt, tokens
 from services.meter.estimate.calibration import Estimate
-from services.meter.measure import Tail, measure
+from services.meter.estimate.lesson import Lesson
+from services.meter.estimator import TokenEstimator
+from services.meter.measure import Measured, Tail, measure
 from services.meter.reconcile import Observed, reconcile
+from services.meter.settings import MeterSettings
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Entry
 from shared.contract.errors import BadRecord
@@ -175,6 +178,17 @@ def test_a_sample_of_the_reported_is_observed_too() -> None:
     assert figures(booked) == (Source.REPORTED, 50, 70, 120)
     assert booked.observed_output_tokens == 5
     assert booked.drift  # 70 reported where 5 went by
+
+
+def test_what_drifts_teaches_nothing() -> None:
+    estimator = TokenEstimator(MeterSettings())
+    booked, lesson = entry(START + TEXT + FINAL), Lesson(5.0, 70)
+    estimator.learn(Measured(msgspec.structs.replace(booked, drift=True), lesson))
+    assert estimator.calibration("p", "gpt-4o").shown.count == 0
+    estimator.learn(Measured(booked, None))
+    assert estimator.calibration("p", "gpt-4o").shown.count == 0
+    estimator.learn(Measured(booked, lesson))
+    assert estimator.calibration("p", "gpt-4o").shown.count == 1
 
 
 def test_observed_output_is_per_choice_and_padding_is_none() -> None:
