@@ -207,6 +207,9 @@ def test_hidden_reasoning_of_earlier_turns_is_not_booked() -> None:
     assert spoken.tokens == 3 + 3 * 3 + 3
     assert spoken.high > 1000
     assert turns({"type": "function_call_output", "output": "4"}).tokens > 100
+    kept = cost({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}, "gpt-5.1")
+    assert kept.tokens > 100
+    assert kept.high > 1000
 
 
 def test_files_of_text_are_text() -> None:

@@ -61,6 +61,7 @@ _FILES_OF_TEXT = 2_000_000  # bytes: no more of a file is counted exactly
 _FUNCTION_TYPES = ("function", "custom", None)
 _FORCED = ("any", "tool", "required", "function", "REQUIRED")
 _DEEP = 64
+_KEPT_REASONING = 4_000  # characters: reasoning the provider has kept, and is only named here
 
 
 def take_apart(document: dict[str, Any]) -> Request:
@@ -212,7 +213,8 @@ def _take_text(request: Request, text: str, name: str) -> None:
 def _walk_part(request: Request, part: dict[str, Any], depth: int) -> None:
     kind = part.get("type")
     if kind in ("reasoning", "redacted_thinking", "reasoning.encrypted"):
-        request.opaque += len(str(part.get("encrypted_content") or part.get("data") or ""))
+        opaque = str(part.get("encrypted_content") or part.get("data") or "")
+        request.opaque += len(opaque) or (_KEPT_REASONING if part.get("id") else 0)
         return
     if kind == "item_reference":
         request.stored = True
