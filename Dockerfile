@@ -6,13 +6,13 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/arouter
 COPY requirements.lock ./
 RUN pip --python /opt/arouter/bin/python install --no-cache-dir --no-deps --require-hashes -r requirements.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY services services
 COPY shared shared
 RUN pip --python /opt/arouter/bin/python install --no-cache-dir --no-deps --no-build-isolation . \
     && pip --python /opt/arouter/bin/python uninstall --yes setuptools \
     && /opt/arouter/bin/python -m compileall -q /opt/arouter/lib \
-    && /opt/arouter/bin/python -c "from pathlib import Path; from services.meter import tokens; tokens.load(Path('/opt/arouter/ranks'))"
+    && /opt/arouter/bin/python -c "from pathlib import Path; from services.meter.estimate import tokens; tokens.load(Path('/opt/arouter/ranks'))"
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/arouter --create-home arouter \

@@ -1,11 +1,16 @@
-.PHONY: demo test check bench fuzz faults scale format lock clean
+.PHONY: demo unit test compat pythons check bench fuzz faults scale format lock clean
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-BIN := .venv/bin
+PIP ?= $(PYTHON) -m pip
+VENV ?= .venv
+BIN := $(VENV)/bin
 
 help:
 	@echo "make demo   stream through a gateway on this machine (ONCE=1: one round, then stop)"
-	@echo "make test   run all tests"
+	@echo "make unit   run the small tests, in seconds"
+	@echo "make test   run all tests but compat (JOBS=N: on N cores)"
+	@echo "make compat run the clients that are installed from registries: Node SDKs, frameworks, coding agents"
+	@echo "make pythons unit, store and corpus tests on the oldest and the newest Python at hand"
 	@echo "make check  lint, types and architecture"
 	@echo "make bench  relay, meter and readers on this machine; writes docs/performance.md"
 	@echo "make faults break everything once, under load, and check the books (SEED=1 CRIPPLED=1)"
@@ -15,43 +20,55 @@ help:
 
 # --without-pip, then the system's pip: Debian's python3 comes without ensurepip.
 $(BIN)/python:
-	$(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m venv --without-pip $(VENV)
 
-.venv/.run: requirements.lock pyproject.toml | $(BIN)/python
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements.lock
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	$(PIP) --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements.lock
+	$(PIP) --python $(BIN)/python install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.dev: requirements-dev.lock .venv/.run
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements-dev.lock
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(PIP) --python $(BIN)/python install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
-demo: .venv/.run
+demo: $(VENV)/.run
 	@$(BIN)/arouter demo $(if $(ONCE),--once)
 
-test: .venv/.dev
-	$(BIN)/pytest
+# A file's tests share systems and go to one worker; each worker has its own session's.
+JOBS ?= auto
+unit: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 tests/unit
 
-check: .venv/.dev
+test: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist loadfile --hypothesis-profile thorough
+
+compat: $(VENV)/.dev
+	$(BIN)/pytest tests/compat
+
+# The oldest that we promise is Debian 12's own; the newest is whatever is on the PATH or in pyenv's folder of versions.
+pythons:
+	.ci/pythons
+
+check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.dev
+bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
-faults: .venv/.dev
+faults: $(VENV)/.dev
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(CRIPPLED),--crippled)
 
-scale: .venv/.dev
+scale: $(VENV)/.dev
 	$(BIN)/python -m tests.scale
 
 SECONDS ?= 600
-fuzz: .venv/.dev
+fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz.readers -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=20 -artifact_prefix=.fuzz-
 
-format: .venv/.dev
+format: $(VENV)/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
@@ -60,8 +77,8 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
-	$(BIN)/uv pip compile tests/agents/requirements.in --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/agents/requirements.lock
+	$(BIN)/uv pip compile tests/compat/agents/requirements.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --quiet --output-file tests/compat/agents/requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/agents/.venv tests/node/node_modules
+	rm -rf .venv .venv-oldest .venv-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info tests/compat/agents/.venv tests/compat/node/node_modules

@@ -83,7 +83,7 @@ def _relay_table(rows: list[Row]) -> str:
             if row.scenario == scenario:
                 table += _relay_row(row, nginx.get(scenario))
     if not nginx:
-        table += "\nnginx is not installed here, so that there are no ratios.\n"
+        table += "\nnginx is not installed here, so ratios are missing.\n"
     return table
 
 

@@ -19,7 +19,7 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
 class Results:
-    """What all connections have seen. Only what is asked after `start` counts."""
+    """The counts of all connections. Only requests sent after `start` count."""
 
     def __init__(self) -> None:
         self.requests = self.events = self.errors = 0

@@ -89,7 +89,7 @@ async def _lag(url: str, folder: Path, per_second: int, seconds: int) -> Lag:
             await asyncio.sleep(0.02)
     waits = sorted(
         [
-            int(entry.id.partition("-")[0]) - entry.entry["opened_ms"]
+            int(entry.id.partition("-")[0]) - entry.entry.opened_ms
             for shard in range(_SHARDS)
             async for entry in ledger.read(redis, shard)
         ]

@@ -61,7 +61,7 @@ def read(dialect: Dialect, content_type: str, segments: list[bytes], *, observe:
 
 
 def speeds() -> list[Speed]:
-    """The best of some rounds each: what the machine does besides only makes it slower."""
+    """The best of several rounds: other work on the machine only makes a round slower."""
     found = []
     for title, (path, body) in _REQUESTS.items():
         dialect, content_type, segments = tail_of(path, dict(body), _TAIL)

@@ -36,7 +36,7 @@ _LITELLM = """model_list:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What clients do."""
+    """The load of one comparison."""
 
     title: str
     connections: int
@@ -73,7 +73,7 @@ class Row:
 
 
 def rows(folder: Path) -> list[Row]:
-    """Measure everything that can be had here."""
+    """Measure every peer that is installed here."""
     with ExitStack() as stack:
         upstream = free_port(0)
         stack.enter_context(process([sys.executable, "-m", "bench.upstream", str(upstream)], core=1))
@@ -168,7 +168,7 @@ def measure(scenario: Scenario, peer: str, pid: int, port: int, key: str) -> Row
     cpu = cpu_seconds(pid) - before
     found = json.loads(out)
     count = found["events"] if scenario.events else found["requests"]
-    time.sleep(1)  # for what was cut off
+    time.sleep(1)  # for connections that were cut off to end
     return Row(
         scenario=scenario.title,
         peer=peer,

@@ -1,17 +1,25 @@
-"""Fixtures for all tests. Redis is always a real one: the embedded server, one per test session."""
+"""Fixtures for all tests. Redis is always a real one: the embedded server, one per test session and worker."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from shared.runtime import embedded, store
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store
-from tests.support.paths import RAN
 from tests.support.system import System
+
+# No deadline: a busy machine is not a failure. `make test` tries more examples than `make unit`.
+hypothesis.settings.register_profile("quick", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
+hypothesis.settings.register_profile("deep", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("quick")
+
+pytest_plugins = ["tests.support.leftovers", "tests.support.paths"]
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +45,3 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder: Path = tmp_path_factory.mktemp("system")
     with System(folder) as running:
         yield running
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How much of the relay's contract was run on each path."""
-    if RAN:
-        ran = ", ".join(f"{count} {path}" for path, count in sorted(RAN.items()))
-        terminalreporter.write_line(f"cases of the relay's contract: {ran}")

@@ -1,4 +1,4 @@
-"""`arouter audit` and `arouter ledger`: are the books right, and what do they say."""
+"""`arouter audit` and `arouter ledger`: check the books, and print them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from services.cli.redis import with_redis
-from shared.books import audit, ledger
+from shared.books import audit, ledger, oracle
+from shared.books.books import Books
 from shared.books.ledger import LedgerEntry
 from shared.contract.errors import ARouterError
 from shared.contract.ids import ExchangeId
-from shared.runtime.settings import Settings
-from shared.runtime.store import Store
 
 
 class NotInLedger(ARouterError):
-    """No entry of this exchange is there."""
+    """The ledger has no entry of this exchange."""
 
 
 class BadCursor(ARouterError):
-    """The file is no cursor of an export."""
+    """The file is not a cursor of an export."""
 
 
 def add_commands(commands: Any) -> None:
@@ -33,32 +34,30 @@ def add_commands(commands: Any) -> None:
     one.add_argument("--json", action="store_true")
     one.add_argument("--oracle", type=Path, metavar="FILE", help="also compare with a demo provider's emit log")
     one.set_defaults(run=run_audit)
-    books = commands.add_parser("ledger", help="what was booked: show, export").add_subparsers(required=True)
+    books = commands.add_parser("ledger", help="show or export what was booked").add_subparsers(required=True)
     one = books.add_parser("show", help="every revision of one exchange, as JSON lines")
     one.add_argument("id")
     one.set_defaults(run=show)
     one = books.add_parser("export", help="settlements as JSON lines, in the order they were booked per shard")
     one.add_argument(
-        "--since", type=_time, metavar="TIME", help="settled at or after this, ISO 8601; UTC if it says no zone"
+        "--since", type=_time, metavar="TIME", help="settled at or after this time, ISO 8601; UTC without a zone"
     )
-    one.add_argument("--until", type=_time, metavar="TIME", help="settled before this")
-    one.add_argument(
-        "--cursor", type=Path, metavar="FILE", help="go on behind what an export with this file has printed"
-    )
+    one.add_argument("--until", type=_time, metavar="TIME", help="settled before this time")
+    one.add_argument("--cursor", type=Path, metavar="FILE", help="go on where the last export with this file ended")
     one.set_defaults(run=export)
 
 
 def run_audit(arguments: argparse.Namespace) -> int:
-    """Prints every difference."""
+    """Print every difference; 1 where there is one."""
     status = 0
 
-    async def check(redis: Store, settings: Settings) -> None:
+    async def check(books: Books) -> None:
         nonlocal status
-        found = await audit.audit(redis, settings.shards)
+        found = await audit.audit(books)
         if arguments.oracle is not None:
-            entries = [entry for shard in range(settings.shards) async for entry in ledger.read(redis, shard)]
+            entries = [entry for shard in range(books.shards) async for entry in ledger.read(books.store, shard)]
             lines = [json.loads(line) for line in arguments.oracle.read_text().splitlines()]
-            found.differences += audit.compare_with_oracle(entries, lines)
+            found.differences += oracle.compare(entries, lines)
         status = 1 if found.differences else 0
         if arguments.json:
             print(json.dumps(found.as_dict()))
@@ -74,12 +73,12 @@ def run_audit(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """NotInLedger where it was never booked, or so long ago that it was trimmed."""
+    """Print every revision. NotInLedger where the exchange was never booked, or its entries were trimmed."""
     id = ExchangeId.parse(arguments.id)
 
-    async def print_revisions(redis: Store, _: Settings) -> None:
+    async def print_revisions(books: Books) -> None:
         found = False
-        async for entry in ledger.read(redis, id.shard):
+        async for entry in ledger.read(books.store, id.shard):
             if entry.exchange_id == arguments.id:
                 print(_line(entry))
                 found = True
@@ -90,15 +89,15 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """JSON lines. With a cursor a line may come twice after a crash, and none is left out: (exchange_id, revision)
-    names it."""
+    """Print JSON lines. With a cursor no line is left out, but one may come twice after a crash;
+    (exchange_id, revision) identifies it."""
     cursor = _read_cursor(arguments.cursor)
 
-    async def print_entries(redis: Store, settings: Settings) -> None:
-        for shard in range(settings.shards):
+    async def print_entries(books: Books) -> None:
+        for shard in range(books.shards):
             after = cursor.get(str(shard))
             async for entry in ledger.read(
-                redis, shard, after=after, since_ms=arguments.since or 0, until_ms=arguments.until
+                books.store, shard, after=after, since_ms=arguments.since or 0, until_ms=arguments.until
             ):
                 print(_line(entry))
                 cursor[str(shard)] = entry.id
@@ -111,7 +110,12 @@ def export(arguments: argparse.Namespace) -> int:
 
 def _line(entry: LedgerEntry) -> str:
     head = {"revision": entry.revision, "final": entry.final, "settled_ms": int(entry.id.partition("-")[0])}
-    return json.dumps({"exchange_id": entry.exchange_id, **head, **entry.entry}, ensure_ascii=False)
+    fields = {name: getattr(entry.entry, name) for name in entry.entry.__struct_fields__}
+    # Attempts have names for people, and places for machines.
+    fields["attempts"] = [msgspec.structs.asdict(attempt) for attempt in entry.entry.attempts]
+    moved = {"moved": entry.moved._asdict()} if entry.moved else {}
+    line = {"exchange_id": entry.exchange_id, **head, **fields, "delta": entry.delta, **moved}
+    return json.dumps(line, ensure_ascii=False)
 
 
 def _read_cursor(path: Path | None) -> dict[str, str]:
@@ -121,13 +125,13 @@ def _read_cursor(path: Path | None) -> dict[str, str]:
         cursor: dict[str, str] = json.loads(path.read_text())
         return {str(int(shard)): str(id) for shard, id in cursor.items()}
     except (ValueError, AttributeError) as exc:
-        raise BadCursor(f"{path} is no cursor of an export: {exc}") from None
+        raise BadCursor(f"{path} is not a cursor of an export: {exc}") from None
 
 
 def _write_cursor(path: Path, cursor: dict[str, str]) -> None:
     new = path.with_suffix(path.suffix + ".new")
     new.write_text(json.dumps(cursor))
-    os.replace(new, path)  # all of it or nothing of it
+    os.replace(new, path)  # whole, or not at all
 
 
 def _time(text: str) -> int:

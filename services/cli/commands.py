@@ -1,4 +1,4 @@
-"""The commands that only speak to Redis: keys and usage."""
+"""The commands that need Redis alone: keys and usage."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from shared.access import keys
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord, NoSuchKey
 from shared.books import totals
+from shared.books.books import Books
 from shared.books.totals import Row
+from shared.contract.booked import BOOKED
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings
-from shared.runtime.store import Store
 
-_COLUMNS = ("name", "provider", "model", *totals.BOOKED)
+# Costs once: as micro-dollars.
+_COLUMNS = ("name", "provider", "model", *(name for name in BOOKED if name != "cost_nanousd"))
 _HEADINGS = {
     "input_tokens": "input",
     "output_tokens": "output",
@@ -36,9 +38,10 @@ _HEADINGS = {
 def create_key(arguments: argparse.Namespace) -> int:
     """`keys create`: prints the key alone, or with --json its record too."""
 
-    async def create(redis: Store, settings: Settings) -> None:
+    async def create(books: Books) -> None:
+        redis = books.store
         kind = Kind.MANAGEMENT if arguments.management else Kind.LIVE
-        key, record = await keys.create(redis, await keys.load_pepper(redis, settings), arguments.name, kind)
+        key, record = await keys.create(redis, await keys.load_pepper(redis, Settings.load()), arguments.name, kind)
         print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
 
     return with_redis(create)
@@ -47,7 +50,8 @@ def create_key(arguments: argparse.Namespace) -> int:
 def list_keys(arguments: argparse.Namespace) -> int:
     """`keys list`."""
 
-    async def show(redis: Store, _: Settings) -> None:
+    async def show(books: Books) -> None:
+        redis = books.store
         records = await keys.find_all(redis)
         if arguments.json:
             print(json.dumps([record.as_dict() for record in records]))
@@ -77,7 +81,8 @@ def update_key(arguments: argparse.Namespace) -> int:
             named = tuple(part.strip() for part in given.split(",") if part.strip())
             changes[field] = None if given == "all" else named
 
-    async def update(redis: Store, _: Settings) -> None:
+    async def update(books: Books) -> None:
+        redis = books.store
         record = await keys.update(redis, (await keys.find_one(redis, arguments.hash)).hash, changes)
         print(f"{record.label} ({record.name}): {_state(record)}")
 
@@ -87,8 +92,8 @@ def update_key(arguments: argparse.Namespace) -> int:
 def revoke_key(arguments: argparse.Namespace) -> int:
     """`keys revoke HASH`."""
 
-    async def revoke(redis: Store, _: Settings) -> None:
-        record = await keys.revoke(redis, arguments.hash)
+    async def revoke(books: Books) -> None:
+        record = await keys.revoke(books.store, arguments.hash)
         print(f"revoked {record.label} ({record.name})")
 
     return with_redis(revoke)
@@ -97,8 +102,8 @@ def revoke_key(arguments: argparse.Namespace) -> int:
 def show_usage(arguments: argparse.Namespace) -> int:
     """`usage`: rows as flat JSON objects, or as a table."""
 
-    async def show(redis: Store, settings: Settings) -> None:
-        rows = await usage_rows(redis, settings.shards, arguments.key)
+    async def show(books: Books) -> None:
+        rows = await usage_rows(books, arguments.key)
         if arguments.json:
             print(json.dumps(rows))
         else:
@@ -108,12 +113,12 @@ def show_usage(arguments: argparse.Namespace) -> int:
     return with_redis(show)
 
 
-async def usage_rows(redis: Store, shards: int, hash_prefix: str | None) -> list[Row]:
+async def usage_rows(books: Books, hash_prefix: str | None) -> list[Row]:
     """Totals of one key or all, one row per key, provider and model. NoSuchKey where the prefix fits none."""
-    records = [r for r in await keys.find_all(redis) if r.hash.startswith(hash_prefix or "")]
+    records = [r for r in await keys.find_all(books.store) if r.hash.startswith(hash_prefix or "")]
     if hash_prefix and not records:
         raise NoSuchKey(f"no key has a hash that starts with {hash_prefix!r}")
-    per_key = await totals.read(redis, [record.hash for record in records], shards)
+    per_key = await totals.read(books, [record.hash for record in records])
     return [_named(record, row) for record in records for row in per_key[record.hash]]
 
 
@@ -136,7 +141,7 @@ def _seconds(text: str) -> int:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsError(f"--expires-at: is no time: {text!r}") from None
+        raise SettingsError(f"--expires-at: {text!r} is not a time") from None
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
 
 

@@ -1,36 +1,36 @@
 """`arouter demo`: the whole system on this machine as real processes, one round through it, and a comparison.
 
-Each dialect is streamed once with a fresh key. What was booked for it is then set beside what the demo provider says
-it has emitted: the exit status is 0 only if they agree, count by count.
+Each dialect is streamed once with a fresh key, and one stream breaks off. What was booked is then set beside what the
+demo provider says it has sent: the exit status is 0 only if they agree, count by count.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
-from services.cli import demo_requests
+from services.cli import demo_requests, demo_table
 from services.cli.commands import usage_rows
 from services.cli.demo_requests import DemoRequest
+from services.cli.demo_table import Emitted
 from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
 from shared.access import keys
 from shared.access.keys import KeyRecord
+from shared.books.books import Books
 from shared.books.totals import Row
-from shared.contract.usage import COUNTERS
 from shared.runtime import embedded, store
-from shared.runtime.store import Store
 
 _BOOK_SECONDS = 30.0
 _DEMO_CREDENTIAL = "demo-provider-needs-none"
 # Which provider each demo request is sent to, and what its base URL looks like at the demo provider.
+_SAYS = ("--default", demo_requests.DEFAULT)
 _BASES = {"openai": "{url}/v1", "anthropic": "{url}", "gemini": "{url}"}
 
 
@@ -50,7 +50,7 @@ def run(*, once: bool) -> int:
             **_providers(settings, demo_url),
         }
         real = sorted(name for name in _BASES if name in settings.providers)
-        processes.start("provider", "--port", str(provider_port), "--log", str(emit_log))
+        processes.start("provider", "--port", str(provider_port), "--log", str(emit_log), *_SAYS)
         processes.start("gateway", "--port", str(gateway_port), environment=environment)
         processes.start("meter", environment=environment)
         gateway = f"http://127.0.0.1:{gateway_port}"
@@ -67,23 +67,34 @@ def run(*, once: bool) -> int:
 
 
 async def _round(redis_url: str, settings: GatewaySettings, gateway: str, emit_log: Path, real: Sequence[str]) -> bool:
+    asked = demo_requests.all_requests(real)
     redis = store.connect(redis_url)
     try:
         key, record = await keys.create(redis, await keys.load_pepper(redis, settings), "demo")
-        print(f"gateway {gateway}   key {key}")
-        streamed = [await _stream(gateway, key, request) for request in demo_requests.all_requests(real)]
-        booked = await _booked(redis, settings, record, len(streamed))
+        print(f"gateway {gateway}   key {key}\n")
+        streamed = [await _stream(gateway, key, request) for request in asked]
+        booked = await _booked(Books(redis, settings.shards), record, len(asked))
     finally:
         await redis.aclose()
-    agreed = _compare(booked, _emitted(emit_log, real), real)
+    agreed = _compare(booked, demo_table.emitted(_lines(emit_log), asked), real)
     print(demo_requests.snippets(gateway, key))
     return agreed and all(streamed)
 
 
+def _compare(booked: Sequence[Row], emitted: Emitted, real: Sequence[str]) -> bool:
+    lines, agreed = demo_table.compare(booked, emitted, real)
+    print("", *lines, "Every count agrees." if agreed else "THE COUNTS DIFFER.", sep="\n")
+    return agreed
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
 async def _stream(gateway: str, key: str, request: DemoRequest) -> bool:
-    """Stream one request and print its text as it arrives; whether text came in more than one piece."""
-    print(f"\n{request.title:<28} ", end="", flush=True)
-    pieces = 0
+    """Stream one request and print its text as it arrives; whether it came in pieces, and ended as it should."""
+    print(f"{request.title:<20} ", end="", flush=True)
+    pieces, broken_off = 0, False
     async with (
         httpx.AsyncClient(timeout=60, trust_env=False) as client,
         client.stream("POST", gateway + request.path, headers=request.headers(key), json=request.body) as response,
@@ -92,54 +103,24 @@ async def _stream(gateway: str, key: str, request: DemoRequest) -> bool:
             await response.aread()
             print(f"HTTP {response.status_code}: {response.text[:300]}")
             return False
-        async for text in request.texts(response.aiter_bytes()):
-            print(text, end="", flush=True)
-            pieces += bool(text)
-    print()
-    return pieces > 1
+        try:
+            async for text in request.texts(response.aiter_bytes()):
+                print(text, end="", flush=True)
+                pieces += bool(text)
+        except httpx.RemoteProtocolError:  # the body has no end, as every SDK notices
+            broken_off = True
+    print("[broken off]" if broken_off else "")
+    return pieces > 1 and broken_off == request.cut
 
 
-async def _booked(redis: Store, settings: GatewaySettings, record: KeyRecord, requests: int) -> list[Row]:
+async def _booked(books: Books, record: KeyRecord, requests: int) -> list[Row]:
     """The key's totals, once every request is in them."""
     deadline = time.monotonic() + _BOOK_SECONDS
     while True:
-        rows = await usage_rows(redis, settings.shards, record.hash)
+        rows = await usage_rows(books, record.hash)
         if sum(int(row["requests"]) for row in rows) >= requests or time.monotonic() > deadline:
             return rows
         await asyncio.sleep(0.1)
-
-
-def _emitted(emit_log: Path, real: Sequence[str]) -> dict[tuple[str, str], dict[str, int]]:
-    """What the demo provider says it reported, added up as totals are: by provider and model."""
-    sums: dict[tuple[str, str], dict[str, int]] = {}
-    wanted = {request.dialect: request.provider for request in demo_requests.all_requests(real)}
-    for line in map(json.loads, emit_log.read_text().splitlines()):
-        if line["dialect"] in wanted and line["usage"]:
-            key = (wanted[line["dialect"]], line["model"])
-            row = sums.setdefault(key, dict.fromkeys(("requests", *COUNTERS), 0))
-            row["requests"] += 1
-            for name in COUNTERS:
-                row[name] += line["usage"][name] or 0
-    return sums
-
-
-def _compare(booked: Sequence[Row], emitted: Mapping[tuple[str, str], dict[str, int]], real: Sequence[str]) -> bool:
-    names = ("requests", *COUNTERS)
-    print("\n" + "booked for this key".ljust(34) + "".join(name.removesuffix("_tokens").rjust(13) for name in names))
-    agreed = {(row["provider"], row["model"]) for row in booked if row["provider"] not in real} == set(emitted)
-    for row in booked:
-        provider, model = str(row["provider"]), str(row["model"])
-        print(f"{provider}  {model}".ljust(34) + "".join(str(row[name]).rjust(13) for name in names))
-        if provider in real:
-            print("  the real provider's own report".ljust(34))
-            agreed = agreed and not row["estimated_requests"] and not row["partial_requests"]
-            continue
-        theirs = emitted.get((provider, model), {})
-        same = all(row[name] == theirs.get(name) for name in names)
-        print("  emitted by the provider".ljust(34) + "".join(str(theirs.get(name)).rjust(13) for name in names))
-        agreed = agreed and same
-    print("Every count agrees." if agreed else "THE COUNTS DIFFER.")
-    return agreed
 
 
 def _providers(settings: GatewaySettings, demo_url: str) -> dict[str, str]:

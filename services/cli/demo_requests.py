@@ -1,4 +1,4 @@
-"""The demo's round: one streamed request per dialect, and how to read the text out of each."""
+"""The demo's round: a streamed request per dialect and one that breaks off, and how to read the text out of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _QUESTION = "Tell me a story."
-_PACE = "tokens=16, pace=25"
+_PACE = "pace=60"  # slow enough to see it stream
+# What the demo provider does where a request says nothing of it: those of the snippets.
+DEFAULT = f"say=1, {_PACE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,15 @@ class DemoRequest:
     body: Mapping[str, Any]
     key_header: str
     text_of: Callable[[Any], str]
+    say: int  # number of the demo provider's sentence
     array: bool = False  # a JSON array instead of events
+    cut: bool = False  # the demo provider breaks off in the middle
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def headers(self, key: str) -> dict[str, str]:
         value = f"Bearer {key}" if self.key_header == "authorization" else key
-        return {self.key_header: value, "x-demo": _PACE, **self.extra}
+        directives = f"say={self.say}, {_PACE}" + (", cut" if self.cut else "")
+        return {self.key_header: value, "x-demo": directives, **self.extra}
 
     async def texts(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
         """The pieces of text of an answer, as they arrive."""
@@ -49,9 +54,9 @@ class DemoRequest:
 
 
 def all_requests(real: Sequence[str]) -> list[DemoRequest]:
-    """A request per dialect; legacy completions only at the demo provider, since few real models answer them."""
+    """The round. `real`: providers that are not the demo provider, and cannot be asked for all of it."""
     chat = {"messages": [{"role": "user", "content": _QUESTION}]}
-    openai, claude, gemini = "gpt-4o-mini", "claude-haiku-4-5", "gemini-2.5-flash"
+    openai, claude, sonnet, gemini = "gpt-4o-mini", "claude-haiku-4-5", "claude-sonnet-4-5", "gemini-2.5-flash"
     contents = {"contents": [{"role": "user", "parts": [{"text": _QUESTION}]}]}
     counted = {"stream": True, "stream_options": {"include_usage": True}}
     requests = [
@@ -64,6 +69,7 @@ def all_requests(real: Sequence[str]) -> list[DemoRequest]:
             body={"model": openai, **counted, **chat},
             key_header="authorization",
             text_of=lambda event: event["choices"][0]["delta"]["content"],
+            say=2,
         ),
         DemoRequest(
             title="OpenAI responses",
@@ -74,6 +80,7 @@ def all_requests(real: Sequence[str]) -> list[DemoRequest]:
             body={"model": openai, "stream": True, "input": _QUESTION},
             key_header="authorization",
             text_of=lambda event: event["delta"],
+            say=3,
         ),
         DemoRequest(
             title="OpenAI completions",
@@ -84,6 +91,7 @@ def all_requests(real: Sequence[str]) -> list[DemoRequest]:
             body={"model": openai, **counted, "prompt": _QUESTION},
             key_header="authorization",
             text_of=lambda event: event["choices"][0]["text"],
+            say=4,
         ),
         DemoRequest(
             title="Anthropic messages",
@@ -94,6 +102,7 @@ def all_requests(real: Sequence[str]) -> list[DemoRequest]:
             body={"model": claude, "max_tokens": 200, "stream": True, **chat},
             key_header="x-api-key",
             text_of=lambda event: event["delta"]["text"],
+            say=5,
             extra={"anthropic-version": "2023-06-01"},
         ),
         DemoRequest(
@@ -105,6 +114,7 @@ def all_requests(real: Sequence[str]) -> list[DemoRequest]:
             body=contents,
             key_header="x-goog-api-key",
             text_of=lambda event: event["candidates"][0]["content"]["parts"][0]["text"],
+            say=6,
         ),
         DemoRequest(
             title="Gemini JSON array",
@@ -115,10 +125,25 @@ def all_requests(real: Sequence[str]) -> list[DemoRequest]:
             body=contents,
             key_header="x-goog-api-key",
             text_of=lambda event: event["candidates"][0]["content"]["parts"][0]["text"],
+            say=7,
             array=True,
         ),
+        DemoRequest(
+            title="Anthropic, cut off",
+            dialect="anthropic_messages",
+            provider="anthropic",
+            path="/v1/messages",
+            model=sonnet,
+            body={"model": sonnet, "max_tokens": 200, "stream": True, **chat},
+            key_header="x-api-key",
+            text_of=lambda event: event["delta"]["text"],
+            say=8,
+            cut=True,
+            extra={"anthropic-version": "2023-06-01"},
+        ),
     ]
-    return [request for request in requests if request.title != "OpenAI completions" or "openai" not in real]
+    # Few real models answer legacy completions, and none breaks off when it is asked to.
+    return [r for r in requests if r.provider not in real or not (r.cut or r.dialect == "openai_completions")]
 
 
 def snippets(gateway: str, key: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from services.cli.services import odd_settings
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
@@ -22,7 +23,6 @@ from shared.books import streams
 from shared.contract.dialects import Family
 from shared.runtime import embedded, store
 from shared.runtime.errors import SettingsError, StoreError
-from shared.runtime.settings import unknown_variables
 
 OK, WARNING, WRONG = "ok", "warning", "WRONG"
 _EVENTS, _PACE_MS = 10, 200
@@ -42,14 +42,16 @@ class Finding(NamedTuple):
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--url", help="a deployed gateway: does the path to it pass a stream on, or hold it back")
+    parser.add_argument("--url", help="a deployed gateway: measure whether the path to it streams")
     parser.add_argument("--key", help="a key of that gateway")
-    parser.add_argument("--silence", type=int, default=0, metavar="SECONDS", help="also be silent for so long")
+    parser.add_argument(
+        "--silence", type=int, default=0, metavar="SECONDS", help="also keep the stream silent for so long"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was found; 1 where something is wrong."""
+    """Print the findings; 1 where something is wrong."""
     if arguments.url:
         found = asyncio.run(_collect(_path(arguments.url.rstrip("/"), arguments.key, arguments.silence)))
     else:
@@ -66,11 +68,11 @@ async def _collect(findings: AsyncIterator[Finding]) -> list[Finding]:
 async def _machine() -> AsyncIterator[Finding]:
     settings = GatewaySettings.load()
     MeterSettings.load()
-    unknown = unknown_variables(GatewaySettings, MeterSettings)
-    for name in unknown:
-        yield Finding(WARNING, "settings", f"{name} is no setting of any service; it does nothing")
-    if not unknown:
-        yield Finding(OK, "settings", "every AROUTER_ variable is known")
+    odd = odd_settings(settings)
+    for sentence in odd:
+        yield Finding(WARNING, "settings", sentence)
+    if not odd:
+        yield Finding(OK, "settings", "every AROUTER_ variable is a setting")
     try:
         with embedded.redis_url(settings) as url:
             async for finding in _redis(url):
@@ -81,7 +83,7 @@ async def _machine() -> AsyncIterator[Finding]:
         yield finding
     configured = list(upstreams(settings))
     if not configured:
-        yield Finding(WARNING, "providers", "none has a credential or a base URL: every request gets 404")
+        yield Finding(WARNING, "providers", "no provider has a credential or a base URL: every request gets 404")
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
         for finding in await asyncio.gather(*(_provider(client, upstream) for upstream in configured)):
             yield finding
@@ -120,16 +122,18 @@ def _kept(persistence: list[dict[str, Any]], memory: list[dict[str, Any]]) -> It
     if all(server.get("aof_enabled") for server in persistence):
         yield Finding(OK, "redis", "writes an append-only file")
     else:
-        yield Finding(WRONG, "redis", "writes no append-only file (appendonly no): a restart loses usage")
+        yield Finding(WRONG, "redis", "does not write an append-only file (appendonly no): a restart loses usage")
     for server in persistence:
         if server.get("aof_last_write_status", "ok") != "ok":
-            yield Finding(WRONG, "redis", "could not write its append-only file: is its disk full?")
+            yield Finding(WRONG, "redis", "cannot write its append-only file: is its disk full?")
     for server in memory:
         limit, used = int(server.get("maxmemory", 0)), int(server.get("used_memory", 0))
         if limit and used > _FULL * limit:
-            yield Finding(WARNING, "redis", f"uses {used / limit:.0%} of its maxmemory; full, it takes nothing new")
+            yield Finding(
+                WARNING, "redis", f"uses {used / limit:.0%} of its maxmemory; when it is full it accepts nothing new"
+            )
         if not limit:
-            yield Finding(WARNING, "redis", "has no maxmemory: where memory ends it is killed instead of refusing")
+            yield Finding(WARNING, "redis", "has no maxmemory: out of memory, it is killed instead of refusing writes")
 
 
 def _journal(settings: GatewaySettings) -> Iterator[Finding]:
@@ -149,11 +153,13 @@ def _journal(settings: GatewaySettings) -> Iterator[Finding]:
     else:
         yield Finding(OK, "journal", f"{folder} can be written, {free // mib} MiB are free")
     if _file_system(folder) == "tmpfs":
-        yield Finding(WARNING, "journal", f"{folder} is in memory: it does not outlive the machine, and takes its room")
+        yield Finding(
+            WARNING, "journal", f"{folder} is in memory: it uses memory, and a restart of the machine loses it"
+        )
 
 
 def _file_system(folder: Path) -> str:
-    """Its name; "" where the system does not say."""
+    """The name of its file system; "" where it is unknown."""
     table = Path("/proc/mounts")
     mounts = [line.split()[1:3] for line in table.read_text().splitlines()] if table.exists() else []
     inside = [(len(point), kind) for point, kind in mounts if folder.resolve().is_relative_to(point)]
@@ -172,7 +178,7 @@ async def _provider(client: httpx.AsyncClient, upstream: Upstream) -> Finding:
         answer = await client.get(url, headers=headers)
     except httpx.HTTPError as exc:
         return Finding(WRONG, about, f"{upstream.base_url} cannot be reached: {type(exc).__name__}")
-    # Gemini and xAI answer a key that is none with 400.
+    # Gemini and xAI answer a malformed key with 400.
     if answer.status_code in (401, 403) or (answer.status_code == 400 and credential is not None):
         return Finding(WRONG, about, f"does not accept the credential (HTTP {answer.status_code})")
     if answer.status_code != 200:
@@ -183,9 +189,9 @@ async def _provider(client: httpx.AsyncClient, upstream: Upstream) -> Finding:
 
 
 async def _path(url: str, key: str | None, silence: int) -> AsyncIterator[Finding]:
-    """What lies between here and a gateway, by a stream of known pace."""
+    """What the path to a gateway does to the probe stream."""
     if not key:
-        raise SettingsError("--key: is needed with --url")
+        raise SettingsError("--key: needed with --url")
     query = {"events": _EVENTS, "pace_ms": _PACE_MS, "silence": silence}
     arrivals: list[float] = []
     ended = False
@@ -209,24 +215,28 @@ async def _path(url: str, key: str | None, silence: int) -> AsyncIterator[Findin
             yield Finding(WRONG, "path", f"{url} cannot be reached: {type(exc).__name__}")
             return
     if encoding:
-        yield Finding(WRONG, "path", f"something compresses the stream ({encoding}), which holds events back")
+        yield Finding(WRONG, "path", f"a proxy compresses the stream ({encoding}), which delays events")
     yield _evenness(arrivals)
     if ended:
-        yield Finding(OK, "path", f"the stream came to its end{f', after {silence} s of silence' if silence else ''}")
+        yield Finding(OK, "path", f"the stream came to its end{f' after {silence} s of silence' if silence else ''}")
     else:
-        where = "in its silence: an idle timeout on the way is too short" if len(arrivals) == _EVENTS else "early"
+        where = (
+            "while it was silent: an idle timeout on the way is too short"
+            if len(arrivals) == _EVENTS
+            else "before its end"
+        )
         yield Finding(WRONG, "path", f"the stream was cut off {where}")
 
 
 def _evenness(arrivals: list[float]) -> Finding:
     if len(arrivals) < 2:
-        return Finding(WRONG, "path", "hardly anything of the stream came")
+        return Finding(WRONG, "path", "the stream hardly began")
     expected = (len(arrivals) - 1) * _PACE_MS / 1000
     spread = arrivals[-1] - arrivals[0]
     worst = max(later - earlier for earlier, later in itertools.pairwise(arrivals))
     if spread < expected / 2:
-        text = f"something buffers: {len(arrivals)} events sent over {expected:.1f} s came within {spread:.2f} s"
+        text = f"a proxy buffers: {len(arrivals)} events sent over {expected:.1f} s arrived within {spread:.2f} s"
         return Finding(WRONG, "path", text)
     if worst > 3 * _PACE_MS / 1000:
-        return Finding(WARNING, "path", f"events sent every {_PACE_MS} ms came up to {worst * 1000:.0f} ms apart")
+        return Finding(WARNING, "path", f"events sent every {_PACE_MS} ms arrived up to {worst * 1000:.0f} ms apart")
     return Finding(OK, "path", f"events pass at once: sent every {_PACE_MS} ms, at most {worst * 1000:.0f} ms apart")

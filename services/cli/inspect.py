@@ -1,4 +1,4 @@
-"""`arouter inspect`: what the meter makes of recorded bodies, one or many."""
+"""`arouter inspect`: what the meter reads in recorded bodies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add_command(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was found, as JSON; 0 whatever the bodies hold."""
+    """Print what the meter reads, as JSON; 0 whatever the bodies hold."""
     settings = MeterSettings.load()
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
     if arguments.batch:
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def batch(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """One answer per line, in order, even for garbage."""
+    """One result per line, in order, even where a line is garbage."""
     for line in lines:
         try:
             asked = json.loads(line)
@@ -72,7 +72,7 @@ _BATCH_FIELDS = ("path", "reported", "usage", "observed_output_tokens", "model",
 
 
 def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | None) -> dict[str, Any]:
-    """What the meter reads in a body: the report, our own count, and the estimate it would book without a report."""
+    """The report in a body, our own count, and the estimate that would be booked without a report."""
     reading = _read(path, dialect, content_type)
     body = request.read_bytes() if request is not None else b""
     model = _asked_model(body) or reading.model

@@ -1,27 +1,17 @@
-"""`arouter`: every command, and the one place where errors become a line on stderr and an exit status."""
+"""`arouter`: every command, and the place where an error becomes one line on stderr and an exit status."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, prices, quarantine
-from services.control.app import ControlApp
-from services.demo import server as demo_server
-from services.gateway import server as gateway_server
-from services.gateway.settings import GatewaySettings
-from services.meter import host as meter_host
-from services.meter.settings import MeterSettings
+from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, services
 from shared.contract.errors import ARouterError
-from shared.runtime import embedded, logs
-from shared.runtime.settings import Settings, unknown_variables
-
-log = logging.getLogger(__name__)
+from shared.runtime.settings import use_config
 
 
 def main() -> None:
@@ -30,6 +20,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGHUP, _terminate)
     try:
+        if arguments.config is not None:
+            use_config(arguments.config)
         status = arguments.run(arguments)
     except ARouterError as exc:
         print(f"arouter: {exc}", file=sys.stderr)
@@ -40,32 +32,24 @@ def main() -> None:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)  # so that what is open is closed on the way out
+    raise SystemExit(0)  # so that context managers close what is open
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="arouter", description="A self-hosted LLM gateway that streams and counts.")
+    parser.add_argument("--version", action="version", version=f"arouter {version('arouter')}")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings, in place of ./arouter.toml; AROUTER_CONFIG does the same"
+    )
     commands_ = parser.add_subparsers(required=True, metavar="command")
 
     one = commands_.add_parser("demo", help="stream through a gateway on this machine and show what was booked")
     one.add_argument("--once", action="store_true", help="one round, then stop; exit 0 only if every count is right")
     one.set_defaults(run=lambda a: demo.run(once=a.once))
 
-    one = commands_.add_parser("gateway", help="run a gateway")
-    one.add_argument("--host")
-    one.add_argument("--port", type=int)
-    one.set_defaults(run=_gateway)
+    services.add_commands(commands_)
 
-    one = commands_.add_parser("meter", help="run a meter")
-    one.set_defaults(run=_meter)
-
-    one = commands_.add_parser("provider", help="run the demo provider")
-    one.add_argument("--host", default="127.0.0.1")
-    one.add_argument("--port", type=int, default=8090)
-    one.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every answer")
-    one.set_defaults(run=_provider)
-
-    keys = commands_.add_parser("keys", help="create, list and revoke keys").add_subparsers(required=True)
+    keys = commands_.add_parser("keys", help="create, list, change and revoke keys").add_subparsers(required=True)
     one = keys.add_parser("create", help="make a key and print it, this once")
     one.add_argument("--name", required=True)
     one.add_argument("--management", action="store_true", help="a key that manages keys, and cannot call models")
@@ -81,51 +65,28 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--name")
     one.add_argument("--disable", dest="disabled", action="store_const", const=True)
     one.add_argument("--enable", dest="disabled", action="store_const", const=False)
-    one.add_argument("--expires-at", metavar="TIME", help="ISO 8601; UTC if it says no zone; 'never' clears it")
-    one.add_argument("--allow-providers", metavar="A,B", help="the only ones it may use; 'all' clears the list")
-    one.add_argument("--allow-models", metavar="A,B*", help="likewise; a trailing * stands for any rest")
+    one.add_argument("--expires-at", metavar="TIME", help="ISO 8601, UTC without a zone; 'never' clears it")
+    one.add_argument("--allow-providers", metavar="A,B", help="the only providers it may use; 'all' clears the list")
+    one.add_argument(
+        "--allow-models", metavar="A,B*", help="the only models it may use; a trailing * stands for any rest"
+    )
     one.set_defaults(run=commands.update_key)
     one = keys.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
     one.add_argument("hash")
     one.set_defaults(run=commands.revoke_key)
 
-    one = commands_.add_parser("usage", help="totals per key, provider and model")
+    one = commands_.add_parser("usage", help="print totals per key, provider and model")
     one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=commands.show_usage)
 
-    doctor.add_command(commands_.add_parser("doctor", help="is everything there; with --url: does the path stream"))
+    doctor.add_command(
+        commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
+    )
     prices.add_commands(commands_)
     books.add_commands(commands_)
-    quarantine.add_commands(commands_.add_parser("quarantine", help="what could not be read: list, show, retry, drop"))
-    inspect.add_command(commands_.add_parser("inspect", help="what the meter makes of a recorded body"))
+    quarantine.add_commands(
+        commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
+    )
+    inspect.add_command(commands_.add_parser("inspect", help="print what the meter reads in a recorded body"))
     return parser
-
-
-def _gateway(arguments: argparse.Namespace) -> int:
-    given = {name: getattr(arguments, name) for name in ("host", "port") if getattr(arguments, name) is not None}
-    settings = GatewaySettings.load(**given)
-    _begin(settings)
-    with embedded.redis_url(settings) as url:
-        control = ControlApp(settings, url, frozenset(settings.providers), body_timeout=settings.body_timeout)
-        gateway_server.serve(settings, url, control)
-    return 0
-
-
-def _meter(_: argparse.Namespace) -> int:
-    settings = MeterSettings.load()
-    _begin(settings)
-    with embedded.redis_url(settings) as url:
-        asyncio.run(meter_host.run(settings, url))
-    return 0
-
-
-def _provider(arguments: argparse.Namespace) -> int:
-    asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log))
-    return 0
-
-
-def _begin(settings: Settings) -> None:
-    logs.configure(settings.log_level, settings.log_format)
-    for name in unknown_variables(GatewaySettings, MeterSettings):
-        log.warning("%s is no setting of any service; it does nothing", name)

@@ -13,9 +13,9 @@ PATH = Path("docs/metrics.md")
 
 _INTRODUCTION = """# Metrics
 
-Each process serves `/metrics`, `/healthz` and `/readyz` on a port of its own: a gateway on 9090
-(`AROUTER_METRICS_PORT`), a meter on 9091 (`AROUTER_METER_METRICS_PORT`). `/readyz` answers 503 with the reasons.
-A gateway has `/healthz` and `/readyz` on its own port too. Alert rules over these:
+The admin server of each process serves `/metrics`, `/healthz` and `/readyz` on a port of its own: a gateway's on 9090
+(`AROUTER_METRICS_PORT`), a meter's on 9091 (`AROUTER_METER_METRICS_PORT`). `/readyz` answers 503 with its reasons.
+A gateway answers both probes on its own port too, and so does `arouter control`. Alert rules:
 [deploy/k8s/components/monitoring](../deploy/k8s/components/monitoring/rules.yaml).
 """
 

@@ -1,4 +1,4 @@
-"""This program's own commands as processes: for the demo, and for the tests that need the real thing."""
+"""This program's commands as processes of their own, for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import httpx
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import own_environment
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 60.0  # on a machine that is busy with other things
+_STOP_SECONDS = 60.0
 
 
 class ProcessFailed(ARouterError):
@@ -24,7 +24,7 @@ class ProcessFailed(ARouterError):
 
 
 def free_port(wanted: int) -> int:
-    """The wanted port, or any free one where somebody listens there."""
+    """The wanted port, or any free one where it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -68,8 +68,10 @@ class Processes:
         return process
 
     def command(self, *arguments: str, environment: Mapping[str, str], expected: Collection[int] = (0,)) -> str:
-        """Run `arouter ARGUMENTS` to its end; its standard output. ProcessFailed with its error where its status is
-        none of those expected."""
+        """Run `arouter ARGUMENTS` to its end; its standard output.
+
+        ProcessFailed, with its standard error, for a status that is not `expected`.
+        """
         done = subprocess.run(
             [sys.executable, "-m", "services.cli", *arguments],
             env=own_environment(environment),
@@ -82,11 +84,11 @@ class Processes:
         return done.stdout
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave a process to whoever ends it."""
+        """Leave a process to the caller, who ends it."""
         self._running = [(command, running) for command, running in self._running if running is not process]
 
     def wait_for(self, url: str) -> None:
-        """Until `url` answers with 200; ProcessFailed where it does not, or a process has ended."""
+        """Wait until `url` answers with 200. ProcessFailed where it does not in time, or a process has ended."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             self._check()
@@ -96,10 +98,10 @@ class Processes:
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
-        raise ProcessFailed(f"{url} does not come up")
+        raise ProcessFailed(f"{url} did not answer in time")
 
     def wait(self) -> None:
-        """For ever; ProcessFailed when a process ends by itself."""
+        """Wait for ever. ProcessFailed when a process ends by itself."""
         while True:
             self._check()
             time.sleep(0.5)
@@ -110,8 +112,8 @@ class Processes:
                 raise ProcessFailed(f"the {command} has ended with status {process.returncode}")
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, and end it where it does not."""
+def stop(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Ask a process to end; kill it where it does not."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_STOP_SECONDS)

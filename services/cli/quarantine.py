@@ -12,25 +12,24 @@ import msgspec
 from services.cli.output import print_table
 from services.cli.redis import with_redis
 from shared.books import quarantine
+from shared.books.books import Books
 from shared.books.quarantine import Case
 from shared.contract import tail
 from shared.contract.errors import BadRecord
 from shared.contract.tail import StreamEntry
-from shared.runtime.settings import Settings
-from shared.runtime.store import Store
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="command")
-    one = commands.add_parser("list", help="what is held, oldest first")
+    one = commands.add_parser("list", help="list all cases, oldest first")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=list_cases)
-    one = commands.add_parser("show", help="one case with its records and bytes, as JSON")
+    one = commands.add_parser("show", help="print one case with its records and bytes, as JSON")
     one.add_argument("id", help="exchange id, or shard:entry, as `list` prints it")
     one.set_defaults(run=show_case)
     for name, run, what in (
-        ("retry", retry_cases, "give records back to the meters"),
-        ("drop", drop_cases, "give records up: their exchange is never booked"),
+        ("retry", retry_cases, "give the records back to the meters"),
+        ("drop", drop_cases, "delete the records; their exchange is never booked"),
     ):
         one = commands.add_parser(name, help=what)
         one.add_argument("ids", nargs="+", metavar="id", help="as `list` prints it, or `all`")
@@ -38,10 +37,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 
 def list_cases(arguments: argparse.Namespace) -> int:
-    """One line or JSON object per case."""
+    """Print one line or JSON object per case."""
 
-    async def show(redis: Store, settings: Settings) -> None:
-        cases = await quarantine.cases(redis, settings.shards)
+    async def show(books: Books) -> None:
+        cases = await quarantine.cases(books)
         if arguments.json:
             print(json.dumps([_summary(case) for case in cases]))
         else:
@@ -52,10 +51,10 @@ def list_cases(arguments: argparse.Namespace) -> int:
 
 
 def show_case(arguments: argparse.Namespace) -> int:
-    """Everything that is held of one case; bytes are shown as text with escapes."""
+    """Print everything of one case; bytes are shown as text with escapes."""
 
-    async def show(redis: Store, settings: Settings) -> None:
-        case = await quarantine.find(redis, settings.shards, arguments.id)
+    async def show(books: Books) -> None:
+        case = await quarantine.find(books, arguments.id)
         records = [_record(entry) for entry in case.entries]
         print(json.dumps(_summary(case) | {"records": records}, indent=2, ensure_ascii=False))
 
@@ -63,31 +62,31 @@ def show_case(arguments: argparse.Namespace) -> int:
 
 
 def retry_cases(arguments: argparse.Namespace) -> int:
-    """Back into the tail streams."""
+    """Put the records back into the tail streams."""
 
-    async def retry(redis: Store, settings: Settings) -> None:
-        for case in await _chosen(redis, settings, arguments.ids):
-            await quarantine.retry(redis, case)
+    async def retry(books: Books) -> None:
+        for case in await _chosen(books, arguments.ids):
+            await quarantine.retry(books.store, case)
             print(f"retried {case.id}")
 
     return with_redis(retry)
 
 
 def drop_cases(arguments: argparse.Namespace) -> int:
-    """Gone for good."""
+    """Delete the records for good."""
 
-    async def drop(redis: Store, settings: Settings) -> None:
-        for case in await _chosen(redis, settings, arguments.ids):
-            await quarantine.drop(redis, case)
+    async def drop(books: Books) -> None:
+        for case in await _chosen(books, arguments.ids):
+            await quarantine.drop(books.store, case)
             print(f"dropped {case.id}: {case.reason}")
 
     return with_redis(drop)
 
 
-async def _chosen(redis: Store, settings: Settings, ids: list[str]) -> list[Case]:
+async def _chosen(books: Books, ids: list[str]) -> list[Case]:
     if ids == ["all"]:
-        return await quarantine.cases(redis, settings.shards)
-    return [await quarantine.find(redis, settings.shards, case_id) for case_id in ids]
+        return await quarantine.cases(books)
+    return [await quarantine.find(books, case_id) for case_id in ids]
 
 
 def _summary(case: Case) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def _summary(case: Case) -> dict[str, Any]:
 
 
 def _record(entry: StreamEntry) -> dict[str, Any]:
-    """A record decoded as far as it can be."""
+    """A record, decoded as far as possible."""
     try:
         _, seq, record = tail.decode(entry.fields)
     except BadRecord as exc:

@@ -1,16 +1,15 @@
-"""Commands that only speak to Redis: connect, do the work, leave."""
+"""Connecting to Redis for a command that needs nothing else."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from shared.books import boots
+from shared.books.books import Books
 from shared.runtime import embedded, store
 from shared.runtime.settings import Settings
-from shared.runtime.store import Store
 
-Work = Callable[[Store, Settings], Awaitable[None]]
+Work = Callable[[Books], Awaitable[None]]
 
 
 def with_redis(work: Work) -> int:
@@ -24,8 +23,7 @@ def with_redis(work: Work) -> int:
 async def _connected(url: str, settings: Settings, work: Work) -> None:
     redis = store.connect(url)
     try:
-        # As many shards as there really are, whatever this machine's settings say.
-        shards = await boots.shards(redis, settings.shards)
-        await work(redis, settings.model_copy(update={"shards": shards}))
+        # Gateways may use more shards than the settings of this machine say (decision 18).
+        await work(await Books.find(redis, settings.shards))
     finally:
         await redis.aclose()

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from services.control.settings import ControlSettings
 from services.gateway.settings import GatewaySettings, ProviderSettings
 from services.meter.settings import MeterSettings
 from shared.contract.providers import PROVIDERS
@@ -17,9 +18,11 @@ PATH = Path("docs/settings.md")
 
 _INTRODUCTION = """# Settings
 
-From the environment, or from an `arouter.toml` in the working directory (same names in lower case, without the prefix;
-the environment goes first). Read once, at the start; a wrong one stops it with one line. Times are in seconds, sizes
-in bytes. An `AROUTER_…` variable that no service knows is named in a warning.
+Settings come from the environment or from a TOML file; the environment goes first. The file is `arouter.toml` in the
+working directory, or the one that `arouter --config FILE` or `AROUTER_CONFIG` names. Its names are those below in lower
+case, without the prefix: [arouter.toml.example](../arouter.toml.example) has them all. Settings are read once, at the
+start; a wrong one stops the start with one line. Times are in seconds, sizes in bytes. A warning names each `AROUTER_…`
+variable that no service knows.
 """
 _PROVIDERS = """
 ## Providers
@@ -42,6 +45,8 @@ def render() -> str:
             *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - {"providers"}, prefix=""),
             "\n## Meter\n",
             *_table(MeterSettings, set(MeterSettings.model_fields) - common, prefix=""),
+            "\n## Control\n",
+            *_table(ControlSettings, set(ControlSettings.model_fields) - common, prefix=""),
             _PROVIDERS,
             *_table(ProviderSettings, ProviderSettings.model_fields, prefix="PROVIDERS__<NAME>__"),
             "",

@@ -1,4 +1,4 @@
-"""Who may use the control API, and how its errors look: always OpenAI's envelope, with the field that is wrong."""
+"""Who may use the control API, and its errors: in OpenAI's envelope, with the name of the wrong field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shared.books.periods import BadRange
 from shared.contract.dialects import Family
 from shared.runtime.errors import Refused, StoreError
 
-_documented = HTTPBearer(auto_error=False, description="A key of yours; other forms (x-api-key, …) work too.")
+_documented = HTTPBearer(auto_error=False, description="Your key; other headers (x-api-key, …) work too.")
 
 
 class ErrorDetail(BaseModel):
@@ -37,11 +37,11 @@ class ErrorAnswer(BaseModel):
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorAnswer, "description": "Something in the request is wrong; the message names the field."},
-    401: {"model": ErrorAnswer, "description": "No key, or none of ours."},
+    400: {"model": ErrorAnswer, "description": "The request is wrong; the message names the field."},
+    401: {"model": ErrorAnswer, "description": "The key is missing, or is not one of ours."},
     403: {"model": ErrorAnswer, "description": "The key is disabled or expired, or may not do this."},
-    404: {"model": ErrorAnswer, "description": "There is no such thing, or it is not yours."},
-    413: {"model": ErrorAnswer, "description": "The body is larger than anything here."},
+    404: {"model": ErrorAnswer, "description": "It does not exist, or is not yours."},
+    413: {"model": ErrorAnswer, "description": "The body is too large."},
     503: {"model": ErrorAnswer, "description": "Redis is away."},
 }
 
@@ -56,7 +56,7 @@ Caller = Annotated[KeyRecord, Depends(caller)]
 
 
 async def manager(key: Caller) -> KeyRecord:
-    """The same, if it may manage."""
+    """The same key, where it may manage. Refused with 403 otherwise."""
     if key.kind is not Kind.MANAGEMENT:
         raise Refused(403, "this needs a management key")
     return key
@@ -70,7 +70,8 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(_: Request, exc: Refused) -> Response:
-        return _error(exc.status, exc.message)
+        headers = {name.decode(): value.decode() for name, value in exc.headers}
+        return _error(exc.status, exc.message, headers, exc.code)
 
     @app.exception_handler(BadRange)
     async def out_of_range(_: Request, exc: BadRange) -> Response:
@@ -89,11 +90,11 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(StoreError)
     async def away(_: Request, exc: StoreError) -> Response:
-        return _error(503, "Redis is away; try again")
+        return _error(503, "Redis is away; try again", {"retry-after": "1"})
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:
-    """What a path can be asked with, by the document."""
+    """The methods of a path, by the OpenAPI document."""
     return {
         method.upper()
         for template, operations in app.openapi()["paths"].items()
@@ -107,5 +108,5 @@ def _describe(error: dict[str, Any]) -> str:
     return f"{field or 'body'}: {error['msg']}"
 
 
-def _error(status: int, message: str, headers: Any = None) -> Response:
-    return Response(error_body(Family.OPENAI, status, message), status, headers, media_type="application/json")
+def _error(status: int, message: str, headers: Any = None, code: str = "") -> Response:
+    return Response(error_body(Family.OPENAI, status, message, code), status, headers, media_type="application/json")

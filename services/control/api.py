@@ -16,8 +16,8 @@ DOCS = f"{paths.CONTROL}docs"
 
 _ABOUT = """
 Keys, usage and single exchanges of this gateway. Keys that begin with `lr_mgmt_` manage (they are made with
-`arouter keys create --management`), keys that begin with `lr_live_` call models and read themselves; neither can do
-the other's work. Every error looks like OpenAI's and names the field that is wrong.
+`arouter keys create --management`), keys that begin with `lr_live_` call models and read their own usage;
+neither can do the other's work. Every error looks like OpenAI's and names the wrong field.
 """
 
 

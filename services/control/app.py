@@ -12,14 +12,14 @@ from services.control import api
 from services.control.plane import ControlPlane
 from shared.access.envelopes import error_body
 from shared.contract.dialects import Family
-from shared.runtime.errors import Refused
+from shared.runtime.errors import Refused, StoreError
 from shared.runtime.settings import Settings
 
-MAX_BODY_BYTES = 256 * 1024  # nothing here is larger; what calls models goes another way
+MAX_BODY_BYTES = 256 * 1024  # no request of this API is larger
 
 
 class ControlApp:
-    """Reads request bodies within limits before FastAPI sees them: it would read any size, for any time."""
+    """Reads request bodies within limits before FastAPI does, which would read any size for any time."""
 
     def __init__(
         self, settings: Settings, redis_url: str, providers: frozenset[str], *, body_timeout: float = 60.0
@@ -39,6 +39,14 @@ class ControlApp:
             return
         if body is not None:
             await self._app(scope, _replay(body, receive), send)
+
+    async def not_ready(self) -> list[str]:
+        """Nothing, or why no request can be answered now."""
+        try:
+            await self._plane.now()
+        except StoreError:
+            return ["Redis does not answer"]
+        return []
 
     async def close(self) -> None:
         """Leave Redis."""
@@ -82,7 +90,7 @@ def _application(plane: ControlPlane) -> FastAPI:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which was read before."""
+    """A `receive` that gives the body again."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:
@@ -92,10 +100,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(send: Send, refused: Refused) -> None:
-    body = error_body(Family.OPENAI, refused.status, refused.message)
+    body = error_body(Family.OPENAI, refused.status, refused.message, refused.code)
     headers: list[Any] = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
+        *refused.headers,
         (b"connection", b"close"),  # the rest of the body is not read
     ]
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})

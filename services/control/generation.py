@@ -25,8 +25,8 @@ from shared.runtime.errors import Refused
 router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
 
 _MICRO = 1_000_000
-# Who asks with an id he has just got may be faster than its record, which a gateway writes every 25 ms; and what was
-# settled between two looks is found by the next.
+# A caller may ask before the record of its exchange is in Redis: a gateway writes every 25 ms. An exchange that is
+# settled between two looks is found by the next one.
 _PAUSES = (0.05, 0.1, 0.2)
 
 
@@ -72,8 +72,8 @@ class Generation(BaseModel):
     revision: int
     source: str = Field(description="reported, estimated or partial.", examples=["reported"])
     usage: GenerationUsage
-    ratio: float | None = Field(description="Where output is estimated: what our count was multiplied with.")
-    output_low: int | None = Field(description="The interval it most likely lies in.")
+    ratio: float | None = Field(description="Where output is estimated: the factor on our own count.")
+    output_low: int | None = Field(description="The interval in which the output most likely lies.")
     output_high: int | None
     input_low: int | None = Field(description="The same of the input, where that is estimated.")
     input_high: int | None
@@ -103,15 +103,15 @@ async def generation(
     ],
 ) -> Generation | StillOpen:
     """200 once it is booked, 202 while it is open. Kept as long as the ledger, a week by default."""
-    unknown = Refused(404, "id: there is no such exchange, or none of yours, or it is no longer kept")
+    unknown = Refused(404, "id: this exchange does not exist, is not yours, or is no longer kept")
     try:
         exchange_id = ExchangeId.parse(id)
-    except BadRecord:  # a number that is never minted
+    except BadRecord:  # a number that no gateway mints
         raise unknown from None
     for pause in _PAUSES:
         entry = await ledger.find(plane.store, exchange_id)
         if entry is not None:
-            if not _may_see(caller, entry.entry["key"]):
+            if not _may_see(caller, entry.entry.key):
                 raise unknown
             return _shown(entry)
         key_hash = await _open_key(plane, exchange_id)
@@ -131,15 +131,15 @@ def _may_see(caller: KeyRecord, key_hash: str) -> bool:
 
 
 async def _may_come(plane: ControlPlane, id: ExchangeId) -> bool:
-    """Whether a record of it may be on its way: its gateway lives."""
+    """Whether its gateway lives, so that a record may be on its way."""
     return (await boots.find(plane.store, [id.boot]))[id.boot].state is BootState.LIVE
 
 
 async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
-    """Whose exchange this is, if it waits: in its stream, or in quarantine."""
+    """The key of an exchange that waits in its stream or in quarantine."""
     minted = id.n < await streams.opened(plane.store, id.shard, id.boot)
     if not minted or not await unsettled(plane.store, [str(id)]):
-        return None  # and nothing need be looked through
+        return None  # so that no stream has to be searched
     packed = await streams.open_record(plane.store, id) or await quarantine.open_record(plane.store, id)
     try:
         return tail.decode_open(packed).key if packed is not None else None
@@ -149,24 +149,24 @@ async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
 
 def _shown(found: LedgerEntry) -> Generation:
     entry = found.entry
-    cost = entry.get("cost_microusd")
-    same = {name: entry[name] for name in Generation.model_fields if name in entry}
+    cost = entry.cost_microusd
+    same = {name: getattr(entry, name) for name in Generation.model_fields if name in entry.__struct_fields__}
     return Generation(
         **same,
         id=found.exchange_id,
-        created_at=datetime.fromtimestamp(entry["opened_ms"] / 1000, UTC),
-        latency_ms=entry["first_byte_ms"],
+        created_at=datetime.fromtimestamp(entry.opened_ms / 1000, UTC),
+        latency_ms=entry.first_byte_ms,
         final=found.final,
         revision=found.revision,
-        provider_usage=entry["raw_usage"],
+        provider_usage=entry.raw_usage,
         usage=GenerationUsage(
-            prompt_tokens=entry["input_tokens"],
-            completion_tokens=entry["output_tokens"],
-            total_tokens=entry["total_tokens"],
+            prompt_tokens=entry.input_tokens,
+            completion_tokens=entry.output_tokens,
+            total_tokens=entry.total_tokens,
             cost=None if cost is None else cost / _MICRO,
             prompt_tokens_details=PromptDetails(
-                cached_tokens=entry["cache_read_tokens"], cache_write_tokens=entry["cache_write_tokens"]
+                cached_tokens=entry.cache_read_tokens, cache_write_tokens=entry.cache_write_tokens
             ),
-            completion_tokens_details=CompletionDetails(reasoning_tokens=entry["reasoning_tokens"]),
+            completion_tokens_details=CompletionDetails(reasoning_tokens=entry.reasoning_tokens),
         ),
     )

@@ -23,7 +23,7 @@ from shared.runtime.errors import Refused
 router = APIRouter(prefix="/api/v1", tags=["keys"], responses=ERRORS)
 
 _LOOK = 100  # keys read at once
-_MOST_LOOKS = 20  # then a page ends early, with a token: most of the keys were deleted
+_MOST_LOOKS = 20  # a page ends early, with a token, where most of the keys were deleted
 
 Hash = Annotated[str, Path(pattern=KEY_HASH, description="The hash of a key.")]
 _Name = Annotated[str, Field(min_length=1, max_length=200, examples=["team-a"])]
@@ -32,7 +32,7 @@ _Models = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], F
 
 
 class KeyLimits(BaseModel):
-    """What may be set of a key."""
+    """The limits of a key."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,7 +55,7 @@ class NewKey(KeyLimits):
 
 
 class KeyChanges(KeyLimits):
-    """What to change of a key; what is not named stays."""
+    """Changes of a key; a field that is not named stays as it is."""
 
     name: _Name | SkipJsonSchema[None] = None
     disabled: StrictBool | SkipJsonSchema[None] = None
@@ -64,7 +64,7 @@ class KeyChanges(KeyLimits):
 class Key(BaseModel):
     """A key, without the key. Usage is in tokens; days, weeks (from Monday) and months are UTC's."""
 
-    hash: str = Field(description="Its public name, under which usage is booked.")
+    hash: str = Field(description="The key's public name, under which usage is booked.")
     name: str
     label: str = Field(description="Its first and last characters.", examples=["lr_live_1a2b…9f0e"])
     key_type: Literal["regular", "management"]
@@ -105,7 +105,7 @@ class DeletedAnswer(BaseModel):
 
 @router.post("/keys", status_code=201, summary="Make a key")
 async def create(plane: Plane, _: Manager, new: NewKey) -> NewKeyAnswer:
-    """A key that calls models. The raw key is in this answer and nowhere else."""
+    """Make a key that calls models. The raw key is in this answer and nowhere else."""
     given = _checked(plane, new.model_dump(exclude_unset=True))
     name = given.pop("name")
     key, record = await keys.create(plane.store, await plane.pepper(), name, **given)
@@ -143,7 +143,7 @@ async def list_all(
 
 @router.patch("/keys/{hash}", summary="Change a key")
 async def update(plane: Plane, _: Manager, hash: Hash, changes: KeyChanges) -> KeyAnswer:
-    """Gateways act on it within two seconds."""
+    """Change a key; gateways act on it within two seconds."""
     await _managed(plane, hash)
     given = changes.model_dump(exclude_unset=True)
     for field in ("name", "disabled"):
@@ -155,7 +155,7 @@ async def update(plane: Plane, _: Manager, hash: Hash, changes: KeyChanges) -> K
 
 @router.delete("/keys/{hash}", summary="Delete a key")
 async def delete(plane: Plane, _: Manager, hash: Hash) -> DeletedAnswer:
-    """Gateways refuse it within two seconds. What was booked on it stays."""
+    """Delete a key; gateways refuse it within two seconds, and its usage stays."""
     await _managed(plane, hash)
     await keys.update(plane.store, hash, {"revoked_at": int(time.time())})
     return DeletedAnswer()
@@ -163,7 +163,7 @@ async def delete(plane: Plane, _: Manager, hash: Hash) -> DeletedAnswer:
 
 @router.get("/key", summary="The key of this request")
 async def current(plane: Plane, key: Caller) -> KeyAnswer:
-    """What a key can know of itself."""
+    """The record of the key that asks."""
     record = await keys.find(plane.store, key.hash) or key
     return KeyAnswer(data=_shown(record, (await _usage(plane, [record]))[record.hash]))
 
@@ -178,7 +178,7 @@ async def _managed(plane: ControlPlane, hash: str) -> KeyRecord:
 
 
 def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
-    """The same, with what only this gateway can tell."""
+    """The fields as the key record has them. Refused with 400 for a provider that is not configured here."""
     unknown = [name for name in given.get("allowed_providers") or () if name not in plane.providers]
     if unknown:
         raise Refused(400, f"allowed_providers: {unknown[0]!r} is not configured here")
@@ -193,7 +193,7 @@ def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
 
 async def _usage(plane: ControlPlane, records: list[KeyRecord]) -> dict[str, KeyUsage]:
     hashes = [record.hash for record in records]
-    return await reports.key_usage(plane.store, await plane.shards(), hashes, await plane.now())
+    return await reports.key_usage(await plane.books(), hashes, await plane.now())
 
 
 def _shown(record: KeyRecord, usage: KeyUsage) -> Key:

@@ -1,5 +1,5 @@
-"""What the control API works with: connections to Redis beside the relay's, so that neither waits for the other, and
-how much of it may go on at once."""
+"""The control API's own connections to Redis, so that neither it nor the relay waits for the other, and its limit on
+reports that run at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from fastapi import Depends, Request
 from shared.access import keys
 from shared.access.keyring import KeyRing
 from shared.access.keys import KeyRecord
-from shared.books import boots, streams
+from shared.books import streams
 from shared.books.audit import unsettled
+from shared.books.books import Books
 from shared.books.reports import Between
 from shared.runtime import store
 from shared.runtime.errors import Refused
@@ -38,8 +39,9 @@ class ControlPlane:
         self.keyring = KeyRing(self.store, settings)
         self._reports = asyncio.Semaphore(_REPORTS)
 
-    async def shards(self) -> int:
-        return await boots.shards(self.store, self.settings.shards)
+    async def books(self) -> Books:
+        """The books, with as many shards as there are now."""
+        return await Books.find(self.store, self.settings.shards)
 
     async def pepper(self) -> bytes:
         return await keys.load_pepper(self.store, self.settings)
@@ -49,29 +51,29 @@ class ControlPlane:
         return datetime.fromtimestamp(await streams.now_ms(self.store) / 1000, UTC)
 
     async def pending(self, key: KeyRecord | None) -> int:
-        """Exchanges that are open, or wait to be settled, and are in no total: of one key, or all."""
+        """How many exchanges are open or wait to be settled, and so are not in any total: of one key, or of all."""
         found = 0
-        for shard in range(await self.shards()):
+        for shard in range((await self.books()).shards):
             ids = await streams.exchanges(self.store, shard, key.hash if key else "")
             found += len(await unsettled(self.store, ids)) if ids else 0
         return found
 
     @asynccontextmanager
     async def report(self, request: Request) -> AsyncIterator[Between]:
-        """Room for a report. Refused with 503 where there is none soon; what is given is to be awaited between two
-        steps: it ends a report that takes too long, or that nobody waits for."""
+        """Room for one report; Refused with 503 where none comes free in time. The report awaits the yielded function
+        between two steps, which ends it where it takes too long or its caller has left."""
         deadline = time.monotonic() + _REPORT_SECONDS
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._reports.acquire()
         except TimeoutError:
-            raise Refused(503, "other reports are being made; try again") from None
+            raise Refused(503, "other reports are running; try again") from None
 
         async def between() -> None:
             if time.monotonic() > deadline:
                 raise Refused(503, "the report takes too long; ask for a shorter range, or for one key")
             if await request.is_disconnected():
-                raise Refused(503, "nobody waits for the report any more")
+                raise Refused(503, "the caller of the report has left")
 
         try:
             yield between

@@ -1,4 +1,5 @@
-"""`GET /api/v1/pulse`: a stream of known pace that costs nothing, for `arouter doctor` to measure the path with."""
+"""The probe stream, `GET /api/v1/pulse`: its pace is known and it costs nothing, so that `arouter doctor` can measure
+the path with it."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ router = APIRouter(dependencies=[Depends(caller)], responses=ERRORS)
 @router.get(
     "/api/v1/pulse",
     tags=["health"],
-    summary="A stream of known pace, to find out what a proxy does to one",
+    summary="The probe stream: events at a known pace, which show what a proxy does to them",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-async def pulse(
+async def probe_stream(
     events: Annotated[int, Query(ge=1, le=50, description="How many events to send.")] = 10,
     pace_ms: Annotated[int, Query(ge=1, le=1000, description="Milliseconds between them.")] = 200,
     silence: Annotated[int, Query(ge=0, le=300, description="Seconds of silence before the last one.")] = 0,

@@ -1,4 +1,5 @@
-"""Usage over HTTP: sums and time series. A live key sees its own, a management key everybody's."""
+"""Usage over HTTP: sums and time series. A live key sees its own usage, a management key that of all
+keys. Ranges are widened, and the answer states them (decision 26)."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ _MICRO = 1_000_000
 
 
 class Counters(BaseModel):
-    """Tokens and requests. What no provider reported and nobody estimated counts as 0: a sum cannot say unknown."""
+    """Tokens and requests. A count that is neither reported nor estimated adds 0, because a sum cannot say unknown."""
 
     requests: int
     input_tokens: int = Field(description="All input, cache included.")
@@ -35,10 +36,10 @@ class Counters(BaseModel):
     cache_read_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
-    estimated_requests: int = Field(description="Of the requests: ended normally, and their usage was counted by us.")
-    partial_requests: int = Field(description="Of the requests: did not end normally.")
-    unpriced_requests: int = Field(description="Of the requests: the price book has no price for them.")
-    estimated_cost_usd: float | None = Field(description="Of those that have a price; null where nothing has one.")
+    estimated_requests: int = Field(description="Requests that ended normally and whose usage was counted by us.")
+    partial_requests: int = Field(description="Requests that did not end normally.")
+    unpriced_requests: int = Field(description="Requests for which the price book has no price.")
+    estimated_cost_usd: float | None = Field(description="The cost of requests that have a price; null where none has.")
 
 
 class ProviderCounters(Counters):
@@ -59,14 +60,14 @@ class DataPoint(Counters):
 
 
 class Covered(BaseModel):
-    """What an answer is about: whole hours or days, and how complete they are."""
+    """The range of an answer, in whole hours or days, and how complete it is."""
 
     start_time: datetime
     end_time: datetime = Field(description="Exclusive.")
     as_of: datetime = Field(description="When it was read.")
     pending_requests: int = Field(
-        description="Open, or waiting to be booked, at that time, and in none of these numbers: of the key, or of all, "
-        "whatever the range, provider and model."
+        description="Requests that were open or waited to be booked at that time, and are not in these numbers: of the "
+        "key or of all keys, whatever the range, provider and model."
     )
 
 
@@ -133,7 +134,7 @@ async def summary(request: Request, plane: Plane, caller: Caller, question: Ques
     async with plane.report(request) as between:
         who, covered, range_ = await _begin(plane, caller, question)
         buckets = range_.buckets(question.granularity)
-        async for line in reports.lines(plane.store, await plane.shards(), who, buckets, between):
+        async for line in reports.lines(await plane.books(), who, buckets, between):
             if question.wants(line):
                 for sums in (total, providers[line.provider], models[line.provider, line.model], by_key[line.key]):
                     reports.add(sums, line.counters)
@@ -176,7 +177,7 @@ async def timeseries(request: Request, plane: Plane, caller: Caller, question: Q
     async with plane.report(request) as between:
         who, covered, range_ = await _begin(plane, caller, question)
         buckets = range_.buckets(granularity)
-        async for line in reports.lines(plane.store, await plane.shards(), who, buckets, between):
+        async for line in reports.lines(await plane.books(), who, buckets, between):
             if question.wants(line):
                 reports.add(points[periods.data_point(line.bucket.start, granularity)], line.counters)
     return TimeSeries(
@@ -192,8 +193,8 @@ async def timeseries(request: Request, plane: Plane, caller: Caller, question: Q
 async def _begin(
     plane: ControlPlane, caller: KeyRecord, question: UsageQuery
 ) -> tuple[list[str] | None, Covered, Range]:
-    """Whose usage is asked for (None: everybody's), when, and how complete it is. What is pending is counted first: it
-    may be in the answer twice, once as pending, and is never missing from both."""
+    """The keys (None: all), the range, and how complete it is. Pending requests are counted first, so that one may be
+    in the answer twice, but never in neither place."""
     now = await plane.now()
     range_ = periods.asked(question.start_time, question.end_time, question.granularity, now)
     key = await _key(plane, caller, question.key_id)
@@ -205,7 +206,7 @@ async def _begin(
 async def _key(plane: ControlPlane, caller: KeyRecord, key_id: str | None) -> KeyRecord | None:
     if caller.kind is Kind.LIVE:
         if key_id not in (None, caller.hash):
-            raise Refused(403, "key_id: is another key than yours")
+            raise Refused(403, "key_id: this is not your key")
         return caller
     if key_id is None:
         return None

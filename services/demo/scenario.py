@@ -8,6 +8,7 @@ misbehaviours `cut`, `truncate`, `reset`, `error` and `stall` strike `after` eve
 | tokens=N | answers with N tokens (12) |
 | pace=MS | waits between events (0) |
 | seed=N | varies the text |
+| say=N | answers with the N-th of eight English sentences, one word a token, instead of words that break parsers |
 | tools | calls a tool instead of answering with text |
 | bytewise | writes byte by byte |
 | split=N | writes in pieces of 1 to N bytes, cut anywhere |
@@ -30,6 +31,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from services.demo import sentences
+
 FOR_EVER_MS = 3_600_000
 
 
@@ -40,6 +43,7 @@ class Scenario:
     tokens: int = 12
     pace: int = 0
     seed: int = 0
+    say: int = 0
     tools: bool = False
     bytewise: bool = False
     split: int = 0
@@ -90,4 +94,6 @@ def parse(header: str, model: str) -> Scenario:
             values[field] = True
         else:
             values[field] = int(value) if equals else FOR_EVER_MS
+    if values.get("say"):
+        values.setdefault("tokens", sentences.tokens(int(values["say"])))
     return Scenario(**values)  # type: ignore[arg-type]  # the values are those of the fields

@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.demo import sentences
 from services.demo.scenario import Scenario
 
 # Long and short, ASCII and not, with what JSON escapes and what breaks naive line splitters (U+2028, U+0085).
@@ -81,6 +82,8 @@ class Script:
 
 def words(scenario: Scenario) -> list[str]:
     """The answer's text, one word a token."""
+    if scenario.say:
+        return sentences.words(scenario.say, scenario.tokens)
     rng = random.Random(scenario.seed)
     said = [rng.choice(_WORDS) + " " for _ in range(scenario.tokens)]
     if scenario.huge and said:

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import httptools
 
@@ -56,12 +56,19 @@ class EmitLog:
         self._file.write(json.dumps(line) + "\n")
 
 
+class Shared(NamedTuple):
+    """What all connections of one provider share."""
+
+    emitted: EmitLog
+    tasks: Tasks
+    default: str  # directives of a request that names none
+
+
 class Connection(asyncio.Protocol):
     """One client connection; also the stage the answers are played on."""
 
-    def __init__(self, emitted: EmitLog, tasks: Tasks) -> None:
-        self._emitted = emitted
-        self._tasks = tasks
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self._parser = httptools.HttpRequestParser(self)
         self._writable = asyncio.Event()
         self._writable.set()
@@ -109,11 +116,11 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode()
         self._head_only = method == "HEAD"
         play = self._answer(method, self._url.decode("latin-1"), self._headers, b"".join(self._body))
-        self._playing = self._tasks.start(play, "answer")
+        self._playing = self._shared.tasks.start(play, "answer")
 
     async def _answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
         try:
-            request = understand(method, target, headers, body)
+            request = understand(method, target, {"x-demo": self._shared.default, **headers}, body)
         except ValueError as exc:
             await self._complain(str(exc))
             return
@@ -123,7 +130,7 @@ class Connection(asyncio.Protocol):
         except (ConnectionError, asyncio.CancelledError):
             self._transport.abort()
         finally:
-            self._emitted.write(headers.get("x-generation-id", ""), performance)
+            self._shared.emitted.write(headers.get("x-generation-id", ""), performance)
 
     async def _complain(self, problem: str) -> None:
         body = json.dumps({"error": {"message": f"x-demo: {problem}", "type": "invalid_request_error"}}).encode()
@@ -164,11 +171,14 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
 
-async def run(host: str, port: int, emit_log: Path | None) -> None:
-    """Serve until SIGTERM or SIGINT. Prints the port once it listens: with port 0 any free one is taken."""
+async def run(host: str, port: int, emit_log: Path | None, default: str = "") -> None:
+    """Serve until SIGTERM or SIGINT. Prints the port once it listens: with port 0 any free one is taken.
+
+    `default`: the directives of requests that name none.
+    """
     loop = asyncio.get_running_loop()
-    emitted, tasks = EmitLog(emit_log), Tasks()
-    server = await loop.create_server(lambda: Connection(emitted, tasks), host, port, backlog=4096)
+    shared = Shared(EmitLog(emit_log), Tasks(), default)
+    server = await loop.create_server(lambda: Connection(shared), host, port, backlog=4096)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)

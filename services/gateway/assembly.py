@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Protocol
 
+import msgspec
+
+from services.gateway.admission import Admission
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.tap import Tap
 from services.gateway.capture.writer import RecordWriter
+from services.gateway.client import asgi
+from services.gateway.client.request import ClientRequest
 from services.gateway.dataplane import DataPlane
-from services.gateway.exchange import Receive, Send
 from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.observers import AccessLog, Observers
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory, UpstreamClient
@@ -35,7 +39,7 @@ class Control(Protocol):
 
 
 class Gateway:
-    """One gateway. `start` and `stop` frame its life; in between it is the ASGI app of every connection."""
+    """One gateway. `start` and `stop` frame its life; in between it handles every request."""
 
     def __init__(
         self,
@@ -54,31 +58,34 @@ class Gateway:
         self._writer = RecordWriter(self._redis, self._journal, settings.tap_memory)
         self.metrics = GatewayMetrics()
         unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
-        self._tap = Tap(self._writer, self._journal, unkept=unkept)
+        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept)
         self.health = Health(self._journal, self._tap, needs_journal=settings.journal_failed == "refuse")
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
-        keyring = KeyRing(self._redis, settings)
-        self._plane = DataPlane(settings, upstreams(settings), self._client, keyring, self._tap, ids, self.metrics)
+        admission = Admission(KeyRing(self._redis, settings), self._tap)
+        observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
+        self._plane = DataPlane(settings, upstreams(settings), self._client, admission, observer)
         self._tasks = Tasks()
         self._show()
 
     async def start(self) -> None:
         """Begin what runs beside the exchanges."""
-        self._writing = self._tasks.start(self._writer.run(), "record writer")
-        self._forever = [
+        writing = self._tasks.start(self._writer.run(), "record writer")
+        forever = [
             self._tasks.start(self._tap.run(self.metrics.late), "tap ticker"),
             self._tasks.start(self._plane.watch(), "watchdog"),
             self._tasks.start(self._recovery.beat(), "heartbeat"),
             self._tasks.start(self._recovery.resend(), "journal recovery"),
         ]
+        self._running = writing, forever
 
     async def stop(self) -> None:
         """End; nothing is accepted any more."""
         # uvicorn comes here without waiting for the tasks it has just cancelled; their end records must be queued.
         await self._plane.drained(_FLUSH_SECONDS)
-        for task in self._forever:
+        writing, forever = self._running
+        for task in forever:
             task.cancel()
-        flushed = await self._writer.close(self._writing, _FLUSH_SECONDS)
+        flushed = await self._writer.close(writing, _FLUSH_SECONDS)
         # What is not accounted for stays on the disk, and another gateway will adopt it.
         self._journal.close(shipped=await self._recovery.leave(shipped=flushed))
         await self._client.close()
@@ -86,37 +93,27 @@ class Gateway:
             await self._control.close()
         await self._redis.aclose()
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http" and scope["path"] in paths.PROBES:
-            await self._probe(scope["path"], send)
-        elif self._control is not None and scope["path"].startswith(paths.CONTROL):
-            await self._control(scope, receive, send)
+    async def handle(self, request: ClientRequest) -> None:
+        """Answer a request."""
+        path = asgi.path(request.target)
+        if path in paths.PROBES:
+            self._probe(path, request)
+        elif self._control is not None and path.startswith(paths.CONTROL):
+            await asgi.run(self._control, request)
         else:
-            await self._plane(scope, receive, send)
+            await self._plane.handle(request)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await self.start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.stop()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _probe(self, path: str, send: Send) -> None:
+    def _probe(self, path: str, request: ClientRequest) -> None:
         """Alive: the event loop turns. Ready: a new exchange would be taken; says why not."""
         reasons = self.health.ready() if path == "/readyz" else []
         answer = {"ready": not reasons, "reasons": reasons} if path == "/readyz" else {"status": "ok"}
-        body = json.dumps(answer).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 503 if reasons else 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        headers = [(b"content-type", b"application/json")]
+        request.respond(503 if reasons else 200, headers, msgspec.json.encode(answer))
 
     def _show(self) -> None:
         self.metrics.show(
             open_streams=lambda: len(self._plane.open),
-            draining_upstreams=lambda: self._plane.draining,
+            read_on_upstreams=lambda: self._plane.read_on,
             tap_backlog_bytes=lambda: self._writer.pending_bytes,
             tap_backlog_seconds=lambda: time.monotonic() - self._writer.shipped,
             journal_bytes=lambda: self._journal.size,

@@ -1,100 +1,91 @@
-"""The data plane: admits a request, routes it, and runs its exchange. Raw ASGI, because a framework's response
-objects put a task and a queue between a provider's bytes and the client."""
+"""The data plane: admits a request, routes it, and runs its exchange. No framework: its response objects would put a
+task and a queue between a provider's bytes and the client."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import MutableMapping
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
-from services.gateway.capture.tap import Tap
+from services.gateway.admission import Admission, Asked, Permit
+from services.gateway.attempts import Candidate, Upstream
 from services.gateway.client import body as request_body
 from services.gateway.client import headers
 from services.gateway.client.body import Flags
 from services.gateway.client.cors import Cors
-from services.gateway.client.protocol import Connection
-from services.gateway.exchange import Exchange, Receive, Request, Send, refuse
-from services.gateway.metrics import GatewayMetrics
+from services.gateway.client.request import ClientLeft, ClientRequest
+from services.gateway.exchange import Call, Exchange, Limits
+from services.gateway.observers import Observer
+from services.gateway.refusal import refuse
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.client import UpstreamClient
 from shared.access.credentials import caller_key, without_key
-from shared.access.key_format import Kind
-from shared.access.keyring import KeyRing
-from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
-from shared.contract.ids import ExchangeIds
 from shared.contract.tail import Open, Outcome
-from shared.runtime.errors import JournalFailed, Refused
+from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
-_MAX_MODEL_NAME = 256  # totals are kept under it, for ever
-
 _PATHS = 4096  # matches remembered: clients ask the same few over and over
+_CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
-Scope = MutableMapping[str, Any]
 
+class _Routed(NamedTuple):
+    """A request whose destination is known."""
 
-class ClientLeft(Exception):
-    """The client disconnected before its request was complete."""
+    matched: Match
+    route: Route
+    flags: Flags
+    body: bytes
 
 
 class DataPlane:
-    """The ASGI app behind every path that is not the gateway's own."""
+    """Answers every request that is neither a probe nor the control plane's."""
 
     def __init__(
         self,
         settings: GatewaySettings,
         upstreams: Upstreams,
-        client: UpstreamClient,
-        keyring: KeyRing,
-        tap: Tap,
-        ids: ExchangeIds,
-        metrics: GatewayMetrics,
+        upstream: Upstream,
+        admission: Admission,
+        observer: Observer,
     ) -> None:
         self.open: set[Exchange] = set()
-        self._match = lru_cache(_PATHS)(lambda method, path, family: match(method, path, family, upstreams))
-        self.settings = settings
-        self._upstreams = upstreams
-        self.client = client
-        self._keyring = keyring
-        self._tap = tap
-        self._ids = ids
-        self.metrics = metrics
+        self.observer = observer
+        self.upstream = upstream
+        self.send_generation_id = settings.send_generation_id
+        self.limits = Limits(
+            settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
+        )
+        self._admission = admission
         self._cors = Cors(settings.cors_origins)
+        self._match = lru_cache(_PATHS)(lambda method, path, family: match(method, path, family, upstreams))
+        self._settings = settings
+        self._upstreams = upstreams
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return  # no WebSocket dialect is served
+    async def handle(self, client: ClientRequest) -> None:
+        """Answer a request."""
         arrived = time.monotonic()
-        path = scope["raw_path"].decode("latin-1")
-        query: bytes = scope["query_string"]
-        given = dict(scope["headers"])
-        family = family_of(path, given, query)
-        if scope["method"] == "OPTIONS":
-            allowed = [(b"allow", b"GET, HEAD, POST"), *self._cors.preflight(given)]
-            await send({"type": "http.response.start", "status": 204, "headers": allowed})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        path = client.target.decode("latin-1")
+        given = dict(client.headers)
+        family = family_of(path, given, client.query)
+        if client.method == "OPTIONS":
+            client.respond(204, [(b"allow", b"GET, HEAD, POST"), *self._cors.preflight(given)], b"")
             return
         unread = _has_body(given)
         try:
-            key = await self._keyring.authenticate(caller_key(given, query))
-            matched = self._match(scope["method"], path, family)
+            key = await self._admission.identify(caller_key(given, client.query))
+            matched = self._match(client.method, path, family)
             family = matched.family
-            connection: Connection = scope["extensions"]["arouter.connection"]
-            body = await self.read_body(given, connection, receive, self.settings.max_body_bytes)
+            body = await self._read_body(client, given)
             unread = False
-            flags = _flags(matched, body, given)
-            route = choose(matched, flags.model, self._upstreams)
-            if key.restricted:
-                _check_allowed(key, scope["method"], matched, route, body)
-            await self._run(scope, connection, send, key, matched, route, flags, body, arrived)
+            routed = self._routed(matched, body, given)
+            permit = self._admission.admit(key, Asked(client.method, matched, routed.route, body))
+            await self._run(client, permit, routed, arrived)
         except Refused as refused:
-            self.metrics.refused(refused.status)
-            await refuse(send, family, refused, unread=unread, extra=self._cors.answer(given))
+            self.observer.refused(refused.status)
+            refuse(client, family, refused, unread=unread, extra=self._cors.answer(given))
         except ClientLeft:
             return
 
@@ -102,21 +93,26 @@ class DataPlane:
         """Cut exchanges that exceed a limit, for as long as the process lives."""
         while True:
             await asyncio.sleep(_WATCHDOG_SECONDS)
-            now = time.monotonic()
-            slow = now - self.settings.slow_reader_timeout
-            for exchange in list(self.open):
-                blocked = exchange.blocked_since
-                if now > exchange.deadline or (blocked is not None and blocked < slow):
-                    exchange.cut(Outcome.TIMED_OUT)
+            self.cut_late(time.monotonic())
 
-    def may_drain(self) -> bool:
+    def cut_late(self, now: float) -> None:
+        """Cut exchanges that exceed a limit at `now`, monotonic."""
+        slow = now - self._settings.slow_reader_timeout
+        for exchange in list(self.open):
+            blocked = exchange.relay.blocked_since
+            if now > exchange.deadline:
+                exchange.cut(Outcome.TIMED_OUT, "total_timeout")
+            elif blocked is not None and blocked < slow:
+                exchange.cut(Outcome.TIMED_OUT, "slow_reader")
+
+    def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
-        return self.draining < self.settings.drain_streams
+        return self.read_on < self._settings.read_on_streams
 
     @property
-    def draining(self) -> int:
+    def read_on(self) -> int:
         """Upstreams that are read on though their client has left."""
-        return sum(exchange.client_left for exchange in list(self.open))
+        return sum(exchange.relay.client_left for exchange in list(self.open))
 
     async def drained(self, timeout: float) -> None:
         """Wait until every exchange has ended, for at most `timeout` seconds."""
@@ -124,68 +120,49 @@ class DataPlane:
         while self.open and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
-    async def _run(
-        self,
-        scope: Scope,
-        connection: Connection,
-        send: Send,
-        key: KeyRecord,
-        matched: Match,
-        route: Route,
-        flags: Flags,
-        body: bytes,
-        arrived: float,
-    ) -> None:
-        if len(route.model) > _MAX_MODEL_NAME:
-            raise Refused(400, f"the model name is longer than {_MAX_MODEL_NAME} characters")
-        streamed = matched.streamed or bool(flags.stream)
-        outgoing = _outgoing(body, matched, route, flags)
-        exchange_id = self._ids.next()  # from here to the open nothing may fail but the open
-        request = Request(
-            method=scope["method"],
-            provider=route.upstream.provider,
-            url=route.url,
-            query=without_key(scope["query_string"]),
-            headers=headers.upstream_request(
-                scope["headers"],
-                route.upstream.credential(matched.family),
-                str(exchange_id) if self.settings.send_generation_id else None,
-            ),
-            body=outgoing,
-            streamed=streamed,
-            keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
-            drain=route.upstream.drain,
-            cors=self._cors.answer(dict(scope["headers"])) if self.settings.cors_origins else [],
-        )
-        record = Open(
-            key=key.hash,
-            dialect=matched.dialect,
-            provider=route.upstream.provider,
-            model=route.model,
-            opened_ms=time.time_ns() // 1_000_000,
-            streamed=streamed,
-            path=route.url.partition("://")[2].partition("/")[2],
-            request_bytes=len(request.body),
-        )
-        try:
-            tap = self._tap.open(exchange_id, record)
-        except JournalFailed as exc:
-            self._ids.give_back()
-            raise Refused(503, "the gateway cannot record usage now") from exc
-        exchange = Exchange(exchange_id, request, matched.family, tap, connection, self, arrived)
+    def _routed(self, matched: Match, body: bytes, given: dict[bytes, bytes]) -> _Routed:
+        flags = _flags(matched, body, given)
+        return _Routed(matched, choose(matched, flags.model, self._upstreams), flags, body)
+
+    async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
+        call = self._call(client, routed)
+        tap = permit.open(_open_record(permit, routed, call))
+        exchange = Exchange(call, tap, client, self, arrived)
         self.open.add(exchange)
         try:
-            await exchange.run(send)
+            await exchange.run()
         finally:
             self.open.discard(exchange)
 
-    async def read_body(self, given: dict[bytes, bytes], connection: Connection, receive: Receive, limit: int) -> bytes:
-        """The body of a request. Refused: 413 where it is larger than `limit`, 408 where it does not come in time."""
+    def _call(self, client: ClientRequest, routed: _Routed) -> Call:
+        matched, route, upstream = routed.matched, routed.route, routed.route.upstream
+        candidate = Candidate(
+            provider=upstream.provider,
+            model=route.model,
+            credential="",
+            method=client.method,
+            url=route.url,
+            query=without_key(client.query),
+            headers=headers.upstream_request(client.headers, upstream.credential(matched.family)),
+            body=_outgoing(routed),
+        )
+        return Call(
+            plan=(candidate,),
+            family=matched.family,
+            streamed=matched.streamed or bool(routed.flags.stream),
+            keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
+            read_on=upstream.read_on,
+            cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
+        )
+
+    async def _read_body(self, client: ClientRequest, given: dict[bytes, bytes]) -> bytes:
+        """The body of a request. Refused: 413 where it is larger than the limit, 408 where it does not come in time."""
+        limit = self._settings.max_body_bytes
         too_large = Refused(413, f"the request body is larger than {limit} bytes")
         declared = given.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             raise too_large
-        whole = connection.whole_body()
+        whole = client.whole_body()
         if whole is not None:
             if len(whole) > limit:
                 raise too_large
@@ -194,18 +171,16 @@ class DataPlane:
         size = 0
         while True:
             try:
-                async with asyncio.timeout(self.settings.body_timeout):
-                    message = await receive()
+                async with asyncio.timeout(self._settings.body_timeout):
+                    part = await client.read()
             except TimeoutError:
                 raise Refused(408, "the request body did not arrive in time") from None
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            if not part:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.append(part)
+            size += len(part)
             if size > limit:
                 raise too_large
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _has_body(given: dict[bytes, bytes]) -> bool:
@@ -230,25 +205,24 @@ def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:
         raise
 
 
-def _check_allowed(key: KeyRecord, method: str, matched: Match, route: Route, body: bytes) -> None:
-    """Refused, 403, where the key may not use this provider or model. What only reads calls no model, and is free."""
-    provider = route.upstream.provider
-    if key.kind is Kind.MANAGEMENT:
-        raise Refused(403, "a management key cannot call models")
-    if not key.allows_provider(provider):
-        raise Refused(403, f"provider '{provider}' is not allowed for this API key")
-    if key.allowed_models is None or (matched.dialect is Dialect.METADATA and method in ("GET", "HEAD")):
-        return
-    if not key.allows_model(provider, route.model):
-        raise Refused(403, f"model '{route.model}' is not allowed for this API key")
-    if matched.path_model is None and not request_body.names_one_model(body):
-        raise Refused(403, "this API key may name one model alone, and once")
-
-
-def _outgoing(body: bytes, matched: Match, route: Route, flags: Flags) -> bytes:
+def _outgoing(routed: _Routed) -> bytes:
+    matched, route, flags, body = routed.matched, routed.route, routed.flags, routed.body
     if route.prefixed:
         body = request_body.with_model(body, route.model)
-    chat = matched.dialect in (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
-    if chat and flags.stream and flags.usage_asked is None and route.upstream.ask_usage:
+    if matched.dialect in _CHATS and flags.stream and flags.usage_asked is None and route.upstream.ask_usage:
         body = request_body.with_usage_asked(body)
     return body
+
+
+def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
+    first = call.plan[0]
+    return Open(
+        key=permit.key.hash,
+        dialect=routed.matched.dialect,
+        provider=first.provider,
+        model=first.model,
+        opened_ms=time.time_ns() // 1_000_000,
+        streamed=call.streamed,
+        path=first.url.partition("://")[2].partition("/")[2],
+        request_bytes=len(first.body),
+    )

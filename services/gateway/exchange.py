@@ -1,7 +1,7 @@
 """One exchange, from its open record to its end record. Whatever happens in between, there is exactly one outcome.
 
-The pump below is the relay: it moves bytes, and knows no JSON and no provider. Once a body has begun nothing is ever
-added to it: an answer that breaks off leaves the client's connection without a proper end, because a clean end would
+Its attempts find somebody who answers (`attempts.py`), its relay moves the bytes (`relay.py`), and its end is recorded
+(`ending.py`). An answer that breaks off leaves the client's connection without a proper end, because a clean end would
 make every SDK report success.
 """
 
@@ -10,314 +10,268 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from services.gateway.attempts import Attempts, Plan, Upstream
 from services.gateway.capture.tap import ExchangeTap
 from services.gateway.client import cors, headers
 from services.gateway.client.headers import Header
-from services.gateway.client.protocol import Connection
-from services.gateway.metrics import GatewayMetrics
-from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.client import Answer, UpstreamClient
-from shared.access.envelopes import error_body
+from services.gateway.client.request import ClientRequest
+from services.gateway.ending import Ending, Facts, Times, end_record, summary
+from services.gateway.observers import Observer
+from services.gateway.refusal import refuse
+from services.gateway.relay import ReadOnExceeded, Relay
+from services.gateway.upstream.client import Answer
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId
-from shared.contract.tail import End, Head, Outcome, Packed
+from shared.contract.tail import Head, Outcome
 from shared.runtime.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
 
 log = logging.getLogger(__name__)
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Clock = Callable[[], float]  # monotonic seconds
+
+_COMPLETED = Ending(Outcome.COMPLETED)
+_CLIENT_GONE = Ending(Outcome.CLIENT_GONE, "client_gone")
+_DRAINED = Ending(Outcome.DRAINED, "drain")
+_UNFORESEEN = Ending(Outcome.UPSTREAM_FAILED, "internal")
 
 
-class Request(msgspec.Struct, frozen=True):
-    """What goes upstream."""
+class Call(msgspec.Struct, frozen=True):
+    """What is asked for, whoever answers."""
 
-    method: str
-    provider: str
-    url: str
-    query: bytes
-    headers: list[Header]
-    body: bytes
+    plan: Plan
+    family: Family
     streamed: bool
     keep_body: bool  # the meter may need it to estimate
-    drain: bool  # read on when the client leaves
+    read_on: bool  # when the client leaves, for the usage at the answer's end
     cors: list[Header]  # what a browser must be told
+
+
+class Limits(NamedTuple):
+    """Seconds and bytes an exchange may take."""
+
+    total: float
+    idle: float  # between two reads from the provider
+    read_on: float
+    read_on_bytes: int
 
 
 class Plane(Protocol):
     """What an exchange needs of the data plane it runs on."""
 
-    settings: GatewaySettings
-    client: UpstreamClient
-    metrics: GatewayMetrics
+    @property
+    def limits(self) -> Limits: ...
 
-    def may_drain(self) -> bool: ...
+    @property
+    def upstream(self) -> Upstream: ...
+
+    @property
+    def observer(self) -> Observer: ...
+
+    @property
+    def send_generation_id(self) -> bool: ...
+
+    def may_read_on(self) -> bool:
+        """Whether one more upstream may be read on after its client has left."""
+
+
+class _State(Enum):
+    ASKING = auto()  # nothing was said to the client
+    RESPONDING = auto()  # the head of a response is out: its status cannot change any more
+    OVER = auto()  # an outcome is decided; a second cut changes nothing
 
 
 class Exchange:
     """A request on its way. `cut` ends it early, from outside; `run` always ends it."""
 
     __slots__ = (
-        "_answer",
-        "_answered",
-        "_arrived",
-        "_connection",
+        "_attempts",
+        "_call",
+        "_client",
+        "_clock",
         "_cut_by",
-        "_drained",
-        "_ended",
-        "_family",
-        "_first_byte",
-        "_gaps",
         "_plane",
-        "_request",
-        "_response_started",
+        "_state",
         "_tap",
         "_task",
-        "blocked_since",
-        "client_left",
+        "_times",
         "deadline",
-        "id",
-        "started",
+        "relay",
     )
 
     def __init__(
         self,
-        exchange_id: ExchangeId,
-        request: Request,
-        family: Family,
+        call: Call,
         tap: ExchangeTap,
-        connection: Connection,
+        client: ClientRequest,
         plane: Plane,
         arrived: float,
+        clock: Clock = time.monotonic,
     ) -> None:
-        """`arrived`: when the request's head was here, monotonic."""
-        self.id = exchange_id
-        self.client_left = False  # and the upstream is drained for the usage at its end
-        self.blocked_since: float | None = None  # waiting for the client to read, since this monotonic time
-        self.started = time.monotonic()
-        self.deadline = self.started + plane.settings.total_timeout
-        self._arrived = arrived
-        self._gaps = plane.metrics.gaps()
-        self._request = request
-        self._family = family
-        self._tap = tap
-        self._connection = connection
+        """`arrived`: when the request's head was here, by `clock`."""
+        self.relay = Relay(client, tap, plane.observer.began(), plane.limits.read_on_bytes, clock)
+        self.deadline = clock() + plane.limits.total
+        self._attempts = Attempts(call.plan, plane.upstream, clock)
+        self._call = call
+        self._client = client
+        self._clock = clock
+        self._cut_by: Ending | None = None
         self._plane = plane
+        self._state = _State.ASKING
+        self._tap = tap
         self._task = asyncio.current_task()
-        self._cut_by: Outcome | None = None
-        self._ended = False
-        self._answer: Answer | None = None
-        self._answered: dict[bytes, str] = {}  # header fields of the answer
-        self._response_started = False
-        self._first_byte: float | None = None
-        self._drained = 0
+        self._times = Times(arrived, started=clock())
 
-    async def run(self, send: Send) -> Outcome:
+    @property
+    def id(self) -> ExchangeId:
+        return self._tap.id
+
+    async def run(self) -> Outcome:
         """Forward the request and relay the answer. Returns how it ended; raises nothing."""
-        self._connection.attach(self)
-        outcome = Outcome.UPSTREAM_FAILED
+        self._client.attach(self)
+        ending = _UNFORESEEN
         try:
-            outcome = await self._forward(send)
+            ending = await self._forward()
         except asyncio.CancelledError:
             # Else it is the server's: its time to drain is over. It cancels each task once, and waits for none.
-            outcome = self._cut_by or Outcome.DRAINED
+            ending = self._cut_by or _DRAINED
             assert self._task is not None
             self._task.uncancel()
-            self._ended = True  # a second cut changes nothing
-            await self._tell_of_cut(outcome, send)
+            self._tell_of_cut(ending.outcome)
         except Exception:
             # A bug, or an answer no server should give: the client must not take it for a whole one.
             log.exception("exchange %s failed in a way nobody expected", self.id, extra=self._logged)
-            self._ended = True
-            await self._fail(send)
+            self._fail()
         finally:
-            self._ended = True
-            self._connection.detach()
-            if self._answer is not None and outcome is not Outcome.COMPLETED:
-                self._answer.close()
-            self._end(outcome)
-        return outcome
+            self._state = _State.OVER
+            self._client.detach()
+            answer = self.relay.answer
+            if answer is not None and ending.outcome is not Outcome.COMPLETED:
+                answer.close()
+            self._record(ending)
+        return ending.outcome
 
-    def cut(self, outcome: Outcome) -> None:
+    def cut(self, outcome: Outcome, cause: str) -> None:
         """End the exchange now, for the first reason given."""
-        if self._ended or self._cut_by is not None or self._task is None:
+        if self._state is _State.OVER or self._cut_by is not None or self._task is None:
             return
-        if outcome is Outcome.CLIENT_GONE and self._answer is not None and self._answer.ended:
+        if outcome is Outcome.CLIENT_GONE and self.relay.complete:
             return  # it has been given everything; many a client closes as soon as it has the last byte
-        if outcome is Outcome.CLIENT_GONE and not self.client_left and self._may_drain():
-            self.client_left = True
-            self.client_ready()
-            self.deadline = min(self.deadline, time.monotonic() + self._plane.settings.drain_seconds)
+        if outcome is Outcome.CLIENT_GONE and self._may_read_on():
+            self.relay.read_on()
+            self.deadline = min(self.deadline, self._clock() + self._plane.limits.read_on)
             return
-        self._cut_by = Outcome.CLIENT_GONE if self.client_left else outcome
+        self._cut_by = _CLIENT_GONE if self.relay.client_left else Ending(outcome, cause)
         self._task.cancel()
 
     def client_gone(self) -> None:
         """The client has closed its connection."""
-        self.cut(Outcome.CLIENT_GONE)
+        self.cut(Outcome.CLIENT_GONE, "client_gone")
 
     def client_full(self) -> None:
         """The client reads more slowly than the provider sends."""
-        self.blocked_since = time.monotonic()
-        if self._answer is not None:
-            self._answer.pause()
+        self.relay.client_full()
 
     def client_ready(self) -> None:
         """The client has read on."""
-        self.blocked_since = None
-        if self._gaps is not None and self._first_byte is not None and not self.client_left:
-            self._gaps.went()
-        if self._answer is not None:
-            self._answer.resume()
+        self.relay.client_ready()
 
     @property
     def _logged(self) -> dict[str, str]:
         return {"exchange_id": str(self.id)}
 
-    def _may_drain(self) -> bool:
-        return self._request.drain and self._plane.may_drain()
+    def _may_read_on(self) -> bool:
+        return not self.relay.client_left and self._call.read_on and self._plane.may_read_on()
 
-    async def _forward(self, send: Send) -> Outcome:
-        request = self._request
+    async def _forward(self) -> Ending:
+        generation = [(headers.GENERATION_ID, self._tap.name.encode())] if self._plane.send_generation_id else []
         try:
-            self._answer = await self._plane.client.send(
-                request.provider, request.method, request.url, request.query, request.headers, request.body
-            )
-        except UpstreamTimeout as exc:
-            log.warning("exchange %s: the provider did not answer in time: %s", self.id, exc, extra=self._logged)
-            await self._refuse(send, Refused(504, "the provider did not answer in time"))
-            return self._unless_client_left(Outcome.TIMED_OUT)
+            answer = await self._attempts.first_answer(generation)
         except UpstreamError as exc:
-            log.warning("exchange %s: the provider could not be reached: %s", self.id, exc, extra=self._logged)
-            await self._refuse(send, Refused(502, "the provider refused the connection or could not be reached"))
-            return self._unless_client_left(Outcome.UPSTREAM_FAILED)
+            log.warning("exchange %s: the provider gave no answer: %s", self.id, exc, extra=self._logged)
+            return self._unanswered(exc)
+        self.relay.take(answer)
         try:
-            return await self._pump(self._answer, send)
-        except UpstreamTimeout as exc:
-            log.warning("exchange %s: the provider fell silent: %s", self.id, exc, extra=self._logged)
-            self._connection.cut(flush=True)
-            return self._unless_client_left(Outcome.TIMED_OUT)
-        except UpstreamBroken as exc:
-            log.warning("exchange %s: the provider broke off: %s", self.id, exc, extra=self._logged)
-            self._connection.cut(flush=True)
-            return self._unless_client_left(Outcome.UPSTREAM_FAILED)
+            return await self._pass_on(answer)
+        except (UpstreamTimeout, UpstreamBroken) as exc:
+            log.warning("exchange %s: the provider's answer broke off: %s", self.id, exc, extra=self._logged)
+            self._client.abort(flush=True)
+            return self._unless_client_left(_failure(exc))
+        except ReadOnExceeded:
+            return _CLIENT_GONE
 
-    async def _pump(self, answer: Answer, send: Send) -> Outcome:
-        settings = self._plane.settings
-        answered = self._answered = headers.fields(answer.headers)
+    def _unanswered(self, error: UpstreamError) -> Ending:
+        if isinstance(error, UpstreamTimeout):
+            self._refuse(Refused(504, "the provider did not answer in time"))
+        else:
+            self._refuse(Refused(502, "the provider refused the connection or could not be reached"))
+        return self._unless_client_left(_failure(error))
+
+    async def _pass_on(self, answer: Answer) -> Ending:
+        answered = self._attempts.answered
         content_type = answered.get(b"content-type", "")
-        stream = headers.is_stream(content_type) or (self._request.streamed and answer.status == 200)
+        stream = headers.is_stream(content_type) or (self._call.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
-        if self._request.cors:
-            given = cors.replaced(given, self._request.cors)
+        if self._call.cors:
+            given = cors.replaced(given, self._call.cors)
         whole = answer.whole()
         if whole is not None:
-            if whole:
-                self._first_byte = time.monotonic()
-                self._tap.feed(whole)
+            self.relay.whole(whole)
             answer.close()
-            self._response_started = True
-            self._connection.respond(answer.status, given, whole)
-            return self._unless_client_left(Outcome.COMPLETED)
+            self._client.respond(answer.status, given, whole)
+            self._state = _State.RESPONDING
+            return self._unless_client_left(_COMPLETED)
         self._tap.head(Head(answer.status, content_type, answered.get(b"content-encoding", "")))
-        if self._connection.closes:
-            given.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": answer.status, "headers": given})
-        self._response_started = True
-        await answer.relay(self._relay if self._gaps is None else self._relay_timed, settings.idle_timeout)
+        self._client.start(answer.status, given)
+        self._state = _State.RESPONDING
+        await self.relay.run(self._plane.limits.idle)
         answer.close()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return self._unless_client_left(Outcome.COMPLETED)
+        await self._client.writable()  # a client that does not read the last bytes has not been given them
+        self._client.finish()
+        return self._unless_client_left(_COMPLETED)
 
-    def _relay(self, chunk: bytes) -> None:
-        """Bytes of the body, on their way: called for every read from the provider."""
-        if self._first_byte is None:
-            self._first_byte = time.monotonic()
-        self._tap.feed(chunk)
-        if not self.client_left:
-            self._connection.write(chunk)
-            if self.blocked_since is not None and self._answer is not None:
-                self._answer.pause()  # it may have been full before there was an answer to pause
-            return
-        self._drained += len(chunk)
-        if self._drained > self._plane.settings.drain_bytes:
-            self.cut(Outcome.CLIENT_GONE)
-
-    def _relay_timed(self, chunk: bytes) -> None:
-        """The same, for an exchange whose gaps are measured."""
-        assert self._gaps is not None
-        self._gaps.came()
-        self._relay(chunk)
-        if self.blocked_since is None and not self.client_left:
-            self._gaps.went()
-
-    async def _fail(self, send: Send) -> None:
-        if self._response_started:
-            self._connection.cut(flush=True)
+    def _fail(self) -> None:
+        if self._state is _State.RESPONDING:
+            self._client.abort(flush=True)
         else:
-            await self._refuse(send, Refused(502, "the provider's answer cannot be passed on"))
+            self._refuse(Refused(502, "the provider's answer cannot be passed on"))
 
-    def _unless_client_left(self, outcome: Outcome) -> Outcome:
-        return Outcome.CLIENT_GONE if self.client_left else outcome
+    def _unless_client_left(self, ending: Ending) -> Ending:
+        return _CLIENT_GONE if self.relay.client_left else ending
 
-    async def _tell_of_cut(self, outcome: Outcome, send: Send) -> None:
-        if outcome is Outcome.TIMED_OUT and not self._response_started and self.blocked_since is None:
-            await self._refuse(send, Refused(504, "the exchange took longer than the limit"))
-        elif outcome is Outcome.DRAINED and not self._response_started:
-            await self._refuse(send, Refused(503, "the gateway is shutting down"))
+    def _tell_of_cut(self, outcome: Outcome) -> None:
+        asking, blocked = self._state is _State.ASKING, self.relay.blocked_since is not None
+        if outcome is Outcome.TIMED_OUT and asking and not blocked:
+            self._refuse(Refused(504, "the exchange took longer than the limit"))
+        elif outcome is Outcome.DRAINED and asking:
+            self._refuse(Refused(503, "the gateway is shutting down"))
         elif outcome is not Outcome.CLIENT_GONE:
             # A client that does not read would keep a flush waiting for ever.
-            self._connection.cut(flush=self.blocked_since is None)
+            self._client.abort(flush=not blocked)
 
-    async def _refuse(self, send: Send, refused: Refused) -> None:
-        self._response_started = True
-        await refuse(send, self._family, refused, str(self.id), extra=self._request.cors)
+    def _refuse(self, refused: Refused) -> None:
+        self._state = _State.RESPONDING
+        refuse(self._client, self._call.family, refused, self._tap.name, extra=self._call.cors)
 
-    def _end(self, outcome: Outcome) -> None:
-        answered = self._answered
-        self._tap.end(
-            End(
-                outcome=outcome,
-                status=self._answer.status if self._answer is not None else None,
-                content_type=answered.get(b"content-type", ""),
-                content_encoding=answered.get(b"content-encoding", ""),
-                response_bytes=0,  # the tap knows
-                request_bytes=len(self._request.body),
-                first_byte_ms=None if self._first_byte is None else int((self._first_byte - self.started) * 1000),
-                duration_ms=int((time.monotonic() - self.started) * 1000),
-                request_id=headers.request_id(answered),
-                body=Packed(b""),
-            ),
-            self._request.body if self._request.keep_body else None,
+    def _record(self, ending: Ending) -> None:
+        relay, body = self.relay, self._attempts.candidate.body
+        facts = Facts(
+            ending=ending,
+            attempts=self._attempts,
+            status=relay.answer.status if relay.answer is not None else None,
+            times=self._times,
+            first_byte=relay.first_byte,
+            ended=self._clock(),
         )
-        metrics = self._plane.metrics
-        status = self._answer.status if self._answer is not None else None
-        metrics.ended(outcome, self._request.provider, status, self._tap.bytes, self._tap.lost)
-        if self._first_byte is not None:
-            metrics.answered(self._first_byte - self.started, self._first_byte - self._arrived)
+        self._tap.end(end_record(facts), body if self._call.keep_body else None)
+        self._plane.observer.ended(summary(facts, self._tap))
 
 
-async def refuse(
-    send: Send,
-    family: Family,
-    refused: Refused,
-    generation_id: str | None = None,
-    *,
-    unread: bool = False,
-    extra: Sequence[Header] = (),
-) -> None:
-    """Answer with an error of the gateway's own, in the caller's dialect. `unread`: the request's body is not read."""
-    body = error_body(family, refused.status, refused.message)
-    given: list[Header] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra]
-    if unread:
-        given.append((b"connection", b"close"))
-    if generation_id is not None:
-        given.append((headers.GENERATION_ID, generation_id.encode()))
-    await send({"type": "http.response.start", "status": refused.status, "headers": given})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+def _failure(error: UpstreamError) -> Ending:
+    outcome = Outcome.TIMED_OUT if isinstance(error, UpstreamTimeout) else Outcome.UPSTREAM_FAILED
+    return Ending(outcome, error.cause)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.gateway.observers import Observer, Summary
+
 # Seconds. A gateway's own share is in the first ones; reasoning models are silent for minutes.
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GAP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20, 60, 300)
@@ -19,7 +21,7 @@ GAPS_OF_EVERY = 16
 
 _STATES = {
     "open_streams": "Exchanges running now.",
-    "draining_upstreams": "Upstreams read on for their usage though their client has left.",
+    "read_on_upstreams": "Upstreams read on for their usage though their client has left.",
     "tap_backlog_bytes": "Tail bytes in memory that Redis has not taken yet.",
     "tap_backlog_seconds": "Age of the oldest record that Redis has not taken yet.",
     "journal_bytes": "Size of the journal on disk.",
@@ -30,7 +32,7 @@ _STATES = {
 }
 
 
-class GatewayMetrics:
+class GatewayMetrics(Observer):
     """The instruments of one process."""
 
     def __init__(self) -> None:
@@ -74,8 +76,8 @@ class GatewayMetrics:
             registry=registry,
             buckets=_GAP,
         )
-        self._first_from_provider, self._first_to_client = first_byte.labels("provider"), first_byte.labels("client")
-        self._gap_from_provider, self._gap_to_client = gap.labels("provider"), gap.labels("client")
+        self._first_byte = first_byte.labels("provider"), first_byte.labels("client")
+        self._gap = gap.labels("provider"), gap.labels("client")
         self._lag = Histogram(
             "arouter_loop_lag_seconds",
             "How late the event loop comes to what is due, twenty times a second. Every event waits that long.",
@@ -90,17 +92,15 @@ class GatewayMetrics:
         for name, read in states.items():
             self._states[name].set_function(read)
 
-    def ended(self, outcome: str, provider: str, status: int | None, size: int, lost: int) -> None:
-        """An exchange has ended. `size`: body bytes relayed; `lost`: those of them the tap had no room for."""
-        self._ended.labels(outcome, provider, status or 0).inc()
-        self._relayed.inc(size)
-        if lost:
-            self._lost.inc(lost)
-
-    def answered(self, from_provider: float, to_client: float) -> None:
-        """The first body byte, in seconds since the request went out and since it came in."""
-        self._first_from_provider.observe(from_provider)
-        self._first_to_client.observe(to_client)
+    def ended(self, summary: Summary) -> None:
+        self._ended.labels(summary.outcome, summary.provider, summary.status or 0).inc()
+        self._relayed.inc(summary.response_bytes)
+        if summary.lost_bytes:
+            self._lost.inc(summary.lost_bytes)
+        if summary.first_byte is not None and summary.first_byte_to_client is not None:
+            from_provider, to_client = self._first_byte
+            from_provider.observe(summary.first_byte)
+            to_client.observe(summary.first_byte_to_client)
 
     def late(self, seconds: float) -> None:
         """The loop came so late to a tick."""
@@ -112,10 +112,10 @@ class GatewayMetrics:
     def unkept(self) -> None:
         self._unkept.inc()
 
-    def gaps(self) -> Gaps | None:
+    def began(self) -> Gaps | None:
         """The stop watch of a new exchange, if it is one of those that are measured."""
         self._timed = (self._timed + 1) % GAPS_OF_EVERY
-        return None if self._timed else Gaps(self._gap_from_provider, self._gap_to_client)
+        return None if self._timed else Gaps(*self._gap)
 
 
 class Gaps:

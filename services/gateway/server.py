@@ -1,4 +1,4 @@
-"""Runs the gateway: uvicorn, with our protocol and our logging."""
+"""Runs the gateway: uvicorn's server, with our protocol and our logging."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from types import FrameType
 import uvicorn
 
 from services.gateway.assembly import Control, Gateway
-from services.gateway.client.protocol import limited_protocol
+from services.gateway.client.asgi import Application, Message, Receive, Send
+from services.gateway.client.protocol import Limits, protocol_class
 from services.gateway.health import Health
 from services.gateway.settings import GatewaySettings
-from shared.runtime import store
+from shared.books import version
 from shared.runtime.admin_server import watched
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None) -> None:
     """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis will not do."""
-    asyncio.run(_verify(redis_url))
+    asyncio.run(version.check_url(redis_url))
     gateway = Gateway(settings, redis_url, control)
     server = configured(settings, gateway)
     # What is there now stays; the collector need not go through it again and again while streams wait.
@@ -67,11 +68,14 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
 
 def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
     """The server of one gateway, not running yet."""
+    limits = Limits(
+        settings.max_header_bytes, settings.max_header_lines, settings.header_timeout, settings.keep_alive_timeout
+    )
     config = uvicorn.Config(
-        gateway,
+        _lifespan(gateway),
         host=settings.host,
         port=settings.port,
-        http=limited_protocol(settings, gateway.health),
+        http=protocol_class(gateway.handle, limits, gateway.health),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -81,16 +85,21 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=int(settings.keep_alive_timeout),
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
     return _Server(config, gateway.health, settings.shutdown_delay)
 
 
-async def _verify(redis_url: str) -> None:
-    redis = store.connect(redis_url)
-    try:
-        await store.verify(redis)
-    finally:
-        await redis.aclose()
+def _lifespan(gateway: Gateway) -> Application:
+    """The ASGI application that uvicorn wants: it sees no request, only when to begin and to end."""
+
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await gateway.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await gateway.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return application

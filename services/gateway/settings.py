@@ -1,4 +1,4 @@
-"""The gateway's settings, and what they make of the provider table."""
+"""The gateway's settings, with the providers that they configure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -36,10 +36,15 @@ class ProviderSettings(BaseModel):
         description="Add stream_options.include_usage to streamed chat requests that do not set it themselves; "
         "the client then gets the extra last event too.",
     )
-    on_disconnect: Literal["close", "drain"] = Field(
+    on_disconnect: Literal["close", "read_on", "drain"] = Field(  # "drain" is what "read_on" was called
         default="close",
-        description="When a client leaves: close the upstream, or drain it to its end for the usage it reports there.",
+        description="When a client leaves: close the upstream, or read_on to its end for the usage it reports there.",
     )
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether the upstream is read to its end after the client has left."""
+        return self.on_disconnect != "close"
 
     @field_validator("base_url", mode="before")
     @classmethod
@@ -55,7 +60,7 @@ class ProviderSettings(BaseModel):
             try:
                 _ = urlsplit(value).port
             except ValueError:
-                raise ValueError("has a port that is no number below 65536") from None
+                raise ValueError("has a port that is not a number below 65536") from None
         return value and value.rstrip("/")
 
     @field_validator("api_key", mode="before")
@@ -71,12 +76,16 @@ class ProviderSettings(BaseModel):
     def _known_dialects(cls, value: str) -> str:
         for name in filter(None, map(str.strip, value.split(","))):
             if name not in list(Dialect):
-                raise ValueError(f"{name!r} is no dialect; they are {', '.join(Dialect)}")
+                raise ValueError(f"{name!r} is not a dialect; dialects are {', '.join(Dialect)}")
         return value
 
 
 class GatewaySettings(Settings):
-    """Everything the gateway can be told. Times are in seconds, sizes in bytes."""
+    """What a gateway reads. Times are in seconds, sizes in bytes."""
+
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {
+        f"drain_{what}": f"read_on_{what}" for what in ("seconds", "bytes", "streams")
+    }
 
     host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
@@ -87,9 +96,17 @@ class GatewaySettings(Settings):
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="One block per provider: see the table below."
     )
+    control: Literal["gateway", "off"] = Field(
+        default="gateway",
+        description="Where the control API is served: gateway, below /api/ on this port; off, not here, and "
+        "`arouter control` serves it in a process of its own.",
+    )
     cors_origins: str = Field(
         default="",
         description="Origins whose pages may call from a browser, comma-separated; * for any. Unset: none.",
+    )
+    access_log: bool = Field(
+        default=False, description="Log a line for each exchange that has ended and each request that was refused."
     )
     send_generation_id: bool = Field(
         default=True, description="Send the exchange id upstream as x-generation-id, to find it in a provider's log."
@@ -108,10 +125,14 @@ class GatewaySettings(Settings):
     first_byte_timeout: float = Field(default=600, gt=0, description="From request to the answer's headers.")
     idle_timeout: float = Field(default=600, gt=0, description="Between two reads from a provider.")
     total_timeout: float = Field(default=3600, gt=0, description="For one whole exchange.")
-    slow_reader_timeout: float = Field(default=60, gt=0, description="For a client that does not read to go on.")
-    drain_seconds: float = Field(default=60, gt=0, description="Longest drain of an upstream whose client has left.")
-    drain_bytes: int = Field(default=8 * _MIB, ge=0, description="Most bytes read in such a drain.")
-    drain_streams: int = Field(default=100, ge=0, description="Most such drains at once; beyond it they are closed.")
+    slow_reader_timeout: float = Field(default=60, gt=0, description="For a client that does not read, to read again.")
+    read_on_seconds: float = Field(
+        default=60, gt=0, description="How long an upstream whose client has left is read on, where that is wanted."
+    )
+    read_on_bytes: int = Field(default=8 * _MIB, ge=0, description="Most bytes that are read then.")
+    read_on_streams: int = Field(
+        default=100, ge=0, description="Most upstreams that are read on at once; beyond it they are closed."
+    )
     shutdown_delay: float = Field(
         default=0,
         ge=0,
@@ -122,6 +143,11 @@ class GatewaySettings(Settings):
 
     upstream_connections: int = Field(default=4000, ge=1, description="Most connections to one provider.")
     upstream_keep_alive: float = Field(default=30, ge=0, description="Idle provider connections close after this.")
+    upstream_proxy: SecretStr | None = Field(
+        default=None,
+        description="Proxy by which every provider is reached, `http://` or `https://`, with `user:password@` where it "
+        "asks for them. Unset: none; `HTTPS_PROXY` and the like are not read.",
+    )
     tap_memory: int = Field(
         default=256 * _MIB,
         ge=_MIB,
@@ -143,6 +169,21 @@ class GatewaySettings(Settings):
     journal_keep: float = Field(
         default=60, ge=1, description="How long the journal keeps what Redis has taken, to send it again."
     )
+
+    def old_values(self) -> dict[str, str]:
+        """Values under names they had before, as `VARIABLE=value`: the old one to the new one."""
+        prefix = "AROUTER_PROVIDERS__{}__ON_DISCONNECT={}"
+        old = [name.upper() for name, provider in self.providers.items() if provider.on_disconnect == "drain"]
+        return {prefix.format(name, "drain"): prefix.format(name, "read_on") for name in old}
+
+    @field_validator("upstream_proxy")
+    @classmethod
+    def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
+        """What is shown of a wrong one is the name of the setting: it may hold a password."""
+        text = value.get_secret_value() if value is not None else ""
+        if text and not _is_proxy(text):
+            raise ValueError("must be the http:// or https:// URL of a proxy, such as http://proxy:3128")
+        return value if text else None
 
     @field_validator("providers")
     @classmethod
@@ -170,8 +211,17 @@ class GatewaySettings(Settings):
         return *ours, _SdkVariables(settings_cls)
 
 
+def _is_proxy(url: str) -> bool:
+    if not re.fullmatch(r"https?://([!-.0-?A-~]+@)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?", url, re.ASCII):
+        return False
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # a port above 65535, an address that is none
+        return False
+
+
 class _SdkVariables(PydanticBaseSettingsSource):
-    """The variables the providers' own SDKs read (`OPENAI_API_KEY` …), below everything said in our own names."""
+    """The variables of the providers' own SDKs (`OPENAI_API_KEY` …); our own names go before them."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError  # pydantic calls this per field only from its own sources

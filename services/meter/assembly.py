@@ -1,4 +1,4 @@
-"""Putting the records of an exchange together again. Pure: what is held here is also pending in Redis."""
+"""Assembles the records of an exchange. Pure: all records held here are also pending in Redis."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Assembler:
         return self._open[id].stream_ids
 
     def rest(self, id: ExchangeId) -> Assembled | None:
-        """An exchange of which no more will come, as far as it came; None where not even its open did.
+        """An exchange of which no more will come, as far as its records came; None where its open is missing.
 
         BadRecord where its bytes are damaged.
         """
@@ -131,7 +131,7 @@ class Assembler:
 
 
 def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
-    """The tail, None where these records are none."""
+    """The tail; None where these records do not make one."""
     first, last = records.get(0), records.get(end)
     segments = [record for seq in range(1, end) if isinstance(record := records.get(seq), Segment)]
     if not isinstance(first, Open) or not isinstance(last, End) or len(segments) != end - 1 or len(records) != end + 1:
@@ -140,7 +140,7 @@ def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
 
 
 def _lost(opened: Open, segments: list[Segment]) -> End:
-    """The end of an exchange whose gateway did not live to write one."""
+    """An end for an exchange whose gateway died before it wrote one."""
     head = (segments[0].head if segments else None) or Head()
     return End(
         outcome=Outcome.GATEWAY_LOST,

@@ -1,4 +1,4 @@
-"""Looks at the books now and then, for the metrics: how much waits, and whether every exchange is somewhere."""
+"""The books monitor counts the books for metrics now and then: the backlog, and conservation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import time
 from collections.abc import Set as AbstractSet
 
 from services.meter.metrics import MeterMetrics
-from shared.books import audit, boots, streams
+from shared.books import audit, streams
+from shared.books.books import Books
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store
 
 _BACKLOG_SECONDS = 5.0
 _CONSERVATION_SECONDS = 30.0
-# Beyond this a look at every record would be a load of its own; a backlog is its own alarm.
+# Beyond this, counting every record would be a load of its own; such a backlog is alarm enough.
 _MOST_RECORDS = 200_000
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,13 @@ class BooksMonitor:
         self._looked: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Look until `stopping`."""
+        """Count again and again, until `stopping`."""
         while not stopping.is_set():
             try:
                 await self._look()
             except StoreError as exc:
-                log.warning("the books cannot be looked at: %s", exc)
-                self._metrics.conservation(None)  # what was found before is no news any more
+                log.warning("the books cannot be counted: %s", exc)
+                self._metrics.conservation(None)  # the last count is out of date
             try:
                 async with asyncio.timeout(_BACKLOG_SECONDS):
                     await stopping.wait()
@@ -51,7 +52,7 @@ class BooksMonitor:
             self._metrics.conservation(None)
             self._looked = None
         elif self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
-            shards = await boots.shards(self._store, self._shards)
-            few = sum((await streams.lengths(self._store, range(shards))).values()) <= _MOST_RECORDS
-            self._metrics.conservation(await audit.conservation(self._store, shards) if few else None)
+            books = await Books.find(self._store, self._shards)
+            few = sum((await streams.lengths(self._store, range(books.shards))).values()) <= _MOST_RECORDS
+            self._metrics.conservation(await audit.conservation(books) if few else None)
             self._looked = time.monotonic()

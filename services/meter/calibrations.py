@@ -1,4 +1,4 @@
-"""What was learned from providers' reports, shared by all meters through one hash in Redis.
+"""Calibrations, learned from providers' reports and shared by all meters through one hash in Redis.
 
 It is statistics, not billing: two meters that learn at once may overwrite each other's last few exchanges.
 """
@@ -15,7 +15,7 @@ from services.meter.estimate.tokenizers import Hides, tokenizer_of
 from shared.contract import names
 from shared.runtime.store import Store, translated
 
-# Model names come from callers; a hash that grows with their imagination would be theirs to fill.
+# Model names come from callers, who could fill an unbounded hash.
 _MOST = 10_000
 
 _Place = tuple[str, str]  # provider, model
@@ -51,18 +51,18 @@ class Calibrations:
             self._changed.add(place)
 
     async def sync(self, store: Store) -> None:
-        """Write what was learned, read what others have; StoreUnavailable leaves everything for the next time."""
+        """Write what this meter learned and read what others did. After StoreUnavailable the next call does both."""
         mine = {field: value for place in self._changed for field, value in _fields(place, self._known[place])}
         with translated():
             if mine:
-                await store.hset(names.EXPERIENCE, mapping=mine)  # type: ignore[misc]
-            theirs = await store.hgetall(names.EXPERIENCE)  # type: ignore[misc]
+                await store.hset(names.CALIBRATIONS, mapping=mine)  # type: ignore[misc]
+            theirs = await store.hgetall(names.CALIBRATIONS)  # type: ignore[misc]
         self._changed.clear()
         for field, value in theirs.items():
             try:
                 self._take(field.decode(), Calibration.load(value.decode()))
             except ValueError:
-                continue  # a later version's; what is known here stays
+                continue  # written by a later version; this meter keeps its own
 
     def _take(self, field: str, learned: Calibration) -> None:
         provider, _, rest = field.partition(names.FIELD_SEPARATOR)

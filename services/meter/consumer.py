@@ -153,11 +153,11 @@ class ShardConsumer:
             over = boot.accounted or aged
             if not over and self._provisional.get(id) == len(stream_ids):
                 continue  # nothing new; what is learned meanwhile is no reason to book again
-            settlement = await self._measured_rest(id, final=over, booked=so_far)
+            settlement = await self._measured_rest(id, final=over, so_far=so_far)
             if settlement is None:
                 continue
             self._provisional[id] = len(stream_ids)
-            if settlement.changes(so_far):
+            if settlement.changes:
                 batch.append(settlement)
                 log.warning("shard %d: exchange %s has lost its gateway", self.shard, id, extra={"exchange_id": id})
         refused = await self._book(batch)
@@ -166,7 +166,7 @@ class ShardConsumer:
                 self._provisional.pop(settlement.id, None)
                 self._assembler.forget(settlement.id)
 
-    async def _measured_rest(self, id: ExchangeId, *, final: bool, booked: str) -> Settlement | None:
+    async def _measured_rest(self, id: ExchangeId, *, final: bool, so_far: str) -> Settlement | None:
         """The settlement of an exchange as far as it came; None where it has none, now or for good."""
         try:
             rest = self._assembler.rest(id)
@@ -177,7 +177,7 @@ class ShardConsumer:
             if final:
                 await self._quarantine(self._assembler.forget(id), "its gateway died, and its open never came")
             return None
-        settlement = await self._measured(rest, final=final, booked=booked)
+        settlement = await self._measured(rest, final=final, so_far=so_far)
         if settlement is None:
             self._assembler.forget(id)
         return settlement
@@ -201,12 +201,12 @@ class ShardConsumer:
         batch = [await self._measured(assembled) for assembled in whole]
         await self._book([settlement for settlement in batch if settlement is not None])
 
-    async def _measured(self, whole: Assembled, *, final: bool = True, booked: str = "") -> Settlement | None:
+    async def _measured(self, whole: Assembled, *, final: bool = True, so_far: str = "") -> Settlement | None:
         """The settlement of an exchange; None where it cannot be read, which quarantines it."""
         tail, stream_ids = whole
         try:
             measured = measure(tail, self._estimator)
-            settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, booked=booked)
+            settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, so_far=so_far)
         except BadRecord as exc:
             await self._quarantine(stream_ids, str(exc))
         except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
@@ -240,7 +240,13 @@ class ShardConsumer:
                     lag = time.time() - _order(settlement.stream_ids[-1])[0] / 1000
                     self._metrics.settled(settlement.entry, lag, final=settlement.final)
             booked = await self._ledger.provisional(self.shard, [settlement.id for settlement in conflicts])
-            batch = [settlement.replacing(value) for settlement, value in zip(conflicts, booked, strict=True)]
+            batch = []
+            for settlement, so_far in zip(conflicts, booked, strict=True):
+                try:
+                    batch.append(settlement.replacing(so_far))
+                except BadRecord as exc:
+                    await self._quarantine(settlement.stream_ids, str(exc))
+                    refused.add(settlement.id)
         if batch:
             raise StoreUnavailable(f"exchange {batch[0].id} is amended by another worker again and again")
         return refused

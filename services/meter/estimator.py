@@ -1,4 +1,4 @@
-"""The estimator of a running meter: tiktoken, and what all meters have learned."""
+"""The token estimator of a running meter: tiktoken, and the calibrations of all meters."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class TokenEstimator:
         return self._calibrations.of(provider, model)
 
     def learn(self, measured: Measured) -> None:
-        """Take what an exchange teaches, if anything."""
+        """Learn from an exchange, where it has both figures."""
         if measured.lesson is not None and not measured.entry.drift:
             self._calibrations.learn(measured.entry.provider, measured.entry.model, measured.lesson)
 
     async def sync(self, store: Store) -> None:
-        """Exchange what was learned with the other meters."""
+        """Share calibrations with the other meters."""
         await self._calibrations.sync(store)

@@ -1,7 +1,7 @@
 """The process of a meter: arq hosts it (lifecycle, cron, health check), and we supervise arq.
 
-arq exits when Redis does, so it is built anew until Redis is back: an outage is no crash loop. Nothing that is billed
-depends on an arq job existing.
+arq exits when Redis does, so it is built anew until Redis is back, and an outage is not a crash loop. Nothing billed
+depends on an arq job.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from services.meter.estimate import tokens
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
-from shared.books import boots, streams
+from shared.books import boots, streams, version
 from shared.runtime import store
 from shared.runtime.admin_server import watched
 from shared.runtime.errors import SettingsError
@@ -37,11 +37,11 @@ log = logging.getLogger(__name__)
 
 
 async def run(settings: MeterSettings, redis_url: str) -> None:
-    """Meter until SIGTERM or SIGINT. Raises what a consumer failed with; SettingsError where it cannot start."""
+    """Meter until SIGTERM or SIGINT. Raises the error of a failed consumer; SettingsError where it cannot start."""
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
     # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
     redis = store.connect(redis_url, connections=_MOST_SHARDS + 16)
-    await store.verify(redis)
+    await version.check(redis)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,7 +106,7 @@ async def _host(
         on_startup=startup,
         handle_signals=False,
         health_check_interval=_HEALTH_SECONDS,
-        # arq pickles by default: whoever can write to Redis could then run code here.
+        # arq pickles by default: whoever can write to Redis could then run code here (decision 8).
         job_serializer=msgspec.msgpack.encode,
         job_deserializer=msgspec.msgpack.decode,
         ctx={"ledger": Ledger(redis), "settings": settings, "store": redis},
@@ -139,7 +139,7 @@ def _arq_pool(url: str) -> ArqRedis:
         # arq's own pool has no socket timeout: a Redis that does not answer would hang it for ever.
         pool = BlockingConnectionPool.from_url(url, socket_timeout=5, socket_connect_timeout=5)
     except ValueError:
-        raise SettingsError("AROUTER_ARQ_REDIS_URL: is no redis://, rediss:// or unix:// URL") from None
+        raise SettingsError("AROUTER_ARQ_REDIS_URL: not a redis://, rediss:// or unix:// URL") from None
     return ArqRedis(
         pool,
         default_queue_name=_QUEUE,
@@ -152,7 +152,7 @@ async def _close(worker: Worker) -> None:
     try:
         await worker.close()
     except (RedisError, OSError, asyncio.CancelledError):  # cancelled jobs come out of its gather
-        log.debug("arq could not say goodbye to Redis")
+        log.debug("arq could not close its connection to Redis")
 
 
 async def trim_ledger(ctx: dict[Any, Any]) -> None:
@@ -161,5 +161,5 @@ async def trim_ledger(ctx: dict[Any, Any]) -> None:
     settings: MeterSettings = ctx["settings"]
     shards = await boots.shards(ctx["store"], settings.shards)
     await ledger.keep_marks(shards, await boots.known(ctx["store"]))
-    now_ms = await streams.now_ms(ctx["store"])  # entries are as old as Redis says
+    now_ms = await streams.now_ms(ctx["store"])  # the age of entries is measured by Redis's clock (decision 24)
     await ledger.trim(shards, now_ms - settings.ledger_keep * 1000)

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-from importlib.resources import files
 
-from shared.contract import names
+from shared.contract import names, scripts
 from shared.runtime.store import Store, translated
-
-_LEASE = files("shared.contract").joinpath("lua", "lease.lua").read_text()
-_ALIVE = files("shared.contract").joinpath("lua", "alive.lua").read_text()
 
 
 class Leases:
@@ -25,17 +21,17 @@ class Leases:
         self._store = store
         self._worker = worker
         self.shards = shards
-        self._script = store.register_script(_LEASE)
-        self._alive = store.register_script(_ALIVE)
+        self._script = store.register_script(scripts.LEASE)
+        self._alive = store.register_script(scripts.ALIVE)
 
     async def share(self) -> int:
-        """Say that this worker lives; how many shards are its fair share now."""
+        """Say that this worker lives. Returns its fair share: how many shards it should hold now."""
         with translated():
             workers = await self._alive(keys=[names.METERS], args=[self._worker, names.METER_TTL_MS])
         return math.ceil(self.shards / max(1, int(workers)))
 
     async def renew(self) -> set[int]:
-        """Renew what is held; the shards that somebody else has taken meanwhile."""
+        """Renew the leases that are held. Returns the shards that another worker has taken meanwhile."""
         lost = {shard for shard in self.held if not await self._set(shard, names.LEASE_TTL_MS)}
         self.held -= lost
         return lost
@@ -56,7 +52,7 @@ class Leases:
         await self._set(shard, 0)
 
     async def leave(self) -> None:
-        """Give everything up, so that others need not wait for it to expire."""
+        """Give every lease up, so that others need not wait for it to expire."""
         for shard in list(self.held):
             await self.release(shard)
         with translated():

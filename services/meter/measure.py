@@ -1,4 +1,4 @@
-"""From the whole tail of an exchange to its ledger entry. Pure, but for the estimator it is given."""
+"""From the whole tail of an exchange to its ledger entry. Pure, except for the estimator that is passed in."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
     """The entry of an exchange. BadRecord where its bytes, or a count in them, cannot be true."""
     end, dialect = tail.end, tail.open.dialect
     if not 0 <= tail.open.opened_ms < _END_OF_TIME_MS:
-        raise BadRecord(f"opened_ms {tail.open.opened_ms} is no time")
+        raise BadRecord(f"opened_ms {tail.open.opened_ms} is not a time")
     reading, whole = _read(tail, observe=False)
     if reading.bad_usage:
         raise BadRecord(f"usage cannot be true: {reading.bad_usage}")
@@ -94,7 +94,7 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
 
 
 def _sampled(tail: Tail, share: float) -> bool:
-    """By the id, so that measuring again comes to the same."""
+    """Chosen by the id, so that measuring again has the same result."""
     return tail.end.status == 200 and zlib.crc32(str(tail.id).encode()) < share * 2**32
 
 
@@ -192,6 +192,6 @@ def _cost(tail: Tail, reading: Reading, booked: Booked, prices: PriceBook) -> in
 
 
 def _bounded(error: Any) -> Any:
-    """A provider's error as it came, unless it is a book."""
+    """A provider's error as it came, cut where it is very long."""
     encoded = msgspec.json.encode(error)
     return error if len(encoded) <= _MAX_ERROR_BYTES else encoded[:_MAX_ERROR_BYTES].decode("utf-8", "replace")

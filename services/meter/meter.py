@@ -37,7 +37,7 @@ class Meter:
         self._estimator = TokenEstimator(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = MeterMetrics()
-        self._lookout = BooksMonitor(store, self.metrics, self._leases.held, settings.shards)
+        self._monitor = BooksMonitor(store, self.metrics, self._leases.held, settings.shards)
         self._renewed = time.monotonic()
         self._turned: float | None = None  # not begun
         self.metrics.show(shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - self._renewed)
@@ -48,12 +48,12 @@ class Meter:
         self._stopping.set()
 
     def healthy(self) -> list[str]:
-        """Nothing, or that the event loop hangs. A Redis that is away is no reason to start anew."""
+        """Nothing, or that the event loop hangs. A Redis that is away is not a reason to start anew."""
         silent = 0.0 if self._turned is None else time.monotonic() - self._turned
         return [f"the event loop has not turned for {silent:.0f} s"] if silent > _HUNG_SECONDS else []
 
     def ready(self) -> list[str]:
-        """Nothing, or why nothing is metered here now."""
+        """Nothing, or why this meter reads no shard now."""
         since = time.monotonic() - self._renewed
         if self._stopping.is_set():
             return ["it is told to end"]
@@ -61,7 +61,7 @@ class Meter:
 
     async def run(self) -> None:
         """Meter; returns after `stop`, when every batch is settled and every lease given up."""
-        looking = asyncio.get_running_loop().create_task(self._lookout.run(self._stopping), name="monitor")
+        monitoring = asyncio.get_running_loop().create_task(self._monitor.run(self._stopping), name="monitor")
         try:
             while not self._stopping.is_set():
                 self._turned = time.monotonic()
@@ -77,7 +77,7 @@ class Meter:
                 await self._halt(list(self._running))
             finally:
                 await self._leave()
-                await looking
+                await monitoring
 
     async def _leave(self) -> None:
         try:
@@ -94,7 +94,7 @@ class Meter:
             await self._leases.release(shard)
         try:
             await self._leases.take(share)
-        finally:  # what was taken before a failure is held, and must be read
+        finally:  # leases that were taken before a failure are held, so that their shards must be read
             for shard in self._leases.held - self._running.keys():
                 self._start(shard)
         await self._estimator.sync(self._store)

@@ -13,7 +13,7 @@ _LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 18
 
 
 class MeterMetrics:
-    """The instruments of one process. What concerns all of Redis is said by the meter that holds shard 0."""
+    """The metrics of one process. Those about all of Redis come from the meter that holds shard 0."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -95,7 +95,7 @@ class MeterMetrics:
             self._backlog.labels(shard).set(length)
 
     def conservation(self, found: Conservation | None) -> None:
-        """What this meter has found; None where another one looks."""
+        """The sides that this meter counted; None where another meter counts."""
         self._conservation.clear()
         if found is not None:
             for side in ("opened", "settled", "in_flight", "quarantined", "gap"):

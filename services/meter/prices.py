@@ -1,4 +1,4 @@
-"""The price book: what tokens cost, by provider and model, as the operator says. Pure, but for reading the file.
+"""The price book: what tokens cost, by provider and model. Pure, except for reading the file.
 
 Money is whole micro-dollars (a millionth of a dollar); prices are micro-dollars per million tokens, so that $2.50 per
 million is 2_500_000. docs/prices.md describes the file.
@@ -106,7 +106,7 @@ class PriceBook(BaseModel):
 
 
 def load(path: Path | None) -> PriceBook:
-    """The price book in that file; an empty one for None. SettingsError, one line, names what is wrong."""
+    """The price book in that file; an empty one for None. SettingsError, one line, names the first error."""
     if path is None:
         return PriceBook()
     try:
@@ -116,9 +116,9 @@ def load(path: Path | None) -> PriceBook:
 
 
 def parse(content: Mapping[str, Any]) -> PriceBook:
-    """The price book of a file's content. ValueError, one line, names what is wrong."""
+    """The price book of a file's content. ValueError, one line, names the first error."""
     if not content.get("version"):
-        raise ValueError("version: is missing")
+        raise ValueError("version: missing")
     try:
         return PriceBook.model_validate(dict(content))
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""What is booked: reported usage where there is any, an estimate where there is none. Pure."""
+"""What is booked: reported usage, or an estimate where nothing was reported. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.contract.usage import Source, Usage
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Our own count of what went by."""
+    """Our own count of an answer."""
 
     input_tokens: int
     output_tokens: int  # as counted, before any ratio
@@ -40,7 +40,7 @@ def needs_observing(end: End, reported: Usage | None, provisional: bool) -> bool
     if end.status is None:  # no answer, or one whose head is lost with its gateway
         return end.outcome is Outcome.GATEWAY_LOST and end.response_bytes > 0
     if end.status >= 300:
-        return False  # an error's text is no output
+        return False  # an error's text is not output
     if end.outcome is Outcome.UPSTREAM_FAILED and end.first_byte_ms is None:
         return False  # nothing came, so nothing is owed
     return reported is None or provisional or end.outcome is not Outcome.COMPLETED

@@ -10,7 +10,7 @@ from shared.runtime.settings import Settings
 
 
 class MeterSettings(Settings):
-    """Everything a meter can be told."""
+    """What a meter reads."""
 
     arq_redis_url: SecretStr | None = Field(
         default=None,
@@ -31,9 +31,12 @@ class MeterSettings(Settings):
         default=None, description="File of the price book (docs/prices.md). Unset: every exchange is unpriced."
     )
     sample: float = Field(
-        default=0.05, ge=0, le=1, description="Share of reported exchanges that are counted too, to learn from."
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of exchanges with reported usage that are counted too, for calibration.",
     )
     drift_limit: float = Field(
-        default=2.0, gt=1, description="A report this many times off what was counted is marked as drift."
+        default=2.0, gt=1, description="A report that differs from our own count by this factor is marked as drift."
     )
     batch: int = Field(default=200, ge=1, le=10_000, description="Most records read from a shard at once.")

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
-from importlib.resources import files
 
 from redis.exceptions import NoScriptError, RedisError
 
-from shared.books import totals
-from shared.contract import names
+from shared.contract import booked, names, scripts
+from shared.contract.booked import BOOKED, Provisional
 from shared.contract.entry import Entry, encode
 from shared.contract.ids import ExchangeId
-from shared.contract.usage import COUNTERS, Source
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store, translate, translated
 
-_SCRIPT = files("shared.contract").joinpath("lua", "settle.lua").read_text()
 _DAY_SECONDS = 86_400
-_BOOKED = " ".join(totals.BOOKED)
+_NAMES = " ".join(BOOKED)
 
 
 class Verdict(IntEnum):
@@ -34,21 +31,23 @@ class Verdict(IntEnum):
 class Settlement:
     """An exchange to settle, with the stream entries that are done with it if that is for good.
 
-    `booked` is the provisional value this one replaces, "" for none. What the script will be given is made here, so
+    `so_far` is the provisional value this one replaces, "" for none. What the script will be given is made here, so
     that an entry that cannot be written fails alone.
     """
 
     def __init__(
-        self, id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes], *, final: bool = True, booked: str = ""
+        self, id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes], *, final: bool = True, so_far: str = ""
     ) -> None:
+        """BadRecord where the value it replaces cannot be read."""
         self.id = id
         self.entry = entry
         self.stream_ids = stream_ids
         self.final = final
-        self.values = " ".join(map(str, _values(entry)))
-        self.keys = _keys(id, entry)
-        self._booked = booked
-        self._group = totals.group(entry.provider, entry.model)
+        self.values = " ".join(map(str, booked.booked(entry)))
+        self._so_far = so_far
+        self._group = booked.group(entry.provider, entry.model)
+        self._moved_from = self._other_place()
+        self.keys = _keys(id, entry, self._moved_from)
         self._json = encode(entry)
 
     def arguments(self, kept: int) -> list[str | int | bytes]:
@@ -58,9 +57,9 @@ class Settlement:
             self.id.n,
             str(self.id),
             "1" if self.final else "0",
-            self._booked,
+            self._so_far,
             self._group,
-            _BOOKED,
+            _NAMES,
             self.values,
             self._json,
             names.FINAL_TTL_S,
@@ -69,16 +68,26 @@ class Settlement:
             kept + _DAY_SECONDS,
             int(self.entry.drift),
             self.entry.key,
+            self._moved_from.group if self._moved_from else "",
             *(self.stream_ids if self.final else ()),
         ]
 
-    def replacing(self, booked: str) -> Settlement:
+    def replacing(self, so_far: str) -> Settlement:
         """The same, in place of another provisional value."""
-        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, booked=booked)
+        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, so_far=so_far)
 
-    def changes(self, booked: str) -> bool:
-        """Whether it would book anything new over that provisional value."""
-        return self.final or booked.partition(" ")[2] != self.values
+    @property
+    def changes(self) -> bool:
+        """Whether it books anything that is not booked so far."""
+        if self.final or not self._so_far or self._moved_from:
+            return True
+        return Provisional.decode(self._so_far).values != booked.booked(self.entry)
+
+    def _other_place(self) -> Provisional | None:
+        """The value it replaces, where that is booked on another key or group. One that does not say is on this."""
+        so_far = Provisional.decode(self._so_far) if self._so_far else None
+        moved = so_far is not None and so_far.key and (so_far.key, so_far.group) != (self.entry.key, self._group)
+        return so_far if moved else None
 
 
 class Ledger:
@@ -137,7 +146,7 @@ class Ledger:
             await pipeline.execute()
 
     async def _load(self) -> str:
-        self._sha = await self._store.script_load(_SCRIPT)
+        self._sha = await self._store.script_load(scripts.SETTLE)
         return self._sha
 
     async def _evaluate(self, sha: str, batch: Sequence[Settlement]) -> list[list[int] | RedisError]:
@@ -149,25 +158,21 @@ class Ledger:
         return await pipeline.execute(raise_on_error=False)
 
 
-def _keys(id: ExchangeId, entry: Entry) -> list[str]:
+def _keys(id: ExchangeId, entry: Entry, moved_from: Provisional | None) -> list[str]:
     hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
-    day = hour[:8]
     return [
         names.tail(id.shard),
         names.final(id.shard, id.boot),
         names.provisional(id.shard),
-        names.hour(id.shard, entry.key, hour),
-        names.day(id.shard, entry.key, day),
-        names.totals(id.shard, entry.key),
+        *_totals(id.shard, entry.key, hour),
         names.ledger(id.shard),
         names.stats(id.shard),
         names.entries(id.shard, id.boot, id.n),
-        names.active(id.shard, day),
+        names.active(id.shard, hour[:8]),
+        *(_totals(id.shard, moved_from.key, hour) if moved_from else ()),
     ]
 
 
-def _values(entry: Entry) -> list[int]:
-    """In the order of `totals.BOOKED`; what is unknown adds nothing."""
-    counters = [getattr(entry, name) or 0 for name in COUNTERS]
-    sources = [int(entry.source == source) for source in (Source.ESTIMATED, Source.PARTIAL)]
-    return [1, *counters, *sources, int(entry.cost_microusd is None), entry.cost_microusd or 0]
+def _totals(shard: int, key: str, hour: str) -> tuple[str, str, str]:
+    """Where an exchange is added up: hour, day, since ever."""
+    return names.hour(shard, key, hour), names.day(shard, key, hour[:8]), names.totals(shard, key)

@@ -1,4 +1,4 @@
-"""The gateway's own errors, in the shape each family's SDK raises from. Pure."""
+"""The gateway's own errors, in the form that each family's SDK expects. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _OPENAI_TYPES: Mapping[int, str] = {
     405: "invalid_request_error",
     408: "timeout_error",
     413: "invalid_request_error",
+    429: "rate_limit_error",
 }
 _ANTHROPIC_TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -25,6 +26,7 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     404: "not_found_error",
     408: "timeout_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
 }
@@ -35,32 +37,34 @@ _GOOGLE_STATUSES: Mapping[int, str] = {
     404: "NOT_FOUND",
     408: "DEADLINE_EXCEEDED",
     413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
     502: "UNAVAILABLE",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
 
 
-def _openai(status: int, message: str) -> dict[str, Any]:
+def _openai(status: int, message: str, code: str) -> dict[str, Any]:
     kind = _OPENAI_TYPES.get(status, "server_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return {"error": {"message": message, "type": kind, "param": None, "code": code or None}}
 
 
-def _anthropic(status: int, message: str) -> dict[str, Any]:
+def _anthropic(status: int, message: str, _: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}}
 
 
-def _google(status: int, message: str) -> dict[str, Any]:
+def _google(status: int, message: str, _: str) -> dict[str, Any]:
     return {"error": {"code": status, "message": message, "status": _GOOGLE_STATUSES.get(status, "INTERNAL")}}
 
 
-_ENVELOPES: Mapping[Family, Callable[[int, str], dict[str, Any]]] = {
+_ENVELOPES: Mapping[Family, Callable[[int, str, str], dict[str, Any]]] = {
     Family.OPENAI: _openai,
     Family.ANTHROPIC: _anthropic,
     Family.GEMINI: _google,
 }
 
 
-def error_body(family: Family, status: int, message: str) -> bytes:
-    """The JSON body of an error of ours, as the family's SDKs expect it."""
-    return msgspec.json.encode(_ENVELOPES[family](status, message))
+def error_body(family: Family, status: int, message: str, code: str = "") -> bytes:
+    """The JSON body of an error of ours, as the family's SDKs expect it. `code`: a machine word, for those that have
+    a place for it."""
+    return msgspec.json.encode(_ENVELOPES[family](status, message, code))

@@ -1,4 +1,4 @@
-"""What keys look like: `lr_live_` or `lr_mgmt_` and 48 hex digits, 24 random bytes. Pure, but for making one."""
+"""What keys look like: `lr_live_` or `lr_mgmt_` and 48 hex digits, 24 random bytes. Pure, except for making one."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def hash_key(pepper: bytes, key: str) -> str:
 
 
 def label(key: str) -> str:
-    """What may be shown of a key, to recognise it by."""
+    """The part of a key that may be shown, to recognise it by."""
     return f"{key[: len(PREFIX) + 4]}…{key[-4:]}"

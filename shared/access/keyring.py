@@ -1,4 +1,4 @@
-"""Who is calling: keys looked up in Redis, remembered for a second, so that revoking needs no other machinery."""
+"""Who is calling: keys are looked up in Redis and remembered for a second, so that a revoked one is soon refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from shared.runtime.settings import Settings
 from shared.runtime.store import Store
 from shared.runtime.tasks import Tasks
 
+_NO_KEY = "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-api-key or ?key="
 _FRESH_SECONDS = 1.0
 # While Redis is away, a key that was good stays good this long.
 _STALE_SECONDS = 300.0
@@ -42,19 +43,23 @@ class KeyRing:
     async def authenticate(self, key: str | None) -> KeyRecord:
         """The record of a key that is good.
 
-        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where nobody can tell.
+        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where Redis cannot be asked.
         """
         if key is None:
-            raise Refused(401, "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-api-key or ?key=")
+            raise Refused(
+                401,
+                "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-api-key or ?key=",
+                code="missing_api_key",
+            )
         if not key_format.well_formed(key):
-            raise Refused(401, "invalid api key")
+            raise Refused(401, "invalid api key", code="invalid_api_key")
         record = await self._find(key)
         if record is None or record.revoked_at is not None:
-            raise Refused(401, "invalid api key")
+            raise Refused(401, "invalid api key", code="invalid_api_key")
         if record.disabled:
-            raise Refused(403, "this API key is disabled")
+            raise Refused(403, "this API key is disabled", code="api_key_disabled")
         if record.expires_at is not None and record.expires_at <= time.time():
-            raise Refused(403, "this API key has expired")
+            raise Refused(403, "this API key has expired", code="api_key_expired")
         self._note_use(record)
         return record
 
@@ -62,7 +67,7 @@ class KeyRing:
         try:
             key_hash = key_format.hash_key(self._pepper or await self._load_pepper(), key)
         except StoreError as exc:
-            raise Refused(503, "the gateway is not ready") from exc
+            raise Refused(503, "the gateway is not ready", code="not_ready") from exc
         seen = self._seen.get(key_hash)
         now = time.monotonic()
         if seen is not None and now - seen.at < _FRESH_SECONDS:
@@ -72,7 +77,7 @@ class KeyRing:
         except StoreError as exc:
             if seen is not None and seen.record is not None and now - seen.at < _STALE_SECONDS:
                 return seen.record
-            raise Refused(503, "the gateway cannot check the API key now") from exc
+            raise Refused(503, "the gateway cannot check the API key now", code="not_ready") from exc
 
     async def _ask(self, key_hash: str) -> KeyRecord | None:
         task = self._asking.get(key_hash)
@@ -101,7 +106,7 @@ class KeyRing:
         self._tasks.start(self._touch(record.hash), "key in use")
 
     async def _touch(self, key_hash: str) -> None:
-        with suppress(StoreError):  # it is coarse anyway
+        with suppress(StoreError):  # the time of last use is coarse anyway
             await keys.touch(self._store, key_hash)
 
     async def _load_pepper(self) -> bytes:

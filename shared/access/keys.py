@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from shared.access import key_format
 from shared.access.key_format import Kind
-from shared.contract import names
+from shared.contract import names, scripts
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store, translated
@@ -49,7 +49,7 @@ class KeyRecord:
 
     @property
     def restricted(self) -> bool:
-        """Whether there is a request it may not make."""
+        """Whether it may not make every request."""
         return self.kind is Kind.MANAGEMENT or self.allowed_providers is not None or self.allowed_models is not None
 
     def allows_provider(self, provider: str) -> bool:
@@ -78,7 +78,9 @@ async def load_pepper(store: Store, settings: Settings) -> bytes:
         return settings.key_pepper.get_secret_value().encode()
     with translated():
         if await store.set(names.PEPPER, secrets.token_hex(32), nx=True):
-            log.warning("AROUTER_KEY_PEPPER is not set: one was made and is kept in Redis beside the keys it protects")
+            log.warning(
+                "AROUTER_KEY_PEPPER is not set: one was made and is kept in Redis, beside the keys that it protects"
+            )
         pepper = await store.get(names.PEPPER)
     return bytes(pepper)
 
@@ -112,7 +114,7 @@ async def find_all(store: Store) -> list[KeyRecord]:
 
 
 async def find_each(store: Store, hashes: Sequence[str]) -> list[KeyRecord]:
-    """The records of these keys, as far as there are any."""
+    """The records of these keys, where they have one."""
     with translated():
         pipeline = store.pipeline(transaction=False)
         for key_hash in hashes:
@@ -122,25 +124,15 @@ async def find_each(store: Store, hashes: Sequence[str]) -> list[KeyRecord]:
 
 
 async def page(store: Store, start: int, count: int) -> list[KeyRecord | None]:
-    """So many keys from the `start`-th ever made on; None where nothing is kept of one."""
+    """`count` keys in the order they were made, from the `start`-th on; None where no record is kept."""
     with translated():
         hashes = [raw.decode() for raw in await store.zrange(names.KEYS, start, start + count - 1)]
     found = {record.hash: record for record in await find_each(store, hashes)}
     return [found.get(key_hash) for key_hash in hashes]
 
 
-# A record that is gone stays gone: half of one would be a key without its limits.
-_CHANGE = """#!lua
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-for i = 1, #ARGV, 2 do
-  redis.call('HDEL', KEYS[1], ARGV[i])
-  if ARGV[i + 1] ~= '' then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-end
-return 1"""
-
-
 async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> KeyRecord:
-    """Change fields of a record; gateways see it within two seconds. NoSuchKey where there is none."""
+    """Change fields of a record; gateways see it within two seconds. NoSuchKey where it does not exist."""
     changed = await _change(store, key_hash, {**changes, "updated_at": int(time.time())})
     record = await find(store, key_hash) if changed else None
     if record is None:
@@ -156,11 +148,11 @@ async def touch(store: Store, key_hash: str) -> None:
 async def _change(store: Store, key_hash: str, changes: Mapping[str, Any]) -> bool:
     flat = [part for name, value in changes.items() for part in (name, "" if value is None else _text(value))]
     with translated():
-        return bool(await store.eval(_CHANGE, 1, names.key(key_hash), *flat))  # type: ignore[misc]
+        return bool(await store.eval(scripts.CHANGE_KEY, 1, names.key(key_hash), *flat))  # type: ignore[misc]
 
 
 async def find_one(store: Store, hash_prefix: str) -> KeyRecord:
-    """The key whose hash starts so. NoSuchKey unless exactly one does."""
+    """The key whose hash starts with this. NoSuchKey unless exactly one does."""
     matches = [record for record in await find_all(store) if hash_prefix and record.hash.startswith(hash_prefix)]
     if len(matches) != 1:
         raise NoSuchKey(f"{len(matches)} keys have a hash that starts with {hash_prefix!r}")
@@ -168,13 +160,13 @@ async def find_one(store: Store, hash_prefix: str) -> KeyRecord:
 
 
 async def revoke(store: Store, hash_prefix: str) -> KeyRecord:
-    """Revoke the key whose hash starts so; gateways refuse it within two seconds. NoSuchKey unless exactly one does."""
+    """Revoke the key whose hash starts with this; gateways refuse it within two seconds. NoSuchKey as in `find_one`."""
     record = await find_one(store, hash_prefix)
     return record if record.revoked_at else await update(store, record.hash, {"revoked_at": int(time.time())})
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, str]:
-    """Fields as Redis keeps them; what is None is not there."""
+    """Fields as Redis keeps them; those that are None are left out."""
     return {name: _text(value) for name, value in values.items() if name in _FIELDS and value is not None}
 
 

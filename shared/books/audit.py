@@ -7,17 +7,19 @@ settled, the streams which are in flight, the quarantine which are held.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.books import boots, ledger, quarantine, streams, totals
-from shared.contract import names
+from shared.books import boots, ledger, quarantine, streams
+from shared.books.books import Books
+from shared.books.ledger import LedgerEntry
+from shared.contract import booked, names
+from shared.contract.entry import Entry
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
-from shared.contract.usage import COUNTERS, Source
 from shared.runtime.store import Store, translated
 
 _HOUR_MS = 3_600_000
@@ -54,23 +56,23 @@ class Audit:
         return found
 
 
-async def conservation(store: Store, shards: int) -> Conservation:
+async def conservation(books: Books) -> Conservation:
     """Count every side, now. Sides are read one after the other, so that running traffic moves them a little."""
-    found = Conservation()
+    found, store = Conservation(), books.store
     known = await boots.known(store)
     waiting: set[ExchangeId] = set()
-    for shard in range(shards):
+    for shard in range(books.shards):
         waiting |= await _unsettled(store, await streams.exchanges(store, shard), known)
-    held = await _unsettled(store, {case.id for case in await quarantine.cases(store, shards)}, known)
+    held = await _unsettled(store, {case.id for case in await quarantine.cases(books)}, known)
     found.in_flight, found.quarantined = len(waiting), len(held - waiting)
     with translated():
         pipeline = store.pipeline(transaction=False)
-        for shard in range(shards):
+        for shard in range(books.shards):
             pipeline.hgetall(names.opened(shard))
             for boot in known:
                 pipeline.bitcount(names.final(shard, boot))
         replies = iter(await pipeline.execute())
-    for shard in range(shards):
+    for shard in range(books.shards):
         shipped = {boot.decode(): int(count) for boot, count in next(replies).items()}
         for boot, state in known.items():
             # What the gateway says, or what it has shipped since.
@@ -79,48 +81,83 @@ async def conservation(store: Store, shards: int) -> Conservation:
     return found
 
 
-async def audit(store: Store, shards: int) -> Audit:
+async def audit(books: Books) -> Audit:
     """Conservation, and the totals recomputed from the ledger as far back as that goes."""
-    found = Audit(await conservation(store, shards))
+    found = Audit(await conservation(books))
     if found.conservation.gap:
         found.differences.append(f"conservation: {found.conservation.gap} exchanges are nowhere to be found")
-    for shard in range(shards):
-        await _audit_shard(store, shard, found)
+    for shard in range(books.shards):
+        await _audit_shard(books.store, shard, found)
     return found
 
 
-async def _audit_shard(store: Store, shard: int, found: Audit) -> None:
-    latest: dict[str, ledger.LedgerEntry] = {}
-    finals: set[str] = set()
-    async for entry in ledger.read(store, shard):
-        found.revisions += 1
-        before = latest.get(entry.exchange_id)
+class _Shard:
+    """What the ledger of one shard comes to."""
+
+    def __init__(self, shard: int, trimmed_until: int | None) -> None:
+        self._shard = shard
+        self._trimmed = trimmed_until
+        self.latest: dict[str, LedgerEntry] = {}
+        self._counted: dict[str, dict[str, int]] = {}
+        self.revisions = 0
+        self.differences: list[str] = []
+
+    def take(self, entry: LedgerEntry) -> None:
+        """The next entry, in the order they were settled."""
+        self.revisions += 1
+        before = self.latest.get(entry.exchange_id)
         if before is not None and entry.revision != before.revision + 1:
-            found.differences.append(f"{entry.exchange_id}: revision {entry.revision} follows {before.revision}")
-        if entry.exchange_id in finals:
-            found.differences.append(f"{entry.exchange_id}: settled again after it was final")
-        if entry.final:
-            finals.add(entry.exchange_id)
-        latest[entry.exchange_id] = entry
-    found.exchanges += len(latest)
-    trimmed = await ledger.trimmed_until(store, shard)
-    periods: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    ever: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for entry in latest.values():
-        booked = entry.entry
-        hour = datetime.fromtimestamp(booked["opened_ms"] / 1000, UTC).strftime("%Y%m%d%H")
-        # Of what was trimmed in part, nothing can be said.
-        whole_hour = trimmed is None or booked["opened_ms"] // _HOUR_MS * _HOUR_MS > trimmed
-        whole_day = trimmed is None or booked["opened_ms"] // _DAY_MS * _DAY_MS > trimmed
-        for name, value in _counters(booked).items():
-            field_name = totals.group(booked["provider"], booked["model"]) + name
-            ever[names.totals(shard, booked["key"])][field_name] += value
-            if whole_hour:
-                periods[names.hour(shard, booked["key"], hour)][field_name] += value
-            if whole_day and "cost_microusd" in booked:  # before there were prices, there were no days either
-                periods[names.day(shard, booked["key"], hour[:8])][field_name] += value
-    wanted = periods if trimmed is not None else periods | ever
-    await _compare(store, wanted, found.differences)
+            self.differences.append(f"{entry.exchange_id}: revision {entry.revision} follows {before.revision}")
+        if before is not None and before.final:
+            self.differences.append(f"{entry.exchange_id}: settled again after it was final")
+        self._check_delta(entry)
+        self.latest[entry.exchange_id] = entry
+        # What its meter did not know stays as the revision before has left it.
+        self._counted[entry.exchange_id] = self._counted.get(entry.exchange_id, {}) | entry.counted
+
+    def _check_delta(self, entry: LedgerEntry) -> None:
+        before = self._counted.get(entry.exchange_id, {} if entry.revision == 1 else None)
+        if before is None or entry.delta is None:  # the revision before is trimmed, or its meter did not say
+            return
+        wanted = {name: value - before.get(name, 0) for name, value in entry.counted.items()}
+        if wanted != entry.delta:
+            self.differences.append(f"{entry.exchange_id}: revision {entry.revision} does not add what it says")
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """By key in Redis the fields that are booked there. Of what was trimmed in part, nothing can be said."""
+        wanted: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for entry in self.latest.values():
+            group = booked.group(entry.entry.provider, entry.entry.model)
+            for place in self._places(entry.entry, entry.entry.key):
+                for name, value in self._counted[entry.exchange_id].items():
+                    wanted[place][group + name] += value
+            for place in self._places(entry.entry, entry.moved.key) if entry.moved else ():
+                wanted.setdefault(place, defaultdict(int))  # what is left there is looked at, too
+        return wanted
+
+    def _places(self, entry: Entry, key: str) -> Iterator[str]:
+        """Where it is added up, on a key."""
+        hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
+        if self._trimmed is None:
+            yield names.totals(self._shard, key)
+        if self._whole(entry.opened_ms, _HOUR_MS):
+            yield names.hour(self._shard, key, hour)
+        # Before there were prices, there were no days either.
+        if self._whole(entry.opened_ms, _DAY_MS) and entry.price_version is not None:
+            yield names.day(self._shard, key, hour[:8])
+
+    def _whole(self, at_ms: int, length_ms: int) -> bool:
+        return self._trimmed is None or at_ms // length_ms * length_ms > self._trimmed
+
+
+async def _audit_shard(store: Store, shard: int, found: Audit) -> None:
+    ledger_of = _Shard(shard, await ledger.trimmed_until(store, shard))
+    async for entry in ledger.read(store, shard):
+        ledger_of.take(entry)
+    found.exchanges += len(ledger_of.latest)
+    found.revisions += ledger_of.revisions
+    found.differences += ledger_of.differences
+    await _compare(store, ledger_of.totals(), found.differences)
 
 
 async def _compare(store: Store, wanted: dict[str, dict[str, int]], differences: list[str]) -> None:
@@ -136,49 +173,6 @@ async def _compare(store: Store, wanted: dict[str, dict[str, int]], differences:
             if there != here:
                 shown = name.replace(names.FIELD_SEPARATOR, " ")
                 differences.append(f"{key} {shown}: {there} is stored, the ledger adds up to {here}")
-
-
-def compare_with_oracle(entries: Iterable[ledger.LedgerEntry], emitted: Iterable[dict[str, Any]]) -> list[str]:
-    """Differences between the ledger and a demo provider's emit log, exchange by exchange."""
-    book = {entry.exchange_id: entry for entry in entries}
-    differences: list[str] = []
-    for line in emitted:
-        id = line["exchange_id"]
-        if not id:
-            continue
-        entry = book.get(id)
-        if entry is None:
-            differences.append(f"{id}: the provider answered it, and it is not booked")
-        elif not entry.final:
-            differences.append(f"{id}: is booked provisionally only")
-        else:
-            differences += [f"{id}: {text}" for text in _against(entry.entry, line)]
-    return differences
-
-
-def _against(entry: dict[str, Any], line: dict[str, Any]) -> list[str]:
-    found = []
-    if entry["response_bytes"] > line["bytes"]:
-        found.append(f"{entry['response_bytes']} bytes are booked, {line['bytes']} were sent")
-    if line["usage"] and entry["outcome"] == "completed" and line["ended"] == "completed":
-        wrong = {name: entry[name] for name, value in line["usage"].items() if entry[name] != value}
-        found += [f"{name} is {value}, not {line['usage'][name]}" for name, value in wrong.items()]
-    if entry["outcome"] != "completed" and entry["source"] == Source.REPORTED:
-        found.append(f"its outcome is {entry['outcome']}, and it is booked as reported")
-    return found
-
-
-def _counters(entry: dict[str, Any]) -> dict[str, int]:
-    """What the settle script adds up of an entry."""
-    flags = {
-        "requests": 1,
-        "estimated_requests": int(entry["source"] == Source.ESTIMATED),
-        "partial_requests": int(entry["source"] == Source.PARTIAL),
-        # An entry from before there were prices has booked neither.
-        "unpriced_requests": int("cost_microusd" in entry and entry["cost_microusd"] is None),
-        "cost_microusd": entry.get("cost_microusd") or 0,
-    }
-    return flags | {name: entry[name] or 0 for name in COUNTERS}
 
 
 async def unsettled(store: Store, ids: Iterable[str]) -> set[ExchangeId]:

@@ -9,23 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.contract import names
+from shared.contract import names, scripts
 from shared.runtime.store import Store, translated
-
-# allow-oom: a full Redis must not make living gateways look dead. Counts only grow, whoever tells them.
-_TELL = """#!lua flags=allow-oom
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
-if redis.call('HGET', KEYS[2], 'state') ~= 'adopted' then redis.call('HSET', KEYS[2], 'state', ARGV[2]) end
-for i = 5, #ARGV, 2 do
-  local known = tonumber(redis.call('HGET', KEYS[2], ARGV[i])) or 0
-  if tonumber(ARGV[i + 1]) > known then redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
-end
-redis.call('EXPIRE', KEYS[2], ARGV[3])
-local shards = tonumber(redis.call('GET', KEYS[3])) or 0
-if tonumber(ARGV[4]) > shards then redis.call('SET', KEYS[3], ARGV[4]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', (time[1] - ARGV[3]) * 1000)
-return 1"""
 
 
 class BootState(StrEnum):
@@ -50,14 +35,14 @@ class Boot:
         return self.state in (BootState.LEFT, BootState.ADOPTED)
 
 
-async def tell(store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState) -> None:
+async def heartbeat(store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState) -> None:
     """Say that these boots are in this state, with the exchanges each has opened by shard."""
     with translated():
         for boot, counts in opened.items():
             arguments: list[str] = [boot, state, str(names.FINAL_TTL_S), str(max(counts, default=-1) + 1)]
             for shard, count in counts.items():
                 arguments += [str(shard), str(count)]
-            await store.eval(_TELL, 3, names.BOOTS, names.boot(boot), names.SHARDS, *arguments)  # type: ignore[misc]
+            await store.eval(scripts.HEARTBEAT, 3, names.BOOTS, names.boot(boot), names.SHARDS, *arguments)  # type: ignore[misc]
 
 
 async def shards(store: Store, configured: int) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from shared.contract import names
+from shared.contract import booked, entry, names
+from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional
+from shared.contract.entry import Entry
 from shared.contract.ids import ExchangeId
 from shared.runtime.store import Store, translated
 
@@ -22,13 +22,26 @@ class LedgerEntry(NamedTuple):
     exchange_id: str
     revision: int
     final: bool  # no further revision will follow
-    entry: dict[str, Any]
+    entry: Entry
+    # By booked name, what this revision has added to the one before; None where its meter did not say. Names that are
+    # not there were not known to it: what is booked of them stands.
+    delta: Mapping[str, int] | None
+    moved: Provisional | None = None  # the revision before, where that was booked on another key, provider or model
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What stands of this exchange once this revision is booked, by the names its meter knew."""
+        known = FIRST_BOOKED if self.delta is None else self.delta
+        return {name: value for name, value in zip(BOOKED, booked.booked(self.entry), strict=True) if name in known}
 
 
 async def read(
     store: Store, shard: int, *, after: str | None = None, since_ms: int = 0, until_ms: int | None = None
 ) -> AsyncIterator[LedgerEntry]:
-    """Entries of one shard in the order they were settled: behind the entry `after`, between two times."""
+    """Entries of one shard in the order they were settled: behind the entry `after`, between two times.
+
+    BadRecord where one cannot be read.
+    """
     start = f"({after}" if after else str(since_ms)
     end = "+" if until_ms is None else f"({until_ms}-0"  # without the number Redis takes the whole millisecond
     while True:
@@ -62,11 +75,22 @@ async def trimmed_until(store: Store, shard: int) -> int | None:
 
 
 def _entry(shard: int, id: bytes, fields: Mapping[bytes, bytes]) -> LedgerEntry:
+    what, revision = entry.decode(fields[b"entry"]), int(fields[b"revision"])
+    moved = fields.get(b"moved")
     return LedgerEntry(
         shard,
         id.decode(),
         fields[b"x"].decode(),
-        int(fields[b"revision"]),
+        revision,
         fields[b"final"] == b"1",
-        msgspec.json.decode(fields[b"entry"]),
+        what,
+        _delta(fields.get(b"delta"), what, revision),
+        Provisional.decode(moved.decode()) if moved else None,
     )
+
+
+def _delta(stored: bytes | None, what: Entry, revision: int) -> dict[str, int] | None:
+    """By name. Meters that did not write it had booked nothing before a first revision."""
+    if stored is not None:
+        return dict(zip(BOOKED, map(int, stored.split()), strict=False))  # a later version knows more names
+    return dict(zip(FIRST_BOOKED, booked.booked(what), strict=False)) if revision == 1 else None

@@ -12,23 +12,12 @@ from dataclasses import dataclass
 import msgspec
 
 from shared.books import streams
-from shared.contract import names
+from shared.books.books import Books
+from shared.contract import names, scripts
 from shared.contract.errors import ARouterError, BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Fields, StreamEntry
 from shared.runtime.store import Store, translated
-
-# allow-oom: what cannot be read must not fill a Redis that is full already.
-_HOLD = """#!lua flags=allow-oom
-for i = 2, #ARGV, 2 do
-  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  redis.call('XACK', KEYS[2], ARGV[1], ARGV[i])
-  redis.call('XDEL', KEYS[2], ARGV[i])
-end
-return 1"""
-_RETRY = """#!lua
-redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
-return redis.call('HDEL', KEYS[1], ARGV[1])"""
 
 
 class NotQuarantined(ARouterError):
@@ -66,23 +55,23 @@ async def hold(store: Store, shard: int, entries: Sequence[StreamEntry], reason:
         return
     held = [part for entry in entries for part in (entry.id, msgspec.msgpack.encode(_Held(reason, entry.fields)))]
     with translated():
-        await store.eval(_HOLD, 2, names.quarantine(shard), names.tail(shard), names.GROUP, *held)  # type: ignore[misc,arg-type]
+        await store.eval(scripts.HOLD, 2, names.quarantine(shard), names.tail(shard), names.GROUP, *held)  # type: ignore[misc,arg-type]
 
 
-async def cases(store: Store, shards: int) -> list[Case]:
+async def cases(books: Books) -> list[Case]:
     """Everything that is held, oldest first."""
     with translated():
-        pipeline = store.pipeline(transaction=False)
-        for shard in range(shards):
+        pipeline = books.store.pipeline(transaction=False)
+        for shard in range(books.shards):
             pipeline.hgetall(names.quarantine(shard))
         replies = await pipeline.execute()
     found = [case for shard, held in enumerate(replies) for case in _cases(shard, held)]
     return sorted(found, key=lambda case: case.since_ms)
 
 
-async def find(store: Store, shards: int, case_id: str) -> Case:
+async def find(books: Books, case_id: str) -> Case:
     """One case. NotQuarantined where there is none of this id."""
-    found = next((case for case in await cases(store, shards) if case.id == case_id), None)
+    found = next((case for case in await cases(books) if case.id == case_id), None)
     if found is None:
         raise NotQuarantined(f"nothing is held under {case_id!r}")
     return found
@@ -104,7 +93,7 @@ async def retry(store: Store, case: Case) -> None:
     with translated():
         for entry in case.entries:
             flat = [part for field in entry.fields.items() for part in field]
-            await store.eval(_RETRY, 2, names.quarantine(case.shard), names.tail(case.shard), entry.id, *flat)  # type: ignore[misc,arg-type]
+            await store.eval(scripts.RETRY, 2, names.quarantine(case.shard), names.tail(case.shard), entry.id, *flat)  # type: ignore[misc,arg-type]
 
 
 async def drop(store: Store, case: Case) -> None:

@@ -10,10 +10,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from shared.books import totals
+from shared.books.books import Books
 from shared.books.periods import Bucket, Range
-from shared.books.totals import BOOKED
 from shared.contract import names
-from shared.runtime.store import Store, translated
+from shared.contract.booked import BOOKED
+from shared.runtime.store import translated
 
 _AT_ONCE = 256  # hashes; between two batches of them others get their turn
 
@@ -51,17 +52,17 @@ def add(counters: dict[str, int], more: dict[str, int]) -> None:
 
 
 async def lines(
-    store: Store, shards: int, keys: Sequence[str] | None, buckets: Iterable[Bucket], between: Between | None = None
+    books: Books, keys: Sequence[str] | None, buckets: Iterable[Bucket], between: Between | None = None
 ) -> AsyncIterator[Line]:
     """Everything that was booked in these buckets: on these keys, or on whichever something was booked on.
 
     `between` is awaited between two batches; what it raises ends the report.
     """
     for bucket in buckets:
-        places = _places(keys, shards, bucket) if keys is not None else await _active(store, shards, bucket)
+        places = _places(keys, books.shards, bucket) if keys is not None else await _active(books, bucket)
         while batch := list(islice(places, _AT_ONCE)):
             with translated():
-                pipeline = store.pipeline(transaction=False)
+                pipeline = books.store.pipeline(transaction=False)
                 for key, at, shard in batch:
                     name = names.day if at.whole_day else names.hour
                     pipeline.hgetall(name(shard, key, at.stamp))
@@ -76,24 +77,24 @@ def _places(keys: Sequence[str], shards: int, bucket: Bucket) -> Iterator[tuple[
     return ((key, bucket, shard) for key in keys for shard in range(shards))
 
 
-async def _active(store: Store, shards: int, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
+async def _active(books: Books, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
     with translated():
-        pipeline = store.pipeline(transaction=False)
-        for shard in range(shards):
+        pipeline = books.store.pipeline(transaction=False)
+        for shard in range(books.shards):
             pipeline.smembers(names.active(shard, bucket.start.strftime("%Y%m%d")))
         replies = await pipeline.execute()
     return ((key.decode(), bucket, shard) for shard, keys in enumerate(replies) for key in sorted(keys))
 
 
-async def key_usage(store: Store, shards: int, keys: Sequence[str], now: datetime) -> dict[str, KeyUsage]:
+async def key_usage(books: Books, keys: Sequence[str], now: datetime) -> dict[str, KeyUsage]:
     """Tokens of each of these keys."""
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     monday, first = today - timedelta(days=today.weekday()), today.replace(day=1)
     since = Range(min(monday, first), today + timedelta(days=1), daily=True)
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    async for line in lines(store, shards, keys, since.buckets()):
+    async for line in lines(books, keys, since.buckets()):
         for place, start in enumerate((today, monday, first)):
             if line.bucket.start >= start:
                 sums[line.key][place] += line.counters.get("total_tokens", 0)
-    ever = await totals.read(store, keys, shards)
+    ever = await totals.read(books, keys)
     return {key: KeyUsage(sum(int(row["total_tokens"]) for row in ever[key]), *sums[key]) for key in keys}

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from redis.exceptions import ResponseError
 
-from shared.contract import names
+from shared.contract import names, scripts
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Fields, StreamEntry
 from shared.runtime.errors import StoreError
@@ -20,58 +20,6 @@ from shared.runtime.store import Store, info, translate, translated
 _CONSUMER = names.GROUP
 _PAGE = 1000
 _LOOK = 200  # entries a script reads at once, bodies and all: others wait for Redis meanwhile
-# A script, because a full Redis refuses the plain command, and only a meter can empty it.
-_CREATE_GROUP = """#!lua flags=allow-oom
-return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')"""
-
-
-# One command and one reply per shard and batch: replies cost a client more than the server spends on the entries.
-# The count of opened exchanges changes with them, so that conservation never sees one without the other.
-_APPEND = """#!lua
-local opened = {}
-for i = 1, #ARGV, 3 do
-  redis.call('XADD', KEYS[1], '*', 'x', ARGV[i], 's', ARGV[i + 1], 'r', ARGV[i + 2])
-  if ARGV[i + 1] == '0' then
-    local boot, n = string.match(ARGV[i], '^(%w+)%.%d+%.(%d+)$')
-    opened[boot] = math.max(opened[boot] or 0, n + 1)
-  end
-end
-for boot, count in pairs(opened) do
-  if count > (tonumber(redis.call('HGET', KEYS[2], boot)) or 0) then redis.call('HSET', KEYS[2], boot, count) end
-end
-return #ARGV / 3"""
-
-
-# The ids alone: the bytes of all tails need not leave Redis to be counted. With a key, of its open records alone.
-_EXCHANGES = """#!lua flags=no-writes
-local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
-local found, seen = {#page == tonumber(ARGV[2]) and '(' .. page[#page][1] or ''}, {}
-for _, entry in ipairs(page) do
-  local record = {}
-  for at = 1, #entry[2], 2 do record[entry[2][at]] = entry[2][at + 1] end
-  local wanted = ARGV[3] == '' or (record['s'] == '0' and string.find(record['r'] or '', ARGV[3], 1, true))
-  local id = record['x']
-  if id and wanted and not seen[id] then seen[id] = true; found[#found + 1] = id end
-end
-return found"""
-
-
-_OPEN_RECORD = """#!lua flags=no-writes
-local page = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])
-for _, entry in ipairs(page) do
-  local record = {}
-  for at = 1, #entry[2], 2 do record[entry[2][at]] = entry[2][at + 1] end
-  if record['x'] == ARGV[3] and record['s'] == '0' then return {'', record['r']} end
-end
-return {#page == tonumber(ARGV[2]) and '(' .. page[#page][1] or ''}"""
-
-
-_DROP = """#!lua flags=allow-oom
-for i = 2, #ARGV do
-  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-  redis.call('XDEL', KEYS[1], ARGV[i])
-end
-return #ARGV - 1"""
 
 
 async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[StoreError | None]:
@@ -85,7 +33,7 @@ async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[Stor
     with translated():
         pipeline = store.pipeline(transaction=False)
         for shard, arguments in by_shard.items():
-            pipeline.execute_command("EVAL", _APPEND, 2, names.tail(shard), names.opened(shard), *arguments)
+            pipeline.execute_command("EVAL", scripts.APPEND, 2, names.tail(shard), names.opened(shard), *arguments)
         replies = await pipeline.execute(raise_on_error=False)
     errors = {
         shard: translate(reply) if isinstance(reply, Exception) else None
@@ -98,7 +46,7 @@ async def create_group(store: Store, shard: int) -> None:
     """Make the shard's stream and group where they are missing."""
     with translated():
         try:
-            await store.eval(_CREATE_GROUP, 1, names.tail(shard), names.GROUP)  # type: ignore[misc]
+            await store.eval(scripts.CREATE_GROUP, 1, names.tail(shard), names.GROUP)  # type: ignore[misc]
         except ResponseError as exc:
             if "BUSYGROUP" not in str(exc):
                 raise
@@ -151,7 +99,7 @@ async def exchanges(store: Store, shard: int, key_hash: str = "") -> set[str]:
     while start:
         with translated():
             arguments = (names.tail(shard), start, _LOOK, key_hash)
-            start, *page = await store.eval(_EXCHANGES, 1, *arguments)  # type: ignore[misc,arg-type]
+            start, *page = await store.eval(scripts.EXCHANGES, 1, *arguments)  # type: ignore[misc,arg-type]
         found.update(id.decode("latin-1") for id in page)
     return found
 
@@ -162,7 +110,7 @@ async def open_record(store: Store, id: ExchangeId) -> bytes | None:
     while start:
         with translated():
             arguments = (names.tail(id.shard), start, _LOOK, str(id))
-            start, *record = await store.eval(_OPEN_RECORD, 1, *arguments)  # type: ignore[misc,arg-type]
+            start, *record = await store.eval(scripts.OPEN_RECORD, 1, *arguments)  # type: ignore[misc,arg-type]
         if record:
             return bytes(record[0])
     return None
@@ -183,7 +131,7 @@ async def last_id(store: Store, shard: int) -> bytes:
 async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:
     """Delete records that are accounted for."""
     with translated():
-        await store.eval(_DROP, 1, names.tail(shard), names.GROUP, *ids)  # type: ignore[misc,arg-type]
+        await store.eval(scripts.DROP, 1, names.tail(shard), names.GROUP, *ids)  # type: ignore[misc,arg-type]
 
 
 async def lengths(store: Store, shards: Iterable[int]) -> dict[int, int]:

@@ -5,51 +5,37 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from shared.books.books import Books
 from shared.contract import names
-from shared.contract.usage import COUNTERS
-from shared.runtime.store import Store, translated
-
-# The order is the order of the values the settle script is given.
-BOOKED: tuple[str, ...] = (
-    "requests",
-    *COUNTERS,
-    "estimated_requests",
-    "partial_requests",
-    "unpriced_requests",
-    "cost_microusd",
-)
+from shared.contract.booked import BOOKED
+from shared.runtime.store import translated
 
 Row = dict[str, str | int]
 
 
-def group(provider: str, model: str) -> str:
-    """The part of a totals field that names provider and model."""
-    clean = model.replace(names.FIELD_SEPARATOR, " ")
-    return f"{provider}{names.FIELD_SEPARATOR}{clean}{names.FIELD_SEPARATOR}"
-
-
-async def read(store: Store, key_hashes: Iterable[str], shards: int) -> dict[str, list[Row]]:
+async def read(books: Books, key_hashes: Iterable[str]) -> dict[str, list[Row]]:
     """Per key hash its rows, one per provider and model, with every counter of `BOOKED`.
 
     Counters that no provider reported are 0 here: a sum cannot say "unknown".
     """
     hashes = list(key_hashes)
     with translated():
-        pipeline = store.pipeline(transaction=False)
+        pipeline = books.store.pipeline(transaction=False)
         for key_hash in hashes:
-            for shard in range(shards):
+            for shard in range(books.shards):
                 pipeline.hgetall(names.totals(shard, key_hash))
         replies = await pipeline.execute()
-    per_key = zip(hashes, (replies[i : i + shards] for i in range(0, len(replies), shards)), strict=True)
+    per_key = zip(hashes, (replies[i : i + books.shards] for i in range(0, len(replies), books.shards)), strict=True)
     return {key_hash: _rows(shard_totals) for key_hash, shard_totals in per_key}
 
 
 def parsed(fields: Mapping[bytes, bytes]) -> dict[tuple[str, str], dict[str, int]]:
-    """A totals hash: by provider and model, the counters that are not 0."""
+    """A totals hash: by provider and model, the counters that are not 0. Those of later versions are passed over."""
     found: dict[tuple[str, str], dict[str, int]] = {}
     for field, value in fields.items():
         provider, model, counter = field.decode().split(names.FIELD_SEPARATOR)
-        found.setdefault((provider, model), {})[counter] = int(value)
+        if counter in BOOKED:
+            found.setdefault((provider, model), {})[counter] = int(value)
     return found
 
 

@@ -11,14 +11,18 @@ GROUP = "meter"  # the consumer group of every tail stream
 KEYS = "ar:keys"  # sorted set: hash by time of creation (µs), the list of all keys ever made
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 
-# Hash: provider and model to what meters have learned of reported against observed usage.
-EXPERIENCE = "ar:experience"
+# Hash: what meters have learned of reported against observed usage. Fields are provider, model and "shown" or "hidden",
+# with FIELD_SEPARATOR between them; those of 1.0 were provider and model, and are still read.
+CALIBRATIONS = "ar:experience"
 
 # Live meters: sorted set, worker id by the time of its last heartbeat (ms). Leases are shared out by its size.
 METERS = "ar:meters"
 METER_TTL_MS = 10_000
 
 LEASE_TTL_MS = 10_000  # a dead meter's shard is taken over after this; renewed every third of it
+
+# String: the newest version of the contract that has worked here. Only another major stops a process.
+CONTRACT = "ar:{boots}:contract"
 
 # Boots of gateways: sorted set, by the time each was last heard of (ms).
 BOOTS = "ar:{boots}"
@@ -27,7 +31,7 @@ BOOT_TTL_MS = 15_000  # not heard of for this long, it is gone
 
 # A replay older than this is no longer recognised as one: longer than anything keeps bytes to replay.
 FINAL_TTL_S = 35 * 86_400
-HOUR_TTL_S = 35 * 86_400  # hourly totals
+HOUR_TTL_S = 35 * 86_400  # hourly totals, from the hour's first request of a provider and model on
 DAY_TTL_S = 400 * 86_400  # daily totals; the all-time totals have no end
 _BUCKET_BITS = 8  # small hashes are stored compactly
 
@@ -58,7 +62,7 @@ def final(shard: int, boot: str) -> str:
 
 
 def provisional(shard: int) -> str:
-    """Hash: exchange id to the counters booked so far for an exchange that is not final."""
+    """Hash: exchange id to what is booked so far of an exchange that is not final (`booked.Provisional`)."""
     return f"ar:{{{shard}}}:provisional"
 
 
@@ -98,7 +102,7 @@ def quarantine(shard: int) -> str:
 
 
 def stats(shard: int) -> str:
-    """Hash: settled, duplicate, drifted and quarantined exchanges of the shard."""
+    """Hash: settled and drifted exchanges of the shard, and duplicates that were dropped."""
     return f"ar:{{{shard}}}:stats"
 
 

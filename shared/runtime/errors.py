@@ -6,12 +6,14 @@ ARouterError
 │   ├── StoreUnavailable    busy: unreachable, loading, full, read-only, failing over; try again later
 │   └── StoreRefused        bad: the command itself is wrong; trying again cannot help
 ├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
-├── BadRecord               bytes in a tail stream that are no record of ours; they go to quarantine
+├── BadRecord               bytes in a tail stream that are not a record of ours; they go to quarantine
 ├── Refused                 the gateway turns a request away before it is an exchange
-└── UpstreamError           the provider, translated in services/gateway/upstream/client.py
-    ├── UpstreamUnreachable no connection, or it broke before an answer began
-    ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit
-    └── UpstreamBroken      the answer broke off after it had begun
+└── UpstreamError           the provider, translated in services/gateway/upstream/errors.py; `cause` says in a word why
+    ├── UpstreamUnreachable no connection, or it broke before an answer began: connect_refused, connect_failed, dns,
+    │                       tls, proxy, reset, closed_early, protocol, bad_status, request
+    ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit: connect_timeout,
+    │                       pool_timeout, write_timeout, first_byte_timeout, idle_timeout
+    └── UpstreamBroken      the answer broke off after it had begun: reset, closed_early, protocol, tls
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ class SettingsError(ARouterError):
 
 
 class StoreError(ARouterError):
-    """Redis did not do what was asked."""
+    """A command to Redis failed."""
 
 
 class StoreUnavailable(StoreError):
@@ -40,19 +42,29 @@ class JournalFailed(ARouterError):
 
 
 class Refused(ARouterError):
-    """A request the gateway turns away itself, in the caller's dialect.
+    """A request we turn away ourselves, in the caller's dialect.
 
-    `status` is the HTTP status; `message` is shown to the caller and never holds a secret.
+    `status` is the HTTP status; `message` is shown to the caller and never holds a secret; `code` is a machine word for
+    it, "" for none; `headers` go with the answer. 429 and 503 say when to come back: after a second, unless told.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, code: str = "", retry_after: int | None = None) -> None:
+        """`retry_after` in seconds."""
         super().__init__(message)
         self.status = status
         self.message = message
+        self.code = code
+        if retry_after is None and status in (429, 503):
+            retry_after = 1
+        self.headers: list[tuple[bytes, bytes]] = [] if retry_after is None else [(b"retry-after", b"%d" % retry_after)]
 
 
 class UpstreamError(ARouterError):
-    """The provider did not answer as HTTP asks."""
+    """The provider did not answer as HTTP asks. `cause` is one of the words above, or `unknown`."""
+
+    def __init__(self, message: str, cause: str = "unknown") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class UpstreamUnreachable(UpstreamError):

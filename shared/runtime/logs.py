@@ -1,4 +1,4 @@
-"""Logging: one line an event on stderr, as text or as JSON; whatever looks like a credential is struck out."""
+"""Logging: one line per event on stderr, as text or as JSON; credentials are struck out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-# Our keys, the providers', and whatever stands behind Bearer or in a query: a library may log what we never would.
+# Keys, ours and the providers', and anything after Bearer or key=: a library may log what we do not.
 _SECRETS = re.compile(r"(lr_(?:live|mgmt)_[0-9a-z]{4}|\bsk-|\bAIza|\bgsk_|\bxai-|Bearer\s+|[?&]key=)[^\s\"'&,@…]{6,}")
 _PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")  # in a URL
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -23,7 +23,7 @@ def configure(level: str, form: Literal["text", "json"]) -> None:
 
 
 def redacted(text: str) -> str:
-    """The same without credentials."""
+    """The text without credentials."""
     return _SECRETS.sub(r"\1…", _PASSWORDS.sub(r"\1…", text))
 
 

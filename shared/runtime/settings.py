@@ -1,4 +1,4 @@
-"""The environment's border: settings come from the environment or an `arouter.toml`, and are read once.
+"""The environment's border: settings come from the environment or a TOML file, and are read once.
 
 Each service has one class derived from `Settings`. `load` turns whatever is wrong into one line.
 """
@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -19,6 +19,7 @@ from shared.runtime.errors import SettingsError
 
 TOML_FILE = "arouter.toml"
 PREFIX = "AROUTER_"
+CONFIG = "AROUTER_CONFIG"  # names a file to read in place of ./arouter.toml
 
 
 def _state_dir() -> Path:
@@ -26,16 +27,17 @@ def _state_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """What every service needs to know. The environment goes before `arouter.toml` in the working directory."""
+    """What every service reads. The environment goes before the file: `arouter.toml` in the working directory,
+    or the one that `AROUTER_CONFIG` names."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        toml_file=TOML_FILE,
         extra="ignore",  # one environment serves all services, each of which reads its own part
         frozen=True,
         hide_input_in_errors=True,  # a mistyped credential must not be echoed
     )
+    OLD_NAMES: ClassVar[Mapping[str, str]] = {}  # of fields that were renamed, to the name they have now
 
     redis_url: SecretStr | None = Field(
         default=None,
@@ -57,7 +59,7 @@ class Settings(BaseSettings):
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
-    log_format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON.")
+    log_format: Literal["text", "json"] = Field(default="text", description="text or json.")
 
     @classmethod
     def settings_customise_sources(
@@ -68,18 +70,42 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # pydantic-settings passes all
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, file, _OldNames(settings_cls, cls.OLD_NAMES)
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
-        """Read the environment and `arouter.toml`. SettingsError, one line, names the first thing that is wrong."""
+        """Read the environment and the file. SettingsError, one line, names the first error."""
         try:
             return cls(**overrides)  # type: ignore[arg-type]  # pydantic validates them
         except ValidationError as exc:
             first = exc.errors()[0]
             raise SettingsError(f"{variable(first['loc'])}: {first['msg']}") from None
-        except (SourceError, ValueError) as exc:  # a value that is no JSON, a file that is no TOML
-            raise SettingsError(" ".join(str(exc).split())) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+            raise SettingsError(f"{config_file()}: {_one_line(exc)}") from None
+        except (SourceError, ValueError) as exc:  # a value that is not JSON
+            raise SettingsError(_one_line(exc)) from None
+
+
+def use_config(path: Path) -> None:
+    """Read this file in place of `arouter.toml`, in this process and in those it starts.
+
+    SettingsError where there is no such file.
+    """
+    os.environ[CONFIG] = str(_existing(path, "--config").absolute())  # noqa: TID251  # that border
+
+
+def config_file() -> Path:
+    """The file to read settings from. `arouter.toml` may be missing; SettingsError where a file that is named is."""
+    named = os.environ.get(CONFIG)  # noqa: TID251
+    return _existing(Path(named), CONFIG) if named else Path(TOML_FILE)
+
+
+def _existing(path: Path, named_by: str) -> Path:
+    path = path.expanduser()
+    if not path.is_file():
+        raise SettingsError(f"{named_by}: there is no file {path}")
+    return path
 
 
 def variable(location: tuple[int | str, ...]) -> str:
@@ -90,16 +116,48 @@ def variable(location: tuple[int | str, ...]) -> str:
 
 def unknown_variables(*services: type[Settings]) -> list[str]:
     """Names in the environment or the file that start as ours do but that no service reads: most likely misspelt."""
-    known = {variable((name,)) for service in services for name in service.model_fields}
+    known = {
+        CONFIG,
+        *(variable((name,)) for service in services for name in (*service.model_fields, *service.OLD_NAMES)),
+    }
     blocks = tuple(f"{PREFIX}{name.upper()}__" for service in services for name in service.model_fields)
-    given = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}  # noqa: TID251  # that border
-    given |= {variable((name,)) for name in _names_in_file()}
+    given = (variable((name,)) for name in _given())
     return sorted(name for name in given if name not in known and not name.startswith(blocks))
 
 
-def _names_in_file() -> list[str]:
-    path = Path(TOML_FILE)
-    return list(tomllib.loads(path.read_text())) if path.exists() else []
+def old_variables(*services: type[Settings]) -> dict[str, str]:
+    """Variables, in the environment or the file, that have another name now: the old one to the new one."""
+    renamed = {old: new for service in services for old, new in service.OLD_NAMES.items()}
+    return {variable((old,)): variable((renamed[old],)) for old in _given() if old in renamed}
+
+
+class _OldNames(PydanticBaseSettingsSource):
+    """Settings under names they had before, below everything that is said under their present names."""
+
+    def __init__(self, settings_cls: type[BaseSettings], old_names: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._old_names = old_names
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # pydantic calls this per field only from its own sources
+
+    def __call__(self) -> dict[str, Any]:
+        given = _given() if self._old_names else {}
+        return {new: given[old] for old, new in self._old_names.items() if old in given}
+
+
+def _given() -> dict[str, Any]:
+    """Everything in the environment or the file that is named as ours is, by field name; the environment goes first."""
+    path = config_file()
+    given = tomllib.loads(path.read_text()) if path.exists() else {}
+    for name, value in os.environ.items():  # noqa: TID251
+        if name.upper().startswith(PREFIX):
+            given[name.upper().removeprefix(PREFIX).lower()] = value
+    return given
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def own_environment(changes: Mapping[str, str]) -> dict[str, str]:

@@ -48,7 +48,7 @@ _AWAY = (
 _PASSING = ("BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "LOADING", "OOM", "READONLY")
 
 # What `connect` returns and every module that speaks to Redis takes. It may be a cluster's client, which has the same
-# methods as far as this project uses them: no transactions, and no command with keys of two slots.
+# methods as far as this project uses them: no transactions, and no command with keys of two slots (decision 20).
 Store = Redis
 _CLUSTER = "+cluster://"
 
@@ -56,7 +56,7 @@ _CLUSTER = "+cluster://"
 def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
     """A client for `url`; no connection is made yet. `timeout` bounds every reply, in seconds.
 
-    SettingsError where the URL is none of redis://, rediss://, redis+cluster://, rediss+cluster:// and unix://.
+    SettingsError where the URL is not redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://.
     """
     try:
         if is_cluster(url):
@@ -69,7 +69,7 @@ def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
             url, socket_timeout=timeout, socket_connect_timeout=timeout, max_connections=connections, timeout=timeout
         )
     except ValueError:
-        raise SettingsError("REDIS_URL: is no redis://, rediss://, redis+cluster:// or unix:// URL") from None
+        raise SettingsError("REDIS_URL: is not a redis://, rediss://, redis+cluster:// or unix:// URL") from None
     return Redis.from_pool(pool)
 
 
@@ -100,7 +100,7 @@ def translate(error: Exception) -> StoreError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Run Redis commands inside; what they raise comes out as a StoreError."""
+    """Errors of the Redis commands in the block leave it as a StoreError."""
     try:
         yield
     except ARouterError:
@@ -122,4 +122,6 @@ async def verify(store: Store) -> None:
     for memory in memories:
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
-            raise SettingsError(f"REDIS_URL: maxmemory-policy must be noeviction, or usage is evicted; it is {policy}")
+            raise SettingsError(
+                f"REDIS_URL: maxmemory-policy must be noeviction, else usage is evicted; it is {policy}"
+            )

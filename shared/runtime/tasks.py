@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Tasks:
-    """The tasks of one owner, until they end. An unexpected error is logged, whoever awaits."""
+    """The tasks of one owner, until they end. An unexpected error is logged, even where a caller awaits the task."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -30,7 +30,7 @@ class Tasks:
         return task
 
     async def wait(self) -> None:
-        """Wait for all of them, whatever they end with."""
+        """Wait for all of them, however they end."""
         while self._running:
             await asyncio.wait(self._running)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,5 @@ def test_the_image_copies_what_there_is() -> None:
             assert (ROOT / name).exists()
             assert f"!{name}" in (ROOT / ".dockerignore").read_text()
     assert re.search(r"^USER 10001", text, re.MULTILINE)
+    for module, names in re.findall(r"from (services[\w.]+) import (\w+)", text):
+        assert importlib.util.find_spec(f"{module}.{names}"), f"the image imports {module}.{names}"

@@ -11,22 +11,22 @@ from collections.abc import Callable
 from services.cli.main import main
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
-from services.meter import settle
 from services.meter.consumer import ShardConsumer
+from shared.contract import scripts
 
 
 def dedupe() -> None:
     """The settle script no longer asks whether an exchange is final."""
-    script = settle._SCRIPT.replace("redis.call('GETBIT', KEYS[2], n) == 1", "false")
-    assert script != settle._SCRIPT
-    settle._SCRIPT = script
+    script = scripts.SETTLE.replace("call('GETBIT', KEYS[2], n) == 1", "false")
+    assert script != scripts.SETTLE
+    scripts.SETTLE = script
 
 
 def compare() -> None:
     """The settle script takes its caller's word for what is booked so far."""
-    script = settle._SCRIPT.replace("redis.call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
-    assert script != settle._SCRIPT
-    settle._SCRIPT = script
+    script = scripts.SETTLE.replace("call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
+    assert script != scripts.SETTLE
+    scripts.SETTLE = script
 
 
 def replay() -> None:

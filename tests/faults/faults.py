@@ -75,7 +75,7 @@ def journal_lost(system: Broken) -> Expectation:
 
     async def give_up() -> None:
         redis = store.connect(system.redis_url)
-        await boots.tell(redis, {name: {} for name in dead}, BootState.ADOPTED)
+        await boots.heartbeat(redis, {name.partition(".")[0]: {} for name in dead}, BootState.ADOPTED)
         await redis.aclose()
 
     asyncio.run(give_up())  # an operator's word that nothing more will come

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -58,13 +58,12 @@ class Broken(System):
         self._patience = patience
         self._stopping = threading.Event()
 
-    def __enter__(self) -> Self:
-        super().__enter__()
+    def _begin(self) -> None:
+        super()._begin()
         self._stack.callback(self._redis.close)
         self.gateways = [self.gateway, self.start_gateway(self._second)]
         self.meters = [self.meter, self.start_meter()]
         self.processes.wait_for(f"{self._second}/readyz")
-        return self
 
     @property
     def urls(self) -> list[str]:

@@ -1,34 +1,28 @@
-"""Three gateways behind a real nginx, three meters, a Redis Cluster of three, and clients that are never content."""
+"""Three gateways behind a real nginx, three meters and a Redis Cluster of three."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
 import subprocess
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 from redis.cluster import RedisCluster
 
 from services.cli.processes import Processes, free_port, stop
 from shared.contract import names
 from shared.runtime import embedded
 from shared.runtime.settings import Settings
+from tests.scale.callers import Callers
 from tests.support.cluster import cluster_url
-from tests.support.nginx import nginx
-from tests.support.requests import ASKS
+from tests.support.nginx import nginx, nginx_binary
 
 SHARDS = 8
-_CLIENTS = 8
-_BOOK_SECONDS = 60.0
+_BOOK_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -41,29 +35,25 @@ class Line:
     errors: int
 
 
-@dataclass(slots=True)
-class Seen:
-    """What the clients have seen."""
-
-    answered: set[str] = field(default_factory=set)
-    errors: list[str] = field(default_factory=list)
-
-
 class Fleet:
     """The whole of it, for as long as the block runs."""
 
     def __init__(self, folder: Path, gateways: int = 3, meters: int = 3) -> None:
-        self.seen = Seen()
         self.timeline: list[Line] = []
         self._folder = folder
         self._urls = [f"http://127.0.0.1:{free_port(0)}" for _ in range(gateways)]
         self._wanted_meters = meters
-        self._log = folder / "emitted.jsonl"
         self._stack = ExitStack()
-        self._stopping = threading.Event()
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
+        with self._stack:  # what has been started ends where the rest does not come up, or there is no nginx
+            self._begin()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def _begin(self) -> None:
+        nginx_binary()  # before anything is started: it may skip the test
         enter = self._stack.enter_context
         url = enter(cluster_url(self._folder))
         plain = enter(embedded.redis_url(Settings(data_dir=self._folder, redis_url=None)))
@@ -84,21 +74,24 @@ class Fleet:
         }
         for name, suffix in {"OPENAI": "/v1", "ANTHROPIC": "", "GEMINI": ""}.items():
             self.environment[f"AROUTER_PROVIDERS__{name}__BASE_URL"] = provider + suffix
-        self._processes.start("provider", "--port", provider.rpartition(":")[2], "--log", str(self._log))
+        self._processes.start("provider", "--port", provider.rpartition(":")[2], "--log", self._log)
         self.gateways = [self._start_gateway(number) for number in range(len(self._urls))]
         self.meters = [self._start_meter() for _ in range(self._wanted_meters)]
         for gateway in self._urls:
             self._processes.wait_for(f"{gateway}/readyz")
-        self.key = self.command("keys", "create", "--name", "tests").strip()
-        self.url = enter(nginx(self._folder, self._urls))
-        return self
+        key = self.command("keys", "create", "--name", "tests").strip()
+        self.callers = Callers(enter(nginx(self._folder, self._urls)), key)
 
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
+    @property
+    def _log(self) -> str:
+        return str(self._folder / "emitted.jsonl")
+
     def say(self, what: str) -> None:
         """Add to the time line."""
-        seen = self.seen
+        seen = self.callers
         self.timeline.append(Line(time.monotonic() - self._started, what, len(seen.answered), len(seen.errors)))
         print(f"{self.timeline[-1].at:6.1f} s  {len(seen.answered):6} answered  {len(seen.errors):3} errors  {what}")
 
@@ -140,7 +133,7 @@ class Fleet:
         held = [self.redis.get(names.lease(shard)) for shard in range(int(self.environment["AROUTER_SHARDS"]))]
         return Counter(str(holder) for holder in held if holder)
 
-    def until_balanced(self, seconds: float = 40) -> Counter[str]:
+    def until_balanced(self, seconds: float = 120) -> Counter[str]:
         """Until every shard is read, and no meter reads more than its share."""
         deadline = time.monotonic() + seconds
         shards = int(self.environment["AROUTER_SHARDS"])
@@ -153,24 +146,11 @@ class Fleet:
             assert time.monotonic() < deadline, f"not balanced: {held}"
             time.sleep(0.2)
 
-    @contextmanager
-    def load(self) -> Iterator[None]:
-        """Clients at work while the block runs, each on connections of its own."""
-        clients = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(_CLIENTS)]
-        for client in clients:
-            client.start()
-        try:
-            yield
-        finally:
-            self._stopping.set()
-            for client in clients:
-                client.join(30)
-
     def audited(self) -> dict[str, Any]:
         """What the audit says once nothing moves any more."""
         deadline = time.monotonic() + _BOOK_SECONDS
         while True:
-            found: dict[str, Any] = json.loads(self.command("audit", "--json", "--oracle", str(self._log)))
+            found: dict[str, Any] = json.loads(self.command("audit", "--json", "--oracle", self._log))
             if not found["differences"] or time.monotonic() > deadline:
                 return found
             time.sleep(1)
@@ -185,25 +165,3 @@ class Fleet:
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         self._processes.forget(process)
         stop(process)
-
-    def _client(self, number: int) -> None:
-        rng = random.Random(number)
-        with httpx.Client(timeout=30, trust_env=False) as client:
-            for turn in itertools.count():
-                if self._stopping.is_set():
-                    return
-                name = rng.choice([name for name in ASKS if name != "embeddings"])
-                directives = f"tokens={rng.randint(5, 60)}, pace={rng.choice([0, 5, 40])}, seed={turn}"
-                self._ask(client, name, directives)
-
-    def _ask(self, client: httpx.Client, name: str, directives: str) -> None:
-        ask = ASKS[name]
-        try:
-            answer = client.post(self.url + ask.path, headers=ask.headers(self.key, directives), json=ask.body)
-        except httpx.HTTPError as exc:
-            self.seen.errors.append(f"{name}: {type(exc).__name__}: {exc}")
-            return
-        if answer.status_code == 200:
-            self.seen.answered.add(answer.headers["x-generation-id"])
-        else:
-            self.seen.errors.append(f"{name}: HTTP {answer.status_code}: {answer.text[:100]}")

@@ -12,7 +12,7 @@ def rollout(fleet: Fleet) -> dict[str, Any]:
     """Run it; what the audit says in the end. AssertionError where a client saw an error that was not announced."""
     fleet.say("three gateways, three meters, a cluster of three")
     fleet.until_balanced()
-    with fleet.load():
+    with fleet.callers.at_work():
         time.sleep(2)
         fleet.add_meter()
         fleet.until_balanced()
@@ -24,11 +24,11 @@ def rollout(fleet: Fleet) -> dict[str, Any]:
         for number in range(len(fleet.meters)):
             fleet.roll_meter(number)
         fleet.until_balanced()
-        assert fleet.seen.errors == [], "nobody was told of any error"
+        assert fleet.callers.errors == [], "nobody was told of any error"
         fleet.kill_gateway(0)
         time.sleep(2)
-    announced = [error for error in fleet.seen.errors if "RemoteProtocolError" in error or "HTTP 502" in error]
-    assert len(announced) == len(fleet.seen.errors) <= 8, fleet.seen.errors
+    announced = [error for error in fleet.callers.errors if "RemoteProtocolError" in error or "HTTP 502" in error]
+    assert len(announced) == len(fleet.callers.errors) <= 8, fleet.callers.errors
     found = fleet.audited()
     fleet.say(f"audit: {found['exchanges']} exchanges, {len(found['differences'])} differences")
     return found

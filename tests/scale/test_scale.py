@@ -12,5 +12,5 @@ def test_a_rollout_costs_nobody_anything(tmp_path: Path) -> None:
     with Fleet(tmp_path) as fleet:
         found = rollout(fleet)
         assert found["differences"] == []
-        assert found["exchanges"] >= len(fleet.seen.answered) > 100
+        assert found["exchanges"] >= len(fleet.callers.answered) > 100
         assert found["conservation"]["gap"] == 0

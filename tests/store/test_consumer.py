@@ -13,6 +13,7 @@ from services.meter.consumer import ShardConsumer
 from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger
 from shared.books import quarantine, streams, totals
+from shared.books.books import Books
 from shared.contract import names, tail
 from shared.contract.dialects import Dialect
 from shared.contract.ids import ExchangeId, new_boot
@@ -36,7 +37,7 @@ async def metering(redis: Store, shard: int = 0) -> AsyncIterator[ShardConsumer]
 
 
 async def requests(redis: Store) -> int:
-    rows = (await totals.read(redis, [KEY], 1))[KEY]
+    rows = (await totals.read(Books(redis, 1), [KEY]))[KEY]
     return int(rows[0]["requests"]) if rows else 0
 
 
@@ -127,7 +128,7 @@ async def test_poison_is_quarantined_and_holds_nobody_up(redis: Store) -> None:
     async with metering(redis):
         await until(redis, 1)
     assert await requests(redis) == 1
-    held = await quarantine.cases(redis, 1)
+    held = await quarantine.cases(Books(redis, 1))
     assert len(held) == 3
     assert next(case.reason for case in held if case.id == str(negative)).endswith("prompt_tokens is -3")
     assert sum(len(case.entries) for case in held) == 5
@@ -139,20 +140,20 @@ async def test_what_is_quarantined_can_be_retried_and_dropped(redis: Store) -> N
     await send(redis, id, [opened, end | {b"r": b"\xff"}, segment])
     async with metering(redis):
         async with asyncio.timeout(20):
-            while not (held := await quarantine.cases(redis, 1)):
+            while not (held := await quarantine.cases(Books(redis, 1))):
                 await asyncio.sleep(0.02)
         [case] = held
         assert (case.id, len(case.entries)) == (str(id), 1)
         await quarantine.retry(redis, case)
         async with asyncio.timeout(20):
-            while not (again := await quarantine.cases(redis, 1)):  # it is no better now
+            while not (again := await quarantine.cases(Books(redis, 1))):  # it is no better now
                 await asyncio.sleep(0.02)
         await quarantine.drop(redis, again[0])
         await send(redis, id, [end])
         await until(redis, 1)
     assert await requests(redis) == 1
     with pytest.raises(quarantine.NotQuarantined):
-        await quarantine.find(redis, 1, str(id))
+        await quarantine.find(Books(redis, 1), str(id))
 
 
 def contradictions() -> dict[str, list[Fields]]:
@@ -180,7 +181,7 @@ async def test_records_that_contradict_each_other_are_quarantined_whole(redis: S
         await until(redis, 1)
         await until(redis, 1)
     assert await redis.xlen(names.tail(0)) == 0
-    assert sum(len(case.entries) for case in await quarantine.cases(redis, 1)) == len(given)
+    assert sum(len(case.entries) for case in await quarantine.cases(Books(redis, 1))) == len(given)
 
 
 async def test_an_end_counts_over_a_segment_of_its_number(redis: Store) -> None:
@@ -189,7 +190,7 @@ async def test_an_end_counts_over_a_segment_of_its_number(redis: Store) -> None:
     await send(redis, id, [opened, tail.encode(id, 2, Segment(tail.Packed(b"the end's bytes, alone"))), end, segment])
     async with metering(redis):
         await until(redis, 1)
-    assert await quarantine.cases(redis, 1) == []
+    assert await quarantine.cases(Books(redis, 1)) == []
 
 
 async def test_an_empty_redis_is_survived(redis: Store) -> None:

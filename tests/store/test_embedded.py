@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import redis
 from shared.runtime import embedded
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings, own_environment
+from tests.support.children import ending
 
 USER = """
 import sys
@@ -29,17 +32,31 @@ with embedded.redis_url(Settings(data_dir=Path(sys.argv[1]), redis_url=None)) as
 """
 
 
-def user(folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts a process that uses the server of this folder. Whatever the test leaves of them is ended."""
+    with ExitStack() as stack:
+
+        def start() -> subprocess.Popen[str]:
+            process = stack.enter_context(ending(_started(tmp_path)))
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("unix://")
+            return process
+
+        yield start
+    if alive(tmp_path):
+        with embedded.redis_url(Settings(data_dir=tmp_path, redis_url=None)):
+            pass  # the last to leave ends it
+
+
+def _started(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-c", USER, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=own_environment({}),
     )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("unix://")
-    return process
 
 
 def alive(folder: Path) -> bool:
@@ -62,20 +79,20 @@ def test_it_holds_usage_as_it_must(tmp_path: Path) -> None:
         client.close()
 
 
-def test_the_last_user_ends_it(tmp_path: Path) -> None:
-    first, second = user(tmp_path), user(tmp_path)
+def test_the_last_user_ends_it(tmp_path: Path, user: Callable[[], subprocess.Popen[str]]) -> None:
+    first, second = user(), user()
     first.communicate("")
     assert alive(tmp_path)
     second.communicate("")
     assert not alive(tmp_path)
 
 
-def test_one_whose_user_was_killed_is_adopted(tmp_path: Path) -> None:
-    killed = user(tmp_path)
+def test_one_whose_user_was_killed_is_adopted(tmp_path: Path, user: Callable[[], subprocess.Popen[str]]) -> None:
+    killed = user()
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert alive(tmp_path)
-    user(tmp_path).communicate("")
+    user().communicate("")
     assert not alive(tmp_path)
 
 

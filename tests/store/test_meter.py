@@ -14,6 +14,7 @@ from services.meter.leases import Leases
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from shared.books import totals
+from shared.books.books import Books
 from shared.contract import names
 from shared.contract.ids import ExchangeId, new_boot
 from shared.runtime import store
@@ -43,7 +44,7 @@ async def running(redis: Store) -> AsyncIterator[Meter]:
 
 async def expect_settled(redis: Store, count: int) -> None:
     async with asyncio.timeout(20):
-        while sum(int(row["requests"]) for row in (await totals.read(redis, [KEY], SHARDS))[KEY]) < count:
+        while sum(int(row["requests"]) for row in (await totals.read(Books(redis, SHARDS), [KEY]))[KEY]) < count:
             await asyncio.sleep(0.05)
 
 

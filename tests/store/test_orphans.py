@@ -13,12 +13,15 @@ from services.meter.metrics import MeterMetrics
 from services.meter.prices import Price, PriceBook
 from services.meter.settle import Ledger
 from shared.books import audit, boots, ledger, quarantine, streams, totals
+from shared.books.books import Books
 from shared.books.boots import BootState
 from shared.books.ledger import LedgerEntry
 from shared.contract import names, tail
+from shared.contract.entry import encode
 from shared.contract.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
 from shared.contract.tail import Head, Packed, Segment
 from shared.runtime.store import Store
+from tests.support.entries import entry
 from tests.support.estimator import WordEstimator
 from tests.support.tails import KEY, records, send
 
@@ -56,20 +59,20 @@ async def test_an_orphan_is_amended_and_made_final(redis: Store) -> None:
     await send(redis, id, [opened])
     first = await metered(redis, lambda entries: len(entries) == 1)
     assert [(entry.revision, entry.final) for entry in first] == [(1, False)]  # once, however often it is looked at
-    assert (first[0].entry["outcome"], first[0].entry["source"]) == ("gateway_lost", "partial")
+    assert (first[0].entry.outcome, first[0].entry.source) == ("gateway_lost", "partial")
     assert await redis.xlen(names.tail(0)) == 1  # nothing is deleted
 
     await send(redis, id, [segment])
     second = await metered(redis, lambda entries: len(entries) == 2)
     assert not second[1].final
-    assert second[1].entry["response_bytes"] == len(said)
-    assert second[1].entry["output_tokens"] >= 3
+    assert second[1].entry.response_bytes == len(said)
+    assert (second[1].entry.output_tokens or 0) >= 3
 
     await send(redis, id, [end])  # the gateway was not dead after all
     third = await metered(redis, lambda entries: len(entries) == 3)
-    assert (third[2].revision, third[2].final, third[2].entry["outcome"]) == (3, True, "completed")
+    assert (third[2].revision, third[2].final, third[2].entry.outcome) == (3, True, "completed")
     assert await redis.xlen(names.tail(0)) == 0
-    found = await audit.audit(redis, 1)
+    found = await audit.audit(Books(redis, 1))
     assert [difference for difference in found.differences if "conservation" not in difference] == []
 
 
@@ -92,10 +95,10 @@ async def test_a_cost_is_amended_by_the_difference(redis: Store) -> None:
         await send(redis, id, more)
     entries = await booked(redis)
     assert [entry.final for entry in entries] == [False, True]
-    assert entries[0].entry["cost_microusd"] != entries[1].entry["cost_microusd"] == 100 * 2 + 50 * 10
-    [row] = (await totals.read(redis, [KEY], 1))[KEY]
+    assert entries[0].entry.cost_microusd != entries[1].entry.cost_microusd == 100 * 2 + 50 * 10
+    [row] = (await totals.read(Books(redis, 1), [KEY]))[KEY]
     assert (row["cost_microusd"], row["unpriced_requests"], row["requests"]) == (700, 0, 1)
-    assert [line for line in (await audit.audit(redis, 1)).differences if "conservation" not in line] == []
+    assert [line for line in (await audit.audit(Books(redis, 1))).differences if "conservation" not in line] == []
 
 
 async def test_age_alone_makes_final_at_the_second_sight(redis: Store) -> None:
@@ -116,7 +119,7 @@ async def test_a_clock_that_jumps_makes_nothing_final_of_a_gateway_that_lives(re
     async with asyncio.timeout(20):
         while not await booked(redis):
             await asyncio.sleep(0.01)
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LIVE)  # its next beat
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.LIVE)  # its next beat
     await asyncio.sleep(0.5)
     await send(redis, id, rest)
     async with asyncio.timeout(20):
@@ -126,17 +129,17 @@ async def test_a_clock_that_jumps_makes_nothing_final_of_a_gateway_that_lives(re
     await run
     entries = await booked(redis)
     assert [(entry.revision, entry.final) for entry in entries] == [(1, False), (2, True)]
-    assert entries[1].entry["outcome"] == "completed"
+    assert entries[1].entry.outcome == "completed"
 
 
 async def test_it_is_final_once_its_boot_is_accounted_for(redis: Store) -> None:
     id = ExchangeId(new_boot(), 0, 0)
     opened, segment, end = records(id)
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
     await send(redis, id, [opened, segment])
     [entry] = await metered(redis, lambda entries: len(entries) == 1)
     assert entry.final
-    assert (await audit.audit(redis, 1)).differences == []
+    assert (await audit.audit(Books(redis, 1))).differences == []
     await send(redis, id, [segment, end])  # a replay changes nothing
     assert len(await metered(redis, lambda entries: len(entries) == 1)) == 1
     assert await redis.xlen(names.tail(0)) == 0
@@ -144,23 +147,23 @@ async def test_it_is_final_once_its_boot_is_accounted_for(redis: Store) -> None:
 
 async def test_what_lives_is_left_alone(redis: Store) -> None:
     id = ExchangeId(new_boot(), 0, 0)
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LIVE)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.LIVE)
     await send(redis, id, records(id)[:1])
     assert await metered(redis, lambda _: True) == []
-    found = await audit.conservation(redis, 1)
+    found = await audit.conservation(Books(redis, 1))
     assert (found.opened, found.settled, found.in_flight, found.gap) == (1, 0, 1, 0)
 
 
 async def test_without_an_open_it_is_quarantined_in_the_end(redis: Store) -> None:
     id = ExchangeId(new_boot(), 0, 0)
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LEFT)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.LEFT)
     await send(redis, id, records(id)[1:])
     await metered(redis, lambda _: True)
-    [case] = await quarantine.cases(redis, 1)
+    [case] = await quarantine.cases(Books(redis, 1))
     assert case.id == str(id)
-    assert (await audit.conservation(redis, 1)).gap == 0
+    assert (await audit.conservation(Books(redis, 1))).gap == 0
     await quarantine.drop(redis, case)
-    assert (await audit.conservation(redis, 1)).gap == 0
+    assert (await audit.conservation(Books(redis, 1))).gap == 0
 
 
 async def test_two_workers_that_disagree_come_to_one_result(redis: Store) -> None:
@@ -180,16 +183,16 @@ async def test_states_and_counts_of_boots(redis: Store) -> None:
     ids.give_back()
     ids.next()
     assert ids.opened() == {"A" * 26: {0: 2, 1: 1, 2: 1}}
-    await boots.tell(redis, ids.opened(), BootState.LIVE)
-    await boots.tell(redis, {"A" * 26: {0: 1}}, BootState.LIVE)  # an older count changes nothing
+    await boots.heartbeat(redis, ids.opened(), BootState.LIVE)
+    await boots.heartbeat(redis, {"A" * 26: {0: 1}}, BootState.LIVE)  # an older count changes nothing
     found = await boots.find(redis, ["A" * 26, "B" * 26])
     assert found["A" * 26].state is BootState.LIVE
     assert found["A" * 26].opened == {0: 2, 1: 1, 2: 1}
     assert found["B" * 26].state is BootState.GONE
     await redis.zadd(names.BOOTS, {"A" * 26: 1})
     assert (await boots.find(redis, ["A" * 26]))["A" * 26].state is BootState.GONE
-    await boots.tell(redis, {"A" * 26: {}}, BootState.ADOPTED)
-    await boots.tell(redis, ids.opened(), BootState.LIVE)  # adopted is for good
+    await boots.heartbeat(redis, {"A" * 26: {}}, BootState.ADOPTED)
+    await boots.heartbeat(redis, ids.opened(), BootState.LIVE)  # adopted is for good
     assert (await boots.known(redis))["A" * 26].accounted
     assert await boots.shards(redis, 2) == 3
     assert await boots.shards(redis, 16) == 16
@@ -218,10 +221,10 @@ async def test_nothing_is_final_before_everything_was_read(redis: Store) -> None
     await send(redis, id, [opened, segment])
     consumer = await reading(redis)
     await send(redis, id, [end])  # in Redis, and not read yet, when its gateway leaves
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LEFT)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.LEFT)
     await consumer._sweep()
     [entry] = await booked(redis)
-    assert (entry.final, entry.entry["outcome"], entry.entry["source"]) == (True, "completed", "reported")
+    assert (entry.final, entry.entry.outcome, entry.entry.source) == (True, "completed", "reported")
 
 
 async def test_what_a_paused_worker_has_read_is_read_before_it_is_final(redis: Store) -> None:
@@ -231,23 +234,23 @@ async def test_what_a_paused_worker_has_read_is_read_before_it_is_final(redis: S
     consumer = await reading(redis)
     await send(redis, id, [end])
     assert len(await streams.read(redis, 0, count=100, block_ms=1)) == 1  # by another worker, which then sleeps
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
     await consumer._sweep()
     [entry] = await booked(redis)
-    assert entry.entry["outcome"] == "completed"
+    assert entry.entry.outcome == "completed"
 
 
 async def test_a_damaged_orphan_costs_itself_alone(redis: Store) -> None:
     id = ExchangeId(new_boot(), 0, 0)
     damaged = tail.encode(id, 1, Segment(Packed(b"no zstd at all", zstd=True)))
     await send(redis, id, [records(id)[0], damaged])
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
     consumer = await reading(redis)
     await consumer._sweep()
-    [case] = await quarantine.cases(redis, 1)
+    [case] = await quarantine.cases(Books(redis, 1))
     assert case.id == str(id)
     assert await redis.xlen(names.tail(0)) == 0
-    assert (await audit.conservation(redis, 1)).gap == 0
+    assert (await audit.conservation(Books(redis, 1))).gap == 0
 
 
 async def test_an_orphan_is_booked_again_for_new_records_alone(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,17 +277,17 @@ async def test_an_end_that_is_here_is_used_though_something_before_it_is_missing
     id = ExchangeId(new_boot(), 0, 0)
     opened, _, end = records(id)
     await send(redis, id, [opened, end])
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
     consumer = await reading(redis)
     await consumer._sweep()
     [entry] = await booked(redis)
-    assert (entry.entry["outcome"], entry.entry["source"]) == ("completed", "partial")
-    assert entry.entry["lost_bytes"] > 0
-    assert entry.entry["total_tokens"] == 30  # its usage is in the end's own bytes
+    assert (entry.entry.outcome, entry.entry.source) == ("completed", "partial")
+    assert entry.entry.lost_bytes > 0
+    assert entry.entry.total_tokens == 30  # its usage is in the end's own bytes
 
 
 async def test_a_window_of_the_ledger_ends_before_its_end(redis: Store) -> None:
-    fields = {"x": "x", "revision": "1", "final": "1", "entry": "{}"}
+    fields = {"x": "x", "revision": "1", "final": "1", "entry": encode(entry("x"))}
     for entry_id in ("1000-0", "1000-1", "1001-0"):
         await redis.xadd(names.ledger(0), fields, id=entry_id)  # type: ignore[arg-type]
     first = [entry.id async for entry in ledger.read(redis, 0, until_ms=1000)]
@@ -294,13 +297,13 @@ async def test_a_window_of_the_ledger_ends_before_its_end(redis: Store) -> None:
 
 async def test_a_case_whose_exchange_was_settled_counts_once(redis: Store) -> None:
     id = ExchangeId(new_boot(), 0, 0)
-    await boots.tell(redis, {id.boot: {0: 1}}, BootState.LIVE)
+    await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.LIVE)
     opened, segment, end = records(id)
     await send(redis, id, [opened, end | {b"r": b"\xff"}])
     await reading(redis)
     await send(redis, id, [segment, end])
     consumer = await reading(redis)
     await consumer._recover()
-    assert len(await quarantine.cases(redis, 1)) == 1
-    found = await audit.conservation(redis, 1)
+    assert len(await quarantine.cases(Books(redis, 1))) == 1
+    found = await audit.conservation(Books(redis, 1))
     assert (found.opened, found.settled, found.quarantined, found.gap) == (1, 1, 0, 0)

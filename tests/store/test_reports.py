@@ -13,8 +13,10 @@ from services.meter.assembly import Assembler
 from services.meter.measure import measure
 from services.meter.settle import Ledger, Settlement
 from shared.books import ledger, periods, reports, streams
+from shared.books.books import Books
 from shared.books.periods import Granularity
 from shared.contract import names, tail
+from shared.contract.entry import Entry
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import Open, StreamEntry
 from shared.runtime.store import Store
@@ -55,8 +57,8 @@ async def test_summary_series_and_ledger_agree(redis: Store, seed: int) -> None:
         start = NOW - timedelta(hours=rng.randint(1, oldest * 24), minutes=rng.randint(0, 59))
         end = start + timedelta(minutes=rng.randint(1, 60 * 24 * 40))
         range_ = periods.asked(start, end, granularity, NOW)
-        found = [line async for line in reports.lines(redis, SHARDS, KEYS, range_.buckets(granularity))]
-        wanted = [e for e in entries if range_.start <= datetime.fromtimestamp(e["opened_ms"] / 1000, UTC) < range_.end]
+        found = [line async for line in reports.lines(Books(redis, SHARDS), KEYS, range_.buckets(granularity))]
+        wanted = [e for e in entries if range_.start <= datetime.fromtimestamp(e.opened_ms / 1000, UTC) < range_.end]
         assert sum(line.counters["requests"] for line in found) == len(wanted)
         by = Counter[tuple[str, str]]()
         for line in found:
@@ -69,28 +71,28 @@ async def test_summary_series_and_ledger_agree(redis: Store, seed: int) -> None:
             assert points == Counter(periods.data_point(hour_of(e), granularity) for e in wanted)
 
 
-def hour_of(entry: dict[str, int]) -> datetime:
-    return datetime.fromtimestamp(entry["opened_ms"] / 1000, UTC).replace(minute=0, second=0, microsecond=0)
+def hour_of(entry: Entry) -> datetime:
+    return datetime.fromtimestamp(entry.opened_ms / 1000, UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def added(entries: list[dict[str, str | int]]) -> Counter[tuple[str, str]]:
+def added(entries: list[Entry]) -> Counter[tuple[str, str]]:
     sums: Counter[tuple[str, str]] = Counter()
     for entry in entries:
-        sums[str(entry["key"]), str(entry["model"])] += int(entry["total_tokens"])
+        sums[entry.key, entry.model] += entry.total_tokens or 0
     return sums
 
 
 async def test_days_weeks_and_months_of_a_key(redis: Store) -> None:
     await book(redis, random.Random(9), 90)
     entries = [entry.entry for shard in range(SHARDS) async for entry in ledger.read(redis, shard)]
-    found = await reports.key_usage(redis, SHARDS, KEYS, NOW)
+    found = await reports.key_usage(Books(redis, SHARDS), KEYS, NOW)
     # 1 March 2028 is a Wednesday: the week has begun in February, the month today.
     for key in KEYS:
         for begins, value in (("2028-03-01", "daily"), ("2028-02-28", "weekly"), ("2028-03-01", "monthly")):
             since = datetime.fromisoformat(begins).replace(tzinfo=UTC).timestamp() * 1000
-            mine = [e["total_tokens"] for e in entries if e["key"] == key and e["opened_ms"] >= since]
+            mine = [e.total_tokens or 0 for e in entries if e.key == key and e.opened_ms >= since]
             assert getattr(found[key], value) == sum(mine), (key[0], value)
-        assert found[key].ever == sum(e["total_tokens"] for e in entries if e["key"] == key)
+        assert found[key].ever == sum(e.total_tokens or 0 for e in entries if e.key == key)
 
 
 async def test_an_entry_is_found_by_its_exchange(redis: Store) -> None:

@@ -10,6 +10,7 @@ from services.meter.assembly import Assembler
 from services.meter.measure import measure
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import streams, totals
+from shared.books.books import Books
 from shared.contract import names
 from shared.contract.ids import ExchangeId, new_boot
 from shared.runtime.errors import StoreRefused, StoreUnavailable
@@ -33,7 +34,7 @@ async def assembled(redis: Store, id: ExchangeId, *, prompt: int = 10, answer: i
 
 
 async def row(redis: Store) -> dict[str, int | str]:
-    return (await totals.read(redis, [KEY], 2))[KEY][0]
+    return (await totals.read(Books(redis, 2), [KEY]))[KEY][0]
 
 
 async def test_an_exchange_is_settled_once_and_leaves_nothing_behind(redis: Store) -> None:
@@ -113,7 +114,7 @@ async def test_an_n_out_of_range_writes_nothing(redis: Store) -> None:
     settlement.id = ExchangeId(BOOT, 0, 1 << 24)
     [error] = await Ledger(redis).settle([settlement])
     assert isinstance(error, StoreRefused)
-    assert (await totals.read(redis, [KEY], 1))[KEY] == []
+    assert (await totals.read(Books(redis, 1), [KEY]))[KEY] == []
 
 
 async def test_a_counter_no_sum_can_hold_writes_nothing(redis: Store) -> None:
@@ -121,7 +122,7 @@ async def test_a_counter_no_sum_can_hold_writes_nothing(redis: Store) -> None:
     settlement.values = settlement.values.rpartition(" ")[0] + f" {10**20}"
     [error] = await Ledger(redis).settle([settlement])
     assert isinstance(error, StoreRefused)
-    assert (await totals.read(redis, [KEY], 1))[KEY] == []
+    assert (await totals.read(Books(redis, 1), [KEY]))[KEY] == []
     assert await redis.xlen(names.ledger(0)) == 0
 
 

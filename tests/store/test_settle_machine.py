@@ -20,6 +20,7 @@ from services.meter.consumer import ShardConsumer
 from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger
 from shared.books import audit, boots, ledger, streams
+from shared.books.books import Books
 from shared.books.boots import BootState
 from shared.contract import names
 from shared.contract.ids import ExchangeId, new_boot
@@ -93,7 +94,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.exchanges)
     @rule()
     def the_gateway_is_adopted(self) -> None:
-        self.run(boots.tell(self.redis, {self.boot: {}}, BootState.ADOPTED))
+        self.run(boots.heartbeat(self.redis, {self.boot: {}}, BootState.ADOPTED))
         self.boot = new_boot()  # what is opened from now on is another's
 
     @rule()
@@ -102,7 +103,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_agree(self) -> None:
-        found = self.run(audit.audit(self.redis, 1))
+        found = self.run(audit.audit(Books(self.redis, 1)))
         wrong = [line for line in found.differences if not line.startswith("conservation")]
         assert wrong == []
         assert found.exchanges <= len(self.exchanges)
@@ -131,10 +132,10 @@ class Machine(RuleBasedStateMachine):
         assert self.run(self.redis.xlen(names.tail(0))) == 0
         for id, _ in self.exchanges:
             entry = latest[str(id)].entry
-            if entry["outcome"] == "completed":
-                assert entry["total_tokens"] == self.tokens[id]
+            if entry.outcome == "completed":
+                assert entry.total_tokens == self.tokens[id]
             else:  # given up before the rest came
-                assert (entry["outcome"], entry["source"]) == ("gateway_lost", "partial")
+                assert (entry.outcome, entry.source) == ("gateway_lost", "partial")
 
     async def _ledger(self) -> list[ledger.LedgerEntry]:
         return [entry async for entry in ledger.read(self.redis, 0)]

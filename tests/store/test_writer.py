@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.capture import journal as journals
+from services.gateway.capture import replay
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.tap import ExchangeTap, Tap
 from services.gateway.capture.writer import RecordWriter
 from shared.contract import names, tail
 from shared.contract.dialects import Dialect
-from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.ids import ExchangeId, ExchangeIds, new_boot
 from shared.contract.tail import End, Fields, Open, Outcome, Packed, Segment
 from shared.runtime import embedded, store
 from shared.runtime.errors import JournalFailed
@@ -84,7 +84,7 @@ async def test_a_redis_that_refuses_writes_is_waited_for(redis: Store, tmp_path:
 
 async def test_what_memory_cannot_hold_waits_in_the_journal(redis: Store, tmp_path: Path) -> None:
     async with writing(redis, tmp_path, memory=1) as (writer, journal):
-        tap = Tap(writer, journal).open(ID, OPEN)  # fills the memory
+        tap = Tap(ExchangeIds(ID.boot, 1), writer, journal).open(OPEN)  # fills the memory
         tap.feed(b"data: {}\n\n")
         tap.cut()
         assert writer.left_to_journal is not None
@@ -92,7 +92,7 @@ async def test_what_memory_cannot_hold_waits_in_the_journal(redis: Store, tmp_pa
         tap.end(END, None)
         await length(redis, 1)
         journal.flush()
-        assert [seq for seq, _ in _decoded(journals.records(journal.folder))] == [0, 1, 2]
+        assert [seq for seq, _ in _decoded(replay.records(journal.folder))] == [0, 1, 2]
 
 
 def _decoded(records: object) -> list[tuple[int, tail.Record]]:
@@ -109,8 +109,8 @@ async def _fed(tap: ExchangeTap) -> None:
 @pytest.mark.parametrize("ends", [True, False])
 async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, tmp_path: Path, ends: bool) -> None:
     async with writing(redis, tmp_path) as (writer, journal):
-        taps = Tap(writer, journal)
-        tap = taps.open(ID, OPEN)
+        taps = Tap(ExchangeIds(ID.boot, 1), writer, journal)
+        tap = taps.open(OPEN)
         await _fed(tap)
         taps.tick()
         await _fed(tap)
@@ -122,10 +122,10 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
         while writer.pending_bytes:
             await asyncio.sleep(0.02)
         taken: list[Fields] = [fields for _, fields in await redis.xrange(names.tail(0))]
-        replayed = _decoded(journals.records(journal.folder))
+        replayed = _decoded(replay.records(journal.folder))
         assert replayed == _decoded([(0, fields) for fields in taken])
-        assert not list(journals.orphaned_journals(tmp_path))  # it is ours, and we live
-    [orphan] = journals.orphaned_journals(tmp_path)
+        assert not list(replay.orphaned_journals(tmp_path))  # it is ours, and we live
+    [orphan] = replay.orphaned_journals(tmp_path)
     adopted = _decoded(orphan.records())
     assert adopted[: len(replayed)] == replayed
     if ends:
@@ -140,7 +140,7 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
     assert first.head == tail.Head(200, "text/event-stream", "gzip")
     assert orphan.opened == {ID.boot: {0: 1}}
     orphan.close(shipped=True)
-    assert not list(journals.orphaned_journals(tmp_path))
+    assert not list(replay.orphaned_journals(tmp_path))
 
 
 @pytest.mark.parametrize("unkept", [False, True])
@@ -151,11 +151,11 @@ async def test_a_journal_that_is_full_refuses_unless_told_otherwise(
         for number in range(2):  # sixteen megabytes are its limit
             journal.record(f"{new_boot()}.0.{number}", 1, bytes(9 << 20))
             journal.flush()
-        taps = Tap(writer, journal, unkept=(lambda: None) if unkept else None)
+        taps = Tap(ExchangeIds(ID.boot, 1), writer, journal, unkept=(lambda: None) if unkept else None)
         if not unkept:
             with pytest.raises(JournalFailed):
-                taps.open(ID, OPEN)
+                taps.open(OPEN)
             return
-        taps.open(ID, OPEN).end(END, None)
+        taps.open(OPEN).end(END, None)
         assert "its usage may be lost" in caplog.text
         await length(redis, 2)

@@ -30,7 +30,7 @@ def cluster_url(folder: Path) -> Iterator[str]:
             first, last = number * _SLOTS // _NODES, (number + 1) * _SLOTS // _NODES - 1
             _ask(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
             _ask(node, "CLUSTER", "MEET", "127.0.0.1", ports[0])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not all(map(_is_up, nodes)):
             assert time.monotonic() < deadline, "the cluster does not come up"
             time.sleep(0.1)
@@ -47,7 +47,7 @@ def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
 @contextmanager
 def _client(port: int) -> Iterator[redis.Redis]:
     client = redis.Redis(port=port)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         try:
             client.ping()

@@ -23,9 +23,7 @@ def nginx(folder: Path, gateways: Sequence[str], changes: Mapping[str, str] | No
 
     Skips the test where there is no nginx.
     """
-    binary = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if binary is None:
-        pytest.skip("nginx is not installed")
+    binary = nginx_binary()
     port = free_port(0)
     servers = "\n".join(f"    server {url.removeprefix('http://')} max_fails=1 fail_timeout=1s;" for url in gateways)
     text = SHIPPED.read_text()
@@ -48,11 +46,19 @@ def nginx(folder: Path, gateways: Sequence[str], changes: Mapping[str, str] | No
         stop(process)
 
 
+def nginx_binary() -> str:
+    """The path of nginx. Skips the test where there is none."""
+    binary = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if binary is None:
+        pytest.skip("nginx is not installed")
+    return binary
+
+
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            httpx.get(f"{url}/healthz", trust_env=False, timeout=5)
+            httpx.get(f"{url}/healthz", trust_env=False, timeout=20)
         except httpx.TransportError:
             time.sleep(0.05)
         else:

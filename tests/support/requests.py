@@ -49,10 +49,15 @@ def raw_request(path: str, key: str, body: dict[str, Any], *lines: str) -> bytes
     return "\r\n".join([*head, *lines]).encode() + b"\r\n\r\n" + content
 
 
-def exchange_bytes(url: str, data: bytes, timeout: float = 20) -> bytes:
-    """Send bytes, and read until the server closes."""
+def connected(url: str, timeout: float = 60) -> socket.socket:
+    """A connection to the server of a URL."""
     host, _, port = url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout) as connection:
+    return socket.create_connection((host, int(port)), timeout)
+
+
+def exchange_bytes(url: str, data: bytes) -> bytes:
+    """Send bytes, and read until the server closes."""
+    with connected(url) as connection:
         connection.sendall(data)
         parts = []
         while part := connection.recv(65536):

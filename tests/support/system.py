@@ -16,9 +16,10 @@ from services.cli.processes import Processes, free_port, stop
 from shared.contract import names
 from shared.runtime import embedded
 from shared.runtime.settings import Settings
+from tests.support import web
 
 SHARDS = 4
-_SETTLE_SECONDS = 60.0
+_SETTLE_SECONDS = 120.0  # on a machine that is busy with other things
 # Gemini has none: what has no price is counted as such.
 PRICES = """
 version = "tests-1"
@@ -49,10 +50,16 @@ class System:
         self.provider = f"http://127.0.0.1:{free_port(0)}"
         self.url = f"http://127.0.0.1:{free_port(0)}"
         self._stack = ExitStack()
-        self._gateway_settings = gateway_settings
-        self.extra: dict[str, str] = {}  # environment of what is started from now on
+        self.extra = dict(gateway_settings)  # environment of what is started from now on
 
     def __enter__(self) -> Self:
+        with self._stack:  # what has been started ends where the rest does not come up
+            self._begin()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def _begin(self) -> None:
+        """Start everything. What a subclass starts beyond that it starts here, too."""
         (self.folder / "prices.toml").write_text(PRICES)
         settings = Settings(data_dir=self.folder, redis_url=None)
         self.redis_url = self._stack.enter_context(embedded.redis_url(settings))
@@ -65,7 +72,6 @@ class System:
         self.processes.wait_for(f"{self.provider}/v1/models")
         self.processes.wait_for(f"{self.url}/readyz")
         self.key = self.command("keys", "create", "--name", "tests").strip()
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
@@ -101,7 +107,6 @@ class System:
             "AROUTER_PROVIDERS__ASKING__BASE_URL": f"{self.provider}/v1",
             "AROUTER_PROVIDERS__ASKING__ASK_USAGE": "true",
             "AROUTER_PROVIDERS__DEAD__BASE_URL": "http://127.0.0.1:9/v1",
-            **self._gateway_settings,
             **self.extra,
         }
         for provider, suffix in {
@@ -142,7 +147,7 @@ class System:
         return {exchange_id: book[exchange_id] for exchange_id in wanted}
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        """Wait until the condition holds; its value. AssertionError where it does not within a minute."""
+        """Wait until the condition holds; its value. AssertionError where it does not within two minutes."""
         deadline = time.monotonic() + _SETTLE_SECONDS
         while not (value := condition()):
             assert time.monotonic() < deadline, "it does not come true"
@@ -153,6 +158,11 @@ class System:
         """`arouter usage --json`."""
         rows: list[dict[str, Any]] = json.loads(self.command("usage", "--json"))
         return rows
+
+    def pending(self, key: str | None = None) -> int:
+        """How many exchanges of this key are open, as the control API says."""
+        summary = web.get(f"{self.url}/api/usage/summary", headers={"x-api-key": key or self.key}).json()
+        return int(summary["pending_requests"])
 
     def backlog(self) -> int:
         """Records that wait in the tail streams."""

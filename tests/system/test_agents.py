@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.support import web
 from tests.support.system import System
 
 TOOL = {"name": "Bash", "description": "Run.", "input_schema": {"type": "object", "properties": {}}}
@@ -152,7 +152,7 @@ def test_an_agent_is_served_and_metered(system: System, name: str) -> None:
     shape = SHAPES[name]
     value = f"Bearer {system.key}" if shape.key == "authorization" else system.key
     headers = {"content-type": "application/json", **shape.headers, shape.key: value}
-    answer = httpx.post(system.url + shape.path, headers=headers, json=shape.body)
+    answer = web.post(system.url + shape.path, headers=headers, json=shape.body)
     assert answer.status_code == 200, answer.text
     entry = system.settled([answer.headers["x-generation-id"]])[answer.headers["x-generation-id"]]
     assert (entry["dialect"], entry["outcome"]) == (shape.dialect, "completed")
@@ -166,7 +166,7 @@ def test_what_it_sends_arrives(system: System, name: str) -> None:
     shape = SHAPES[name]
     query = "?" + shape.path.partition("?")[2] if "?" in shape.path else ""
     headers = {"content-type": "application/json", **shape.headers, "authorization": f"Bearer {system.key}"}
-    echoed = httpx.post(f"{system.url}/openai/v1/echo{query}", headers=headers, json=shape.body).json()
+    echoed = web.post(f"{system.url}/openai/v1/echo{query}", headers=headers, json=shape.body).json()
     assert echoed["target"].endswith(f"/echo{query}")
     arrived = {header.lower(): value for header, value in echoed["headers"].items()}
     for header, value in shape.headers.items():
@@ -179,7 +179,7 @@ def test_what_it_sends_arrives(system: System, name: str) -> None:
     ("method", "path"), [("HEAD", "/"), ("GET", "/"), ("OPTIONS", "/v1/messages"), ("HEAD", "/healthz")]
 )
 def test_probes_need_no_key(system: System, method: str, path: str) -> None:
-    assert httpx.request(method, system.url + path).status_code in (200, 204)
+    assert web.request(method, system.url + path).status_code in (200, 204)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_pages_of_named_origins_may_call(open_to_pages: System, origin: str, all
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization,content-type",
     }
-    said = httpx.options(url, headers=asked)
+    said = web.options(url, headers=asked)
     assert said.status_code == 204
     assert said.headers.get("access-control-allow-origin") == (origin if allowed else None)
     if allowed:
@@ -209,7 +209,7 @@ def test_pages_of_named_origins_may_call(open_to_pages: System, origin: str, all
     shape = SHAPES["Cline"]
     for key, status in ((open_to_pages.key, 200), ("nobody", 401)):
         for body in (shape.body, {**shape.body, "stream": False}):
-            answer = httpx.post(url, headers={"origin": origin, "authorization": f"Bearer {key}"}, json=body)
+            answer = web.post(url, headers={"origin": origin, "authorization": f"Bearer {key}"}, json=body)
             assert answer.status_code == status
             found = answer.headers.get_list("access-control-allow-origin")
             assert found == ([origin] if allowed else [])
@@ -218,5 +218,5 @@ def test_pages_of_named_origins_may_call(open_to_pages: System, origin: str, all
 
 
 def test_by_default_no_page_may(system: System) -> None:
-    said = httpx.options(f"{system.url}/v1/messages", headers={"origin": "https://app.example.com"})
+    said = web.options(f"{system.url}/v1/messages", headers={"origin": "https://app.example.com"})
     assert "access-control-allow-origin" not in said.headers

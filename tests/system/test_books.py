@@ -15,6 +15,7 @@ import pytest
 
 from shared.contract import names
 from shared.contract.usage import COUNTERS
+from tests.support import web
 from tests.support.requests import ASKS
 from tests.support.system import SHARDS, Book, System
 
@@ -35,7 +36,7 @@ async def load(system: System, seed: int) -> dict[str, bool]:
     rng = random.Random(seed)
     gate = asyncio.Semaphore(AT_ONCE)
     ids: dict[str, bool] = {}
-    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+    async with web.async_client() as client:
 
         async def one(name: str, directives: str, leave_after: int | None) -> None:
             ask = ASKS[name]

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
-import httpx
 import pytest
 
-from services.cli.processes import ProcessFailed, free_port
+from services.cli.processes import Processes, ProcessFailed, free_port
 from shared.contract import names
 from shared.contract.usage import COUNTERS
 from shared.runtime.settings import own_environment
+from tests.support import web
+from tests.support.children import ending
 from tests.support.requests import ASKS
 from tests.support.system import System
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """`arouter ARGUMENTS` with a data folder of its own, ended with the block."""
     given = {"AROUTER_DATA_DIR": str(folder), **environment}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "services.cli", *arguments],
         env=own_environment(given),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    with ending(process):
+        yield process
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -46,25 +54,37 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def test_the_demo_once(tmp_path: Path) -> None:
-    demo = start(tmp_path, "demo", "--once")
-    out, err = demo.communicate(timeout=120)
+def normalised(text: str) -> str:
+    """The demo's output without what differs from run to run: key and port, and blanks at the ends of lines."""
+    text = re.sub(r"lr_live_(?:[0-9a-f]+|…)", "KEY", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip()
+
+
+def quoted() -> str:
+    """What the README says `make demo ONCE=1` prints, up to the verdict."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    return readme.partition("$ make demo ONCE=1\n")[2].partition("…\n\n$ make test")[0]
+
+
+def test_the_demo_prints_what_the_readme_quotes(tmp_path: Path) -> None:
+    with started(tmp_path, "demo", "--once") as demo:
+        out, err = demo.communicate(timeout=300)
     assert demo.returncode == 0, out + err
-    assert "Every count agrees." in out
-    for title in ("OpenAI chat", "OpenAI responses", "Anthropic messages", "Gemini events", "Gemini JSON array"):
-        assert title in out
-    assert "curl -N http://127.0.0.1:" in out
+    round_, verdict, snippets = out.partition("Every count agrees.\n")
+    assert normalised(round_ + verdict) == normalised(quoted())
+    assert "curl -N http://127.0.0.1:" in snippets
     assert processes_of(tmp_path) == []
 
 
 def test_the_demo_until_ctrl_c(tmp_path: Path) -> None:
-    demo = start(tmp_path, "demo")
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if line.startswith("Serving on"):
-            break
-    os.kill(demo.pid, signal.SIGINT)
-    demo.communicate(timeout=60)
+    with started(tmp_path, "demo") as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("Serving on"):
+                break
+        os.kill(demo.pid, signal.SIGINT)
+        demo.communicate(timeout=120)
     assert demo.returncode == 0
     assert processes_of(tmp_path) == []
 
@@ -80,7 +100,7 @@ def test_keys_and_usage(system: System) -> None:
     assert json.loads(system.command("usage", "--json", "--key", record["hash"])) == []
 
     ask = ASKS["chat"]
-    response = httpx.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body)
+    response = web.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body)
     system.settled([response.headers["x-generation-id"]])
     [row] = json.loads(system.command("usage", "--json", "--key", record["hash"]))
     assert (row["key"], row["name"], row["provider"], row["model"]) == (record["hash"], "me", "openai", "gpt-4o")
@@ -107,44 +127,70 @@ def test_keys_and_usage(system: System) -> None:
 
 @pytest.mark.parametrize("command", ["gateway", "meter"])
 def test_a_wrong_setting_stops_the_start(tmp_path: Path, command: str) -> None:
-    process = start(tmp_path, command, AROUTER_SHARDS="many")
-    _, err = process.communicate(timeout=30)
+    with started(tmp_path, command, AROUTER_SHARDS="many") as process:
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert (
         err.strip() == "arouter: AROUTER_SHARDS: Input should be a valid integer, unable to parse string as an integer"
     )
 
 
+def test_settings_come_from_the_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('key_pepper = "short"\n')
+    for arguments, environment, said in (
+        (("--config", str(file), "meter"), {}, "AROUTER_KEY_PEPPER: Value should have at least 16 items"),
+        (("meter",), {"AROUTER_CONFIG": str(file)}, "AROUTER_KEY_PEPPER: Value should have at least 16 items"),
+        (("--config", f"{file}.no", "demo"), {}, f"--config: there is no file {file}.no"),
+        (("meter",), {"AROUTER_CONFIG": f"{file}.no"}, f"AROUTER_CONFIG: there is no file {file}.no"),
+    ):
+        with started(tmp_path, *arguments, **environment) as process:
+            _, err = process.communicate(timeout=120)
+        assert (process.returncode, err.startswith(f"arouter: {said}"), err.count("\n")) == (1, True, 1), err
+
+
+def test_the_demo_hands_its_file_on(tmp_path: Path) -> None:
+    """The gateway that the demo starts calls the provider of the file, where nobody listens."""
+    file = tmp_path / "mine.toml"
+    file.write_text("port = 0\n[providers.openai]\nbase_url = 'http://127.0.0.1:9/v1'\n")
+    with started(tmp_path, "--config", str(file), "demo", "--once") as demo:
+        out, err = demo.communicate(timeout=300)
+    assert demo.returncode == 1, "the provider of the file is not there"
+    assert out.count("HTTP 502") >= 2, out + err
+    assert processes_of(tmp_path) == []
+
+
+def test_the_version() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "services.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"arouter {version('arouter')}\n"
+
+
 def test_secrets_are_never_logged(tmp_path: Path) -> None:
     """Not the operator's credential, the caller's key, nor the pepper: not at debug, not for any error."""
     secrets = {"OPENAI_API_KEY": "sk-very-secret", "AROUTER_KEY_PEPPER": "pepper-very-secret"}
     port = free_port(0)
-    gateway = start(
-        tmp_path,
-        "gateway",
-        "--port",
-        str(port),
-        AROUTER_LOG_LEVEL="debug",
-        AROUTER_PROVIDERS__OPENAI__BASE_URL="http://127.0.0.1:9/v1",
+    changes = {
+        "AROUTER_LOG_LEVEL": "debug",
+        "AROUTER_PROVIDERS__OPENAI__BASE_URL": "http://127.0.0.1:9/v1",
+        "AROUTER_DRAIN_BYTES": "5",
         **secrets,
-    )
-    created = start(tmp_path, "keys", "create", "--name", "x", **secrets)
-    key = created.communicate(timeout=60)[0].strip()
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(100):
-        try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.1)
-    ask = ASKS["chat"]
-    assert httpx.post(url + ask.path, headers=ask.headers(key), json=ask.body).status_code == 502
-    assert httpx.post(url + ask.path, headers=ask.headers(key + "0"), json=ask.body).status_code == 401
-    assert httpx.get(f"{url}/v1beta/models?key={key}").status_code == 404
-    gateway.terminate()
-    out, err = gateway.communicate(timeout=60)
+    }
+    with started(tmp_path, "gateway", "--port", str(port), **changes) as gateway:
+        with started(tmp_path, "keys", "create", "--name", "x", **secrets) as created:
+            key = created.communicate(timeout=120)[0].strip()
+        url = f"http://127.0.0.1:{port}"
+        Processes().wait_for(f"{url}/readyz")
+        ask = ASKS["chat"]
+        assert web.post(url + ask.path, headers=ask.headers(key), json=ask.body).status_code == 502
+        assert web.post(url + ask.path, headers=ask.headers(key + "0"), json=ask.body).status_code == 401
+        assert web.get(f"{url}/v1beta/models?key={key}").status_code == 404
+        gateway.terminate()
+        out, err = gateway.communicate(timeout=120)
     assert gateway.returncode == 0
     assert "could not be reached" in err
+    assert "AROUTER_DRAIN_BYTES is now AROUTER_READ_ON_BYTES" in err
     for secret in (*secrets.values(), key, key.removeprefix("lr_live_")):
         assert secret not in out + err
     assert processes_of(tmp_path) == []
@@ -174,7 +220,7 @@ def test_quarantine_and_inspect(system: System, tmp_path: Path) -> None:
 def test_prices_are_checked(system: System, tmp_path: Path) -> None:
     key = system.command("keys", "create", "--name", "priced").strip()
     for name in ("chat", "gemini"):
-        answer = httpx.post(system.url + ASKS[name].path, headers=ASKS[name].headers(key), json=ASKS[name].body)
+        answer = web.post(system.url + ASKS[name].path, headers=ASKS[name].headers(key), json=ASKS[name].body)
         system.settled([answer.headers["x-generation-id"]])
     said = system.command("prices", "check", expected=(1,))
     assert said.startswith("version tests-1: 2 prices of 2 providers")
@@ -198,8 +244,7 @@ def test_a_key_is_changed(system: System) -> None:
     )
     assert said.strip().endswith("(b): good until 2099-01-01 00:00 for gpt-4o*")
     ask = ASKS["messages"]
-    time.sleep(1.2)
-    assert httpx.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body).status_code == 403
+    assert web.post(system.url + ask.path, headers=ask.headers(record["key"]), json=ask.body).status_code == 403
     said = system.command("keys", "update", hash, "--allow-models", "all", "--expires-at", "never", "--disable")
     assert said.strip().endswith("(b): disabled")
     assert "disabled" in system.command("keys", "list")

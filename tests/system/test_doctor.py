@@ -6,9 +6,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.support import web
 from tests.support.nginx import nginx
 from tests.support.raw_upstream import RawUpstream
 from tests.support.system import System
@@ -39,6 +39,8 @@ def test_what_is_wrong_is_named(system: System, tmp_path: Path) -> None:
             "AROUTER_PROVIDERS__MINE__API_KEY": "sk-wrong-credential",
             "AROUTER_JOURNAL_DIR": "/proc/journal",
             "AROUTER_MISPELLED": "1",
+            "AROUTER_DRAIN_SECONDS": "5",
+            "AROUTER_PROVIDERS__MINE__ON_DISCONNECT": "drain",
         }
         said = system.processes.command("doctor", environment=environment, expected=(1,))
     found = lines(said)
@@ -46,6 +48,12 @@ def test_what_is_wrong_is_named(system: System, tmp_path: Path) -> None:
     assert any(level == "WRONG" and about == "dead" and "cannot be reached" in text for level, about, text in found)
     assert any(level == "WRONG" and about == "journal" for level, about, _ in found)
     assert any(level == "warning" and "AROUTER_MISPELLED" in text for level, _, text in found)
+    disconnect = "AROUTER_PROVIDERS__MINE__ON_DISCONNECT"
+    for old, new in (
+        ("AROUTER_DRAIN_SECONDS", "AROUTER_READ_ON_SECONDS"),
+        (f"{disconnect}=drain", f"{disconnect}=read_on"),
+    ):
+        assert ("warning", "settings", f"{old} is now {new}; the old name will go") in found
     assert "sk-wrong" not in said
 
 
@@ -90,7 +98,7 @@ def test_a_path_that_does_not(
 def test_a_path_that_holds_events_back(system: System) -> None:
     class Buffering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # http.server's name for it
-            answer = httpx.get(system.url + self.path, headers={"authorization": self.headers["authorization"]})
+            answer = web.get(system.url + self.path, headers={"authorization": self.headers["authorization"]})
             self.send_response(answer.status_code)
             self.end_headers()
             self.wfile.write(answer.content)
@@ -106,9 +114,9 @@ def test_a_path_that_holds_events_back(system: System) -> None:
     assert any(level == "WRONG" and "buffers" in text for level, _, text in lines(said)), said
 
 
-def test_the_pulse_needs_a_key(system: System) -> None:
-    assert httpx.get(f"{system.url}/api/v1/pulse").status_code == 401
-    wrong = httpx.get(f"{system.url}/api/v1/pulse?events=999", headers={"authorization": f"Bearer {system.key}"})
+def test_the_probe_stream_needs_a_key(system: System) -> None:
+    assert web.get(f"{system.url}/api/v1/pulse").status_code == 401
+    wrong = web.get(f"{system.url}/api/v1/pulse?events=999", headers={"authorization": f"Bearer {system.key}"})
     assert wrong.status_code == 400
     assert wrong.json()["error"]["message"].startswith("events: ")
     unreachable = system.command("doctor", "--url", "http://127.0.0.1:9", "--key", system.key, expected=(1,))

@@ -20,7 +20,7 @@ def test_the_books_are_right_after(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_defence_is_noticed(tmp_path: Path) -> None:
-    with Broken(tmp_path, SEED, "dedupe", patience=8) as system:
+    with Broken(tmp_path, SEED, "dedupe", patience=20) as system:
         expected = FAULTS["duplicates"](system)
         with pytest.raises(Unmet, match="settled again after it was final"):
             system.settle(expected)

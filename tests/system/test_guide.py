@@ -1,37 +1,19 @@
-"""Every snippet of the streaming guide, run as it stands there but for the address and the key."""
+"""Every snippet of the streaming guide, run as it stands there but for the address and the key.
+
+Those for Node need packages from a registry: tests/compat/test_node.py.
+"""
 
 from __future__ import annotations
 
-import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from services.demo.scenario import Scenario
-from services.demo.script import words
-from shared.runtime.settings import own_environment
-from tests.support.node import NODE, node_with_sdks
+from tests.support.guide import ROOT, Snippet, snippets
 from tests.support.system import System
-
-ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "streaming.md").read_text()
-STORY = "".join(words(Scenario())).strip()
-
-
-def snippets() -> list[tuple[str, str, str]]:
-    """(heading, language, text) of each, but for what is no program."""
-    found = []
-    heading = ""
-    for match in re.finditer(r"^## ([^\n]+)$|^```(\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL):
-        if match[1]:
-            heading = match[1]
-        elif match[2] != "text":
-            found.append((heading, match[2], match[3]))
-    return found
 
 
 def python(text: str, folder: Path) -> list[str]:
@@ -40,13 +22,6 @@ def python(text: str, folder: Path) -> list[str]:
 
 def bash(text: str, folder: Path) -> list[str]:
     return ["bash", "-euo", "pipefail", "-c", text]
-
-
-def js(text: str, folder: Path) -> list[str]:
-    node = node_with_sdks()
-    (folder / "snippet.mjs").write_text(text)
-    (folder / "node_modules").symlink_to(NODE / "node_modules")
-    return [node, str(folder / "snippet.mjs")]
 
 
 def go(text: str, folder: Path) -> list[str]:
@@ -59,34 +34,17 @@ def go(text: str, folder: Path) -> list[str]:
     return [found, "run", "."]
 
 
-COMMANDS: dict[str, Callable[[str, Path], list[str]]] = {"python": python, "bash": bash, "js": js, "go": go}
-
-SHOWS: dict[str, str] = {
-    "curl": "data: [DONE]",
-    "Usage at the end of a stream": "12",
-    "Cancelling": "",
-    "Errors": "refused: 401",
-}
+COMMANDS: dict[str, Callable[[str, Path], list[str]]] = {"python": python, "bash": bash, "go": go}
 
 
-@pytest.mark.parametrize(("heading", "language", "text"), snippets(), ids=lambda value: str(value).split("\n")[0][:24])
-def test_a_snippet_of_the_guide(system: System, tmp_path: Path, heading: str, language: str, text: str) -> None:
-    text = text.replace("https://llm.example.com", system.url).replace("lr_live_your_key", system.key)
-    done = subprocess.run(
-        COMMANDS[language](text, tmp_path),
-        cwd=tmp_path,
-        env=own_environment({"NO_PROXY": "127.0.0.1"}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert SHOWS.get(heading, STORY) in done.stdout
+@pytest.mark.parametrize("snippet", snippets(*COMMANDS), ids=str)
+def test_a_snippet_of_the_guide(system: System, tmp_path: Path, snippet: Snippet) -> None:
+    command = COMMANDS[snippet.language](snippet.aimed_at(system), tmp_path)
+    snippet.check(command, tmp_path)
 
 
 def test_the_six_clients_of_the_guide_are_there() -> None:
-    shown = [(heading, language) for heading, language, _ in snippets()]
+    shown = [(snippet.heading, snippet.language) for snippet in snippets()]
     for wanted in (
         ("Python, `openai`", "python"),
         ("Node, `openai`", "js"),
@@ -97,3 +55,4 @@ def test_the_six_clients_of_the_guide_are_there() -> None:
     ):
         assert wanted in shown
     assert len(shown) >= 11
+    assert {language for _, language in shown} == {*COMMANDS, "js"}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import subprocess
 from pathlib import Path
 
-import httpx
 import redis
 
 from shared.runtime import embedded
 from shared.runtime.settings import Settings
+from tests.support import web
 from tests.support.requests import ASKS
 from tests.support.system import System
 
@@ -24,7 +22,7 @@ def shut_down(client: redis.Redis) -> None:
 
 
 def ask(system: System) -> str:
-    response = httpx.post(system.url + CHAT.path, headers=CHAT.headers(system.key), json=CHAT.body)
+    response = web.post(system.url + CHAT.path, headers=CHAT.headers(system.key), json=CHAT.body)
     assert response.status_code == 200, response.text
     return response.headers["x-generation-id"]
 
@@ -32,10 +30,8 @@ def ask(system: System) -> str:
 def test_stopping_arq_stops_metering(tmp_path: Path) -> None:
     with System(tmp_path) as system:
         system.settled([ask(system)])
-        process = system.meter
-        process.send_signal(signal.SIGTERM)
-        system.processes.forget(process)
-        assert process.wait(20) == 0
+        system.stop(system.meter)
+        assert system.meter.returncode == 0
         id = ask(system)
         system.until(system.backlog)
         assert id not in system.ledger()
@@ -51,10 +47,10 @@ def test_a_redis_that_is_away_is_lag_and_no_loss(tmp_path: Path) -> None:
             shut_down(client)
             meanwhile = ask(system)  # a key that was seen lately goes on; nobody can tell what another one is
             stranger = system.key[:-1] + ("a" if system.key[-1] != "a" else "b")
-            refused = httpx.post(system.url + CHAT.path, headers=CHAT.headers(stranger), json=CHAT.body)
+            refused = web.post(system.url + CHAT.path, headers=CHAT.headers(stranger), json=CHAT.body)
             assert refused.status_code == 503
             with embedded.redis_url(Settings(data_dir=tmp_path, redis_url=None)):
-                system.until(lambda: httpx.get(f"{system.url}/readyz").status_code == 200)
+                system.until(lambda: web.get(f"{system.url}/readyz").status_code == 200)
                 system.settled([meanwhile, ask(system)])
                 assert system.meter.poll() is None
                 assert system.gateway.poll() is None
@@ -67,7 +63,7 @@ def test_a_running_stream_outlives_redis(tmp_path: Path) -> None:
     stream = ASKS["chat stream"]
     with System(tmp_path) as system:
         client = redis.Redis.from_url(system.redis_url)
-        with httpx.stream(
+        with web.stream(
             "POST",
             system.url + stream.path,
             headers=stream.headers(system.key, "tokens=100, pace=30"),
@@ -90,7 +86,5 @@ def test_sigterm_is_answered_while_redis_is_away(tmp_path: Path) -> None:
         client = redis.Redis.from_url(system.redis_url)
         shut_down(client)
         client.close()
-        process: subprocess.Popen[bytes] = system.meter
-        system.processes.forget(process)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        system.stop(system.meter)
+        assert system.meter.returncode == 0

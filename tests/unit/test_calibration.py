@@ -192,7 +192,7 @@ async def test_meters_share_what_they_learned(redis: Store) -> None:
         first.learn("openrouter", "x/claude-haiku", Lesson(100.0, 150))
         first.learn("google", "gemini-2.5-pro", Lesson(100.0, None, 700))
     await first.sync(redis)
-    await redis.hset(names.EXPERIENCE, "later\x1fversion", "v2:something else")  # type: ignore[misc]
+    await redis.hset(names.CALIBRATIONS, "later\x1fversion", "v2:something else")  # type: ignore[misc]
     await second.sync(redis)
     for place in [("openrouter", "x/claude-haiku"), ("google", "gemini-2.5-pro")]:
         assert second.of(*place) == first.of(*place)
@@ -203,14 +203,14 @@ async def test_meters_share_what_they_learned(redis: Store) -> None:
 async def test_old_meters_and_new_ones_work_on_one_hash(redis: Store) -> None:
     """A field used to be provider and model, over all answers: it is read where none hide reasoning, never written."""
     old = {"p\x1fdeepseek-chat": "40 0.2 0.01", "p\x1fgemini-2.5-pro": "40 2.0 0.5", "p\x1fm/with\x1fodd": "9 0.1 0.1"}
-    await redis.hset(names.EXPERIENCE, mapping=old)  # type: ignore[misc]
+    await redis.hset(names.CALIBRATIONS, mapping=old)  # type: ignore[misc]
     meter = Calibrations()
     await meter.sync(redis)
     assert meter.of("p", "deepseek-chat").shown == Calibration(40, 0.2, 0.01)
     assert meter.of("p", "gemini-2.5-pro") == calibration.none_yet(tokenizer_of("gemini-2.5-pro"))
     meter.learn("p", "deepseek-chat", Lesson(100.0, 122))
     await meter.sync(redis)
-    kept = await redis.hgetall(names.EXPERIENCE)  # type: ignore[misc]
+    kept = await redis.hgetall(names.CALIBRATIONS)  # type: ignore[misc]
     stored = {field.decode(): value.decode() for field, value in kept.items()}
     assert {field: stored[field] for field in old} == old
     assert stored["p\x1fdeepseek-chat\x1fshown"].startswith("41 0.1999")

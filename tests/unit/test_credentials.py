@@ -18,6 +18,7 @@ KEY = key_format.new_key()
         ({}, f"alt=sse&key={KEY}".encode()),
         ({b"authorization": b"Bearer something-else", b"x-api-key": KEY.encode()}, b""),
     ],
+    ids=range(8),  # the key is another each time, and the workers must agree on the names of the tests
 )
 def test_the_key_is_found_wherever_it_stands(headers: dict[bytes, bytes], query: bytes) -> None:
     assert caller_key(headers, query) == KEY

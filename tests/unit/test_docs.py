@@ -9,6 +9,7 @@ from pathlib import Path
 from services.cli import settings_doc
 from services.demo.scenario import Scenario
 from shared.contract.tail import Outcome
+from tests.faults.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,9 +30,26 @@ def test_every_directive_and_outcome_is_documented() -> None:
         assert outcome in read("docs/relay.md")
 
 
+def test_the_readme_has_the_numbers_of_the_pages_behind_it() -> None:
+    readme = " ".join(read("README.md").split())
+    assert f"breaks {len(FAULTS)} things under load" in readme
+    rows = read("docs/performance.md").partition("200 streams, 50 events/s each")[2].splitlines()[1:4]
+    for row in rows:
+        cost = re.findall(r"event: ([\d.]+)", row)[0]
+        assert f"{cost} µs" in readme, row
+
+
+def test_every_document_is_linked_from_the_readme() -> None:
+    linked = re.findall(r"\]\(([^)#]+)[^)]*\)", read("README.md"))
+    assert len(set(linked)) > 20
+    pages = [page.relative_to(ROOT) for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]]
+    missing = {str(page) for page in pages if page.name != "README.md"} - set(linked)
+    assert not missing, "add a line to README.md"
+
+
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
@@ -40,6 +58,15 @@ def test_decisions_are_short() -> None:
         lines = record.read_text().strip().splitlines()
         assert re.fullmatch(r"# \d+\. .+", lines[0])
         assert len(lines) == 5
+
+
+def test_decisions_that_are_named_exist() -> None:
+    numbers = {int(record.name[:4]) for record in (ROOT / "docs/decisions").glob("*.md")}
+    sources = [path for room in ("services", "shared", "tests", "docs") for path in (ROOT / room).rglob("*")]
+    texts = [path.read_text() for path in sources if path.suffix in (".py", ".lua", ".md")]
+    named = {int(number) for text in texts for number in re.findall(r"\bdecisions? (\d+)", text)}
+    assert len(named) > 5
+    assert named <= numbers
 
 
 def test_named_modules_exist() -> None:

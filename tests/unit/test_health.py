@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -45,12 +47,19 @@ def test_who_is_told_to_end_is_not_ready(journal: Journal) -> None:
     assert told.ready() == ["it is told to end"]
 
 
-def test_a_disk_that_recovers_is_noticed_without_a_request(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+@contextmanager
+def a_full_disk() -> Iterator[None]:
+    """This process can write to no file while the block runs."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    with monkeypatch.context() as broken:
-        broken.setattr("os.write", full)
+
+def test_a_disk_that_recovers_is_noticed_without_a_request(journal: Journal) -> None:
+    with a_full_disk():
         journal.record("A.0.0", 1, b"x")
         journal.flush()
         assert health(journal).ready() == ["the journal cannot be written"]

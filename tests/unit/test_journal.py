@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.capture import journal as journals
+from services.gateway.capture import replay
 from services.gateway.capture.journal import Journal
 from shared.contract import tail
 from shared.contract.ids import ExchangeId, new_boot
@@ -32,7 +32,7 @@ def name(n: int) -> str:
 
 
 def kept(folder: Path) -> list[str]:
-    return [fields[b"x"].decode() for _, fields in journals.records(folder)]
+    return [fields[b"x"].decode() for _, fields in replay.records(folder)]
 
 
 def test_what_is_torn_ends_its_file_and_nothing_else(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_segment_whose_first_bytes_are_deleted_is_left_out(tmp_path: Path) -> 
     part.fragment(name(0), 4, b"all")
     part.cut(name(0), 4, 3)
     part.flush()
-    [(_, fields)] = journals.records(part.folder)
+    [(_, fields)] = replay.records(part.folder)
     assert tail.decode(fields)[1:] == (4, Segment(Packed(b"all")))
     part.close(shipped=True)
 
@@ -117,12 +117,12 @@ def test_a_closed_journal_is_deleted_or_left_to_be_adopted(tmp_path: Path) -> No
     done, left = journal(tmp_path), journal(tmp_path)
     left.open(name(0), b"x")
     done.close(shipped=True)
-    assert list(journals.orphaned_journals(tmp_path)) == []
+    assert list(replay.orphaned_journals(tmp_path)) == []
     left.close(shipped=False)
-    [orphan] = journals.orphaned_journals(tmp_path)
-    assert list(journals.orphaned_journals(tmp_path)) == []  # it is held
+    [orphan] = replay.orphaned_journals(tmp_path)
+    assert list(replay.orphaned_journals(tmp_path)) == []  # it is held
     orphan.close(shipped=False)
-    [again] = journals.orphaned_journals(tmp_path)
+    [again] = replay.orphaned_journals(tmp_path)
     assert len(list(again.records())) == 1
     again.close(shipped=True)
     assert list(tmp_path.iterdir()) == []
@@ -133,7 +133,7 @@ def test_what_else_is_on_the_volume_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("")
     (tmp_path / f"{new_boot()}.new").mkdir()
-    assert list(journals.orphaned_journals(tmp_path)) == []
+    assert list(replay.orphaned_journals(tmp_path)) == []
 
 
 def test_a_cut_that_was_not_written_costs_its_own_segment_alone(tmp_path: Path) -> None:
@@ -142,6 +142,6 @@ def test_a_cut_that_was_not_written_costs_its_own_segment_alone(tmp_path: Path) 
     part.fragment(name(0), 2, b"second")
     part.cut(name(0), 2, 6)
     part.flush()
-    [(_, fields)] = journals.records(part.folder)
+    [(_, fields)] = replay.records(part.folder)
     assert tail.decode(fields)[1:] == (2, Segment(Packed(b"second")))
     part.close(shipped=True)

@@ -13,13 +13,14 @@ from services.meter.estimate.calibration import Estimate
 from services.meter.estimate.lesson import Lesson
 from services.meter.estimator import TokenEstimator
 from services.meter.measure import Measured, Tail, measure
+from services.meter.prices import Price, PriceBook
 from services.meter.reconcile import Observed, reconcile
 from services.meter.settings import MeterSettings
 from shared.contract.dialects import Dialect
-from shared.contract.entry import Entry
+from shared.contract.entry import CostSource, Ended, Entry, ended
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
-from shared.contract.tail import End, Open, Outcome, Packed, Segment
+from shared.contract.tail import Attempt, End, Open, Outcome, Packed, Segment
 from shared.contract.usage import Source, Usage
 from tests.support.estimator import WordEstimator
 
@@ -224,10 +225,10 @@ def test_what_strict_json_forbids_is_read_and_written() -> None:
     assert msgspec.json.encode(booked)
 
 
-def test_a_time_that_is_none_is_a_bad_record() -> None:
+def test_a_number_that_is_not_a_time_is_a_bad_record() -> None:
     opened = Open("k", Dialect.OPENAI_CHAT, "p", "m", 10**18, True, "/")
     ending = End(Outcome.COMPLETED, 200, "", "", 0, 0, None, 0, "", Packed(b""))
-    with pytest.raises(BadRecord, match="no time"):
+    with pytest.raises(BadRecord, match="not a time"):
         measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], ending), WordEstimator())
 
 
@@ -235,3 +236,38 @@ def test_no_text_can_stop_the_counting(tmp_path: Path) -> None:
     tokens.load(tmp_path)
     assert tokens.count(" " * 1_500_000, "gpt-4o") > 0
     assert tokens.count(" " * 1_500_000, "gpt-4") > 0
+
+
+def test_it_is_booked_on_who_answered() -> None:
+    estimator = WordEstimator()
+    price = Price(provider="q", model="claude-x", input=1_000_000, output=1_000_000)
+    estimator.prices = PriceBook(version="1", prices=[price])
+    attempts = (Attempt("p", "gpt-4o", "main", 503, "", 9), Attempt("q", "claude-x", "spare", 200, "", 5))
+    found = entry(
+        START + TEXT + FINAL, estimator=estimator, provider="q", model="claude-x", credential="spare", attempts=attempts
+    )
+    assert (found.provider, found.model, found.credential, found.attempts) == ("q", "claude-x", "spare", attempts)
+    assert found.cost_microusd == found.total_tokens
+    assert (found.cost_nanousd, found.cost_source) == (1000 * (found.total_tokens or 0), CostSource.BOOK)
+    planned = entry(START + TEXT + FINAL, estimator=estimator)
+    assert (planned.provider, planned.model, planned.cost_nanousd) == ("p", "gpt-4o", None)
+    assert planned.cost_source == CostSource.UNPRICED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "streamed", "complete", "word"),
+    [
+        (Outcome.COMPLETED, 200, True, True, Ended.WHOLE),
+        (Outcome.COMPLETED, 200, False, False, Ended.WHOLE),
+        (Outcome.COMPLETED, 200, True, False, Ended.TRUNCATED),
+        (Outcome.COMPLETED, 429, True, False, Ended.ERROR),
+        (Outcome.COMPLETED, 400, False, True, Ended.ERROR),
+        (Outcome.CLIENT_GONE, 200, True, False, Ended.CUT),
+        (Outcome.UPSTREAM_FAILED, None, True, False, Ended.CUT),
+        (Outcome.GATEWAY_LOST, 200, False, False, Ended.CUT),
+    ],
+)
+def test_how_it_ended_in_one_word(
+    outcome: Outcome, status: int | None, streamed: bool, complete: bool, word: Ended
+) -> None:
+    assert ended(outcome, status, streamed=streamed, complete=complete) is word

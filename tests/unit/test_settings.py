@@ -1,17 +1,28 @@
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from services.gateway.settings import GatewaySettings
+from services.cli import settings_example
+from services.cli.services import SETTINGS
+from services.control.settings import ControlSettings
+from services.gateway.settings import GatewaySettings, ProviderSettings
 from services.meter.settings import MeterSettings
 from shared.runtime.errors import SettingsError
-from shared.runtime.settings import Settings, unknown_variables
+from shared.runtime.settings import Settings, old_variables, unknown_variables
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("REDIS_URL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+    for name in (
+        "AROUTER_CONFIG",
+        "REDIS_URL",
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -60,6 +71,14 @@ def test_our_own_names_go_before_the_sdks(monkeypatch: pytest.MonkeyPatch) -> No
         ("AROUTER_PROVIDERS__OPENAI__API_KEYS", "sk-secret-typo"),
         ("AROUTER_PROVIDERS__MINE__API_KEY", "sk-secret-typo"),
         ("AROUTER_PROVIDERS", "{not json"),
+        ("AROUTER_UPSTREAM_PROXY", "proxy:3128"),
+        ("AROUTER_UPSTREAM_PROXY", "socks5://u:sk-secret-word@proxy:3128"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret-word@proxy:99999"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret-word@proxy:0"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret-word@"),
+        ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret@word@proxy"),
+        ("AROUTER_UPSTREAM_PROXY", "http://sk-secret-word@proxy/path"),
+        ("AROUTER_UPSTREAM_PROXY", "http://[::g]:3128"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -72,11 +91,33 @@ def test_a_wrong_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, vari
     assert "sk-secret" not in message
 
 
-def test_a_file_that_is_no_toml_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://proxy",
+        "https://proxy:3128/",
+        "http://user:sk-secret%40word@10.0.0.1:3128",
+        "http://:sk-secret@proxy.example",
+        "http://[::1]:3128",
+    ],
+)
+def test_a_proxy_is_kept_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AROUTER_UPSTREAM_PROXY", url)
+    settings = GatewaySettings.load()
+    assert settings.upstream_proxy is not None
+    assert settings.upstream_proxy.get_secret_value() == url
+    assert "sk-secret" not in repr(settings) + settings.model_dump_json()
+
+
+def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AROUTER_UPSTREAM_PROXY", "")
+    assert GatewaySettings.load().upstream_proxy is None
+
+
+def test_a_file_that_is_not_toml_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "arouter.toml").write_text("shards = = 3")
-    with pytest.raises(SettingsError) as error:
+    with pytest.raises(SettingsError, match=r"^arouter\.toml: .*$"):
         Settings.load()
-    assert "\n" not in str(error.value)
 
 
 def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,3 +126,69 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AROUTER_PROVIDERS__X__BASE_URL", "http://x")
     monkeypatch.setenv("AROUTER_LEDGER_KEEP", "7200")
     assert unknown_variables(GatewaySettings, MeterSettings) == ["AROUTER_SHRADS"]
+
+
+def test_the_example_is_up_to_date_and_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    example = (Path(__file__).parents[2] / settings_example.PATH).read_text()
+    assert example == settings_example.render(), "run: .venv/bin/python -m services.cli.settings_example"
+    assert tomllib.loads(example) == {}, "nothing is in force before it is uncommented"
+    file = tmp_path / "all.toml"
+    file.write_text(settings_example.uncommented(example))
+    monkeypatch.setenv("AROUTER_CONFIG", str(file))
+    gateway, meter, control = GatewaySettings.load(), MeterSettings.load(), ControlSettings.load()
+    assert set(gateway.providers) == {"openai", "anthropic", "vllm"}
+    assert (gateway.port, meter.shards, control.control_port) == (8080, 16, 8081)
+    assert unknown_variables(*SETTINGS) == []
+    fields = {name for service in SETTINGS for name in service.model_fields}
+    assert fields == set(tomllib.loads(file.read_text())), "every setting is in it"
+
+
+def test_another_file_is_read_in_place_of_the_usual_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "arouter.toml").write_text("shards = 8\nmisspelt = 1\n")
+    (tmp_path / "other.toml").write_text("port = 1234\nunheard_of = 1\n")
+    monkeypatch.setenv("AROUTER_CONFIG", "other.toml")
+    settings = GatewaySettings.load()
+    assert (settings.shards, settings.port) == (16, 1234)
+    assert unknown_variables(*SETTINGS) == ["AROUTER_UNHEARD_OF"]
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "."])
+def test_a_file_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv("AROUTER_CONFIG", str(tmp_path / name))
+    with pytest.raises(SettingsError, match=r"^AROUTER_CONFIG: there is no file .*$"):
+        Settings.load()
+
+
+def test_a_key_may_be_restricted_to_the_providers_that_are_named_or_configured() -> None:
+    configured = frozenset({"openai"})
+    assert ControlSettings().provider_names(configured) == configured
+    named = ControlSettings(control_providers=" groq,vllm, ")
+    assert named.provider_names(configured) == {"groq", "vllm"}
+
+
+def test_old_names_still_work_and_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "arouter.toml").write_text(
+        "drain_bytes = 5\ndrain_streams = 6\n[providers.groq]\non_disconnect = 'drain'\n"
+    )
+    monkeypatch.setenv("AROUTER_DRAIN_SECONDS", "7")
+    monkeypatch.setenv("AROUTER_READ_ON_STREAMS", "8")  # the present name goes before the old one
+    monkeypatch.setenv("AROUTER_PROVIDERS__GROQ__API_KEY", "x")
+    monkeypatch.setenv("AROUTER_PROVIDERS__XAI__ON_DISCONNECT", "read_on")
+    settings = GatewaySettings.load()
+    assert (settings.read_on_seconds, settings.read_on_bytes, settings.read_on_streams) == (7, 5, 8)
+    assert settings.providers["groq"].reads_on
+    assert settings.providers["xai"].reads_on
+    assert not ProviderSettings().reads_on
+    assert unknown_variables(*SETTINGS) == []
+    assert old_variables(*SETTINGS) == {
+        f"AROUTER_DRAIN_{what}": f"AROUTER_READ_ON_{what}" for what in ("SECONDS", "BYTES", "STREAMS")
+    }
+    assert settings.old_values() == {
+        "AROUTER_PROVIDERS__GROQ__ON_DISCONNECT=drain": "AROUTER_PROVIDERS__GROQ__ON_DISCONNECT=read_on"
+    }
+
+
+def test_a_wrong_value_under_an_old_name_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AROUTER_DRAIN_SECONDS", "soon")
+    with pytest.raises(SettingsError, match=r"^AROUTER_READ_ON_SECONDS: .*$"):
+        GatewaySettings.load()

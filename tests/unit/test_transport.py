@@ -1,70 +1,44 @@
-"""The upstream transport against real sockets: pooling, cancelling, backpressure, TLS."""
+"""Connections and their pool against real sockets: pooling, cancelling, backpressure, TLS."""
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import random
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from services.gateway.upstream.tls import client_context
-from services.gateway.upstream.transport import PooledTransport
+from services.gateway.upstream.connection import Connection
+from services.gateway.upstream.pool import Pool
+from tests.support.certificates import certificate
+from tests.support.serving import serving
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 TIMEOUTS = {"connect": 2.0, "pool": 0.3, "read": 2.0, "write": 2.0}
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 @asynccontextmanager
-async def serving(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A server whose handler gets every connection; its URL."""
-    running: set[asyncio.StreamWriter] = set()
-
-    async def handled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        running.add(writer)
-        try:
-            await handle(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            running.discard(writer)
-            writer.close()
-
-    server = await asyncio.start_server(handled, "127.0.0.1", 0, ssl=tls)
-    yield f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
-    server.close()
-    for writer in list(running):
-        writer.transport.abort()
-    await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
 async def pooled(
     connections: int = 10, tls: ssl.SSLContext | None = None, keep_alive: float = 5
-) -> AsyncIterator[PooledTransport]:
-    pool = PooledTransport(tls or ssl.create_default_context(), connections, keep_alive)
+) -> AsyncIterator[Pool]:
+    pool = Pool(tls or ssl.create_default_context(), connections, keep_alive, tick=0.05)
     yield pool
-    await pool.aclose()
+    pool.close()
     await asyncio.sleep(0.05)
     assert len(pool) == 0
 
 
-async def ask(pool: PooledTransport, url: str, **timeouts: float) -> httpx.Response:
-    return await pool.handle_async_request(httpx.Request("GET", url, extensions={"timeout": TIMEOUTS | timeouts}))
+async def ask(pool: Pool, url: str, /, **timeouts: float) -> Connection:
+    place = httpx.URL(url)
+    origin = (place.scheme, place.host, place.port or 80)
+    return await pool.open(origin, b"GET", b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n", b"", TIMEOUTS | timeouts)
 
 
 async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,20 +46,12 @@ async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         writer.write(OK)
 
 
-async def body_of(response: httpx.Response) -> bytes:
-    body = b"".join([chunk async for chunk in response.aiter_raw()])
-    await response.aclose()
-    return body
-
-
-async def pushed(pool: PooledTransport, url: str) -> bytes:
-    """The same body, pushed."""
-    place = httpx.URL(url)
-    origin = ("http", place.host, place.port or 80)
-    connection = await pool.open(origin, b"GET", b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n", b"", TIMEOUTS)
+async def body_of(connection: Connection) -> bytes:
     parts: list[bytes] = []
-    await connection.push(parts.append, 2)
-    connection.release()
+    try:
+        await connection.push(parts.append, 2)
+    finally:
+        connection.release()
     return b"".join(parts)
 
 
@@ -128,8 +94,7 @@ async def test_chunks_are_read_the_same_however_they_arrive() -> None:
                 writer.write(encoded[start:end])
 
     async with serving(split) as url, pooled() as pool:
-        for _ in range(150):
-            assert await pushed(pool, url) == wanted
+        for _ in range(60):
             assert await body_of(await ask(pool, url)) == wanted
         assert len(pool) == 1
 
@@ -159,7 +124,7 @@ async def test_a_full_pool_is_waited_for_and_then_given_up() -> None:
         held = await ask(pool, url)
         with pytest.raises(httpx.PoolTimeout):
             await ask(pool, url)
-        await held.aclose()
+        held.release()
         assert await body_of(await ask(pool, url)) == b"ok"
 
 
@@ -173,12 +138,8 @@ async def test_cancelling_at_any_moment_leaks_nothing() -> None:
                 await asyncio.sleep(random.random() * 0.005)
             writer.write(b"0\r\n\r\n")
 
-    async def whole(pool: PooledTransport, url: str) -> bytes:
-        response = await ask(pool, url)
-        try:
-            return b"".join([chunk async for chunk in response.aiter_raw()])
-        finally:
-            await response.aclose()
+    async def whole(pool: Pool, url: str) -> bytes:
+        return await body_of(await ask(pool, url, pool=2))
 
     rng = random.Random(3)
     async with serving(slow) as url, pooled(connections=20) as pool:
@@ -189,8 +150,12 @@ async def test_cancelling_at_any_moment_leaks_nothing() -> None:
                 task.cancel()
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result == b"abc" * 5 or isinstance(result, asyncio.CancelledError)
-        assert pool._free._value == 20
-        assert await whole(pool, url) == b"abc" * 5
+        assert await asyncio.gather(*(whole(pool, url) for _ in range(20))) == [b"abc" * 5] * 20
+        held = [await ask(pool, url) for _ in range(20)]  # every place is free again
+        with pytest.raises(httpx.PoolTimeout):
+            await ask(pool, url)
+        for connection in held:
+            connection.release()
 
 
 async def test_an_answer_nobody_reads_is_not_taken_in() -> None:
@@ -244,34 +209,6 @@ async def test_silence_is_a_timeout() -> None:
             await ask(pool, "http://127.0.0.1:9/")
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate of its own, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "server.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(pem)
-    client = client_context()
-    client.load_verify_locations(pem)
-    return server, client
-
-
 async def test_a_second_answer_to_one_question_spoils_the_connection() -> None:
     async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.readuntil(b"\r\n\r\n"):
@@ -280,7 +217,7 @@ async def test_a_second_answer_to_one_question_spoils_the_connection() -> None:
     async with serving(twice) as url, pooled() as pool:
         for _ in range(3):
             answer = await ask(pool, url)
-            assert (answer.status_code, await body_of(answer)) == (200, b"ok")
+            assert (answer.parser.status, await body_of(answer)) == (200, b"ok")
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

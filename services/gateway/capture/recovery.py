@@ -9,11 +9,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
-from services.gateway.capture import journal
-from services.gateway.capture.journal import Journal, OrphanedJournal
+from services.gateway.capture import replay
+from services.gateway.capture.journal import Journal
+from services.gateway.capture.replay import OrphanedJournal
 from services.gateway.capture.writer import RecordWriter
 from shared.books import boots, streams
 from shared.books.boots import BootState
+from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeIds
 from shared.contract.tail import Fields
 from shared.runtime.errors import StoreError
@@ -39,6 +41,7 @@ class JournalRecovery:
         self._to_send_again = False
         self._sent_again = 0.0  # when the last such records were queued, monotonic
         self._looked: float | None = None
+        self._unreadable: set[str] = set()  # orphaned journals of later versions, for others to adopt
 
     async def beat(self) -> None:
         """Tell that the boot lives, and look who listens; for as long as the process lives."""
@@ -57,7 +60,7 @@ class JournalRecovery:
         if not shipped or self._to_send_again:
             return False
         try:
-            await boots.tell(self._store, self._ids.opened(), BootState.LEFT)
+            await boots.heartbeat(self._store, self._ids.opened(), BootState.LEFT)
         except StoreError:
             return False
         return True
@@ -79,7 +82,7 @@ class JournalRecovery:
             self._to_send_again = True
         self._server = server
         self._writer.say(True)
-        await boots.tell(self._store, self._ids.opened(), BootState.LIVE)
+        await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE)
         shipped = self._writer.shipped
         # What is sent again is only in the queue for a while, and its files are old enough to be deleted.
         if not self._to_send_again and shipped > self._sent_again:
@@ -92,13 +95,13 @@ class JournalRecovery:
             self._journal.flush()
             self._writer.left_to_journal = None
             server = self._server
-            await self._send_again(journal.records(self._journal.folder))
+            await self._send_again(replay.records(self._journal.folder))
             self._to_send_again = self._server != server  # it may have gone again meanwhile
         if self._to_send_again or self._writer.left_to_journal is not None or not self._writer.available:
             return
         if self._looked is None or time.monotonic() - self._looked > _ADOPT_SECONDS:
             self._looked = time.monotonic()
-            for orphan in journal.orphaned_journals(self._root):
+            for orphan in replay.orphaned_journals(self._root, but=self._unreadable):
                 await self._adopt(orphan)
 
     async def _adopt(self, orphan: OrphanedJournal) -> None:
@@ -112,8 +115,11 @@ class JournalRecovery:
                 await asyncio.sleep(0.05)
             if await streams.server_id(self._store) != server or self._writer.left_to_journal is not None:
                 return  # some of it may be lost, or wait here: it is adopted again
-            await boots.tell(self._store, orphan.opened, BootState.ADOPTED)
+            await boots.heartbeat(self._store, orphan.opened, BootState.ADOPTED)
             shipped = await streams.server_id(self._store) == server
+        except BadRecord as exc:
+            self._unreadable.add(orphan.folder.name)
+            log.error("the journal of a gateway that died cannot be read and stays: %s: %s", orphan.folder, exc)  # noqa: TRY400  # the reason is all there is to say
         finally:
             orphan.close(shipped=shipped)
 

@@ -17,7 +17,7 @@ import msgspec
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.writer import RecordWriter
 from shared.contract import tail
-from shared.contract.ids import ExchangeId
+from shared.contract.ids import ExchangeId, ExchangeIds
 from shared.contract.tail import End, Head, Open, Packed, Segment
 from shared.runtime.errors import JournalFailed
 
@@ -138,8 +138,11 @@ class ExchangeTap:
 class Tap:
     """The taps of one process, and what they share: the journal, the writer, the ticker."""
 
-    def __init__(self, writer: RecordWriter, journal: Journal, *, unkept: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, ids: ExchangeIds, writer: RecordWriter, journal: Journal, *, unkept: Callable[[], None] | None = None
+    ) -> None:
         """`unkept`: exchanges begin even where the journal does not keep them, and it is called for each."""
+        self.ids = ids
         self._unkept = unkept
         self.ticked = time.monotonic()
         self.writer = writer
@@ -162,17 +165,30 @@ class Tap:
         self._warned = full
         return full
 
-    def open(self, exchange_id: ExchangeId, record: Open) -> ExchangeTap:
-        """Make the open record durable. JournalFailed where it cannot be: nothing must go upstream then."""
+    @property
+    def takes(self) -> bool:
+        """Whether an exchange that opens now would be kept, or need not be."""
+        return self._unkept is not None or not self.journal.failed
+
+    def open(self, record: Open) -> ExchangeTap:
+        """Mint an exchange id and make its open record durable, in one step, so that no id is lost between the two.
+
+        JournalFailed where the record cannot be kept: the id is given back, and nothing must go upstream.
+        """
         packed = tail.pack(record)
+        exchange_id = self.ids.next()
         name = str(exchange_id)
         try:
             self.journal.open(name, packed)
         except JournalFailed as exc:
             if self._unkept is None:
+                self.ids.give_back()
                 raise
             self._unkept()
-            log.error("exchange %s is served, and its usage may be lost: %s", name, exc, extra={"exchange_id": name})  # noqa: TRY400
+            log.error("exchange %s is served, and its usage may be lost: %s", name, exc, extra={"exchange_id": name})  # noqa: TRY400  # the journal's own words say it all
+        except BaseException:
+            self.ids.give_back()
+            raise
         self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
         # Cut in turns: all streams at once would hold up the relay by the time their compression takes.
         self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT

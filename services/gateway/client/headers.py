@@ -18,7 +18,6 @@ _HOP_BY_HOP = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
-        b"x-refused-upgrade",  # the same, defused by the protocol
         b"http2-settings",
     }
 )
@@ -49,7 +48,7 @@ _STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.a
 _REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace-id", b"x-amzn-requestid")
 
 
-def upstream_request(headers: Iterable[Header], credential: Header | None, generation_id: str | None) -> list[Header]:
+def upstream_request(headers: Iterable[Header], credential: Header | None) -> list[Header]:
     """The headers a request goes upstream with: the client's, less what is between it and us, plus our credential."""
     given = list(headers)
     banned = _NOT_UPSTREAM | _named_by_connection(given)
@@ -58,8 +57,6 @@ def upstream_request(headers: Iterable[Header], credential: Header | None, gener
     passed.append((b"accept-encoding", b"identity"))
     if credential is not None:
         passed.append(credential)
-    if generation_id is not None:
-        passed.append((GENERATION_ID, generation_id.encode()))
     return passed
 
 

@@ -1,293 +1,243 @@
-"""uvicorn's HTTP protocol with the limits it lacks, and a way to cut a response off without a proper end."""
+"""The server side of HTTP/1.1: a connection of a client, run under uvicorn's server.
+
+uvicorn keeps sockets, signals, lifespan and the drain. It makes the class that `protocol_class` returns once per
+connection, and looks at nothing of it but `shutdown`; `ServerState` is all that we touch of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-from typing import Any, Protocol
+import logging
+from collections import deque
+from enum import Enum, auto
+from typing import Any, NamedTuple, Protocol, cast
 
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
-
+from services.gateway.client import response
+from services.gateway.client.body_stream import BodyStream
+from services.gateway.client.deadline import Deadline
 from services.gateway.client.headers import Header
-from services.gateway.health import Health
-from services.gateway.settings import GatewaySettings
+from services.gateway.client.parser import BadRequest, RequestParser
+from services.gateway.client.request import ClientLeft, ClientRequest, Handler
+from services.gateway.client.socket_writer import SocketWriter
 from shared.access.envelopes import error_body
 from shared.contract.dialects import Family
 
-_FLUSH_SECONDS = 5.0
-_NO_BODY = (204, 304)
-# An upgrade nobody serves must not cost the request its body: the JDK's client asks for h2c on every first request.
-_UPGRADE = re.compile(rb"(?<=\r\n)upgrade[ \t]*:", re.IGNORECASE)
+log = logging.getLogger(__name__)
 
 
-class ClientListener(Protocol):
-    """Who is told what the client at the other end does."""
+class ServerState(Protocol):
+    """uvicorn's, as far as we know it: its drain waits until both sets are empty, then cancels the tasks."""
 
-    def client_gone(self) -> None:
-        """It has closed its connection."""
-
-    def client_full(self) -> None:
-        """It reads more slowly than it is written to: write no more."""
-
-    def client_ready(self) -> None:
-        """It has read on."""
+    total_requests: int
+    connections: set[Any]
+    tasks: set[asyncio.Task[None]]
 
 
-class _RefusedHead(Exception):
-    """Raised out of the parser's callbacks; what to answer stands in the protocol."""
+class Limits(NamedTuple):
+    """Of a request head, in bytes, lines and seconds; and of a connection, in seconds."""
+
+    max_header_bytes: int
+    max_header_lines: int
+    header_timeout: float
+    keep_alive_timeout: float
+    flush: float = 5.0  # for a client to take what is written when its connection closes
 
 
-class Connection:
-    """`scope["extensions"]["arouter.connection"]`: the client's connection while one request is answered.
+class Drain(Protocol):
+    """Knows whether the process is told to end."""
 
-    Start and end of a response go through ASGI's `send`; the body may be written here in between, which spares a
-    coroutine and a dict per chunk.
-    """
-
-    # Slots, here and wherever else every chunk comes by: with hundreds of streams each object is cold in the cache.
-    __slots__ = ("_chunked", "_cycle", "_fd", "_protocol", "_transport")
-
-    def __init__(self, protocol: LimitedProtocol, cycle: RequestResponseCycle) -> None:
-        self._protocol = protocol
-        self._cycle = cycle
-        self._transport = protocol.transport
-        self._fd: int = protocol.transport.get_extra_info("socket").fileno()
-        self._chunked: bool | None = None
-
-    def attach(self, listener: ClientListener) -> None:
-        """Tell `listener` from now on what the client does; until `detach`."""
-        self._protocol.attached = listener
-        if self._cycle.disconnected:
-            listener.client_gone()
-            return
-        self._protocol.flow.resume_reading()  # a closed connection is noticed only by reading from it
-        if self._protocol.flow.write_paused:
-            listener.client_full()
-
-    @property
-    def closes(self) -> bool:
-        """Whether the connection ends with this response."""
-        return not self._cycle.keep_alive
-
-    def detach(self) -> None:
-        self._protocol.attached = None
-
-    def whole_body(self) -> bytes | None:
-        """The request's body, if all of it is here; it will not come through `receive` then."""
-        cycle = self._cycle
-        if cycle.more_body:
-            return None
-        body, cycle.body = bytes(cycle.body), bytearray()
-        return body
-
-    def write(self, body: bytes) -> None:
-        """Write body bytes of a response that `send` has started."""
-        chunked = self._chunked
-        if chunked is None:
-            chunked = self._chunked = bool(self._cycle.chunked_encoding)
-        if chunked:
-            self._write(b"%x\r\n%b\r\n" % (len(body), body))
-        elif self._cycle.scope["method"] != "HEAD":
-            if len(body) > self._cycle.expected_content_length:
-                raise RuntimeError("the body is longer than its content-length")
-            self._cycle.expected_content_length -= len(body)
-            self._write(body)
-
-    def respond(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Write a whole response, in one system call; nothing may have been sent before."""
-        cycle = self._cycle
-        if cycle.disconnected:
-            return
-        protocol = self._protocol
-        lines = [STATUS_LINE[status]]
-        for name, value in headers:
-            lines += (name, b": ", value, b"\r\n")
-        bodiless = status in _NO_BODY or cycle.scope["method"] == "HEAD"
-        if not bodiless and not any(name == b"content-length" for name, _ in headers):
-            lines.append(b"content-length: %d\r\n" % len(body))
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        if not bodiless:
-            lines.append(body)
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        self._write(b"".join(lines))
-        if not cycle.keep_alive:
-            protocol.transport.close()
-        cycle.on_response()
-
-    def _write(self, data: bytes) -> None:
-        """Write in this turn of the loop; uvloop would read from all other sockets first."""
-        transport = self._transport
-        if transport.is_closing():
-            return
-        if not transport.get_write_buffer_size():
-            try:
-                sent = os.write(self._fd, data)
-            except OSError:  # full, or broken: the transport finds out and says so
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        transport.write(data)
-
-    def cut(self, *, flush: bool) -> None:
-        """Close without the final chunk, so that no client can take what it has for the whole answer."""
-        self._cycle.disconnected = True  # else uvicorn logs the missing end as the application's error
-        transport = self._protocol.transport
-        if flush:
-            transport.close()
-            # A client that does not read would keep the connection, and a drain, waiting for what is written.
-            self._protocol.loop.call_later(_FLUSH_SECONDS, transport.abort)
-        else:
-            transport.abort()
+    draining: bool
 
 
-def limited_protocol(settings: GatewaySettings, health: Health) -> type[HttpToolsProtocol]:
-    """The protocol class for `uvicorn.Config(http=…)`, with this gateway's limits."""
-    return type("GatewayProtocol", (LimitedProtocol,), {"settings": settings, "health": health})
+class _Awaits(Enum):
+    HEAD = auto()  # the first, or one that has begun
+    NEXT = auto()  # request
+    NOTHING = auto()  # the client waits for us
 
 
-class LimitedProtocol(HttpToolsProtocol):
-    """Bounds size, line count and time of a request head, and insists on one Host (httptools checks none of it)."""
+class ClientProtocol(asyncio.Protocol):
+    """One connection: requests are answered one at a time, in order."""
 
-    settings: GatewaySettings
-    health: Health
+    __slots__ = (
+        "_awaits",
+        "_deadline",
+        "_drain",
+        "_handler",
+        "_limits",
+        "_loop",
+        "_out",
+        "_parser",
+        "_queue",
+        "_reading",
+        "_server",
+    )
+
+    _out: SocketWriter
 
     def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
+        self, handler: Handler, limits: Limits, drain: Drain, server: ServerState, loop: asyncio.AbstractEventLoop
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._in_head = True
-        self._idle_bytes = 0  # received without a head being complete or a body growing
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._refusal = (400, "invalid HTTP request")
-        self._cycles: list[RequestResponseCycle] = []
-        self.attached: ClientListener | None = None
+        self._handler = handler
+        self._limits = limits
+        self._drain = drain
+        self._server = server
+        self._loop = loop
+        self._parser = RequestParser(self, limits.max_header_bytes, limits.max_header_lines)
+        self._deadline = Deadline(loop, self._timed_out)
+        self._awaits = _Awaits.NOTHING
+        self._queue: deque[ClientRequest] = deque()  # not answered yet; the first one's handler runs
+        self._reading = True
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        super().connection_made(transport)
-        self._start_head_timer()
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._out = SocketWriter(
+            cast("asyncio.Transport", transport),
+            self._loop,
+            self._limits.flush,  # uvloop's are none by inheritance
+        )
+        self._server.connections.add(self)
+        self._wait_for(_Awaits.HEAD, self._limits.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
-        super().connection_lost(exc)
-        for cycle in self._cycles:  # uvicorn tells the newest of pipelined requests alone
-            if not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
-        if self.attached is not None:
-            self.attached.client_gone()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self.attached is not None:
-            self.attached.client_full()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.attached is not None:
-            self.attached.client_ready()
-
-    def shutdown(self) -> None:
-        super().shutdown()
-        if not self._answering:
-            self.loop.call_later(_FLUSH_SECONDS, self.transport.abort)
+        self._server.connections.discard(self)
+        self._deadline.close()
+        self._parser.close()
+        self._out.resume()
+        requests, self._queue = self._queue, deque()
+        for request in requests:
+            request.leave()
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(b"x-refused-upgrade:", head) + end + rest
-        # The parser shows a header, or a trailer, only when it is whole, so that an endless one is counted here.
-        self._idle_bytes += len(data)
-        super().data_received(data)
-        if self._in_head and self._idle_bytes and self._head_timer is None:
-            self._start_head_timer()  # most heads come whole, and need none
-        if self._idle_bytes > self.settings.max_header_bytes and not self.transport.is_closing():
-            self._refusal = (431, "the request head is too large")
-            self.send_400_response("")
-        idle = bool(self._cycles) and not self._answering
-        if idle and self.timeout_keep_alive_task is None and not self.transport.is_closing():
-            # uvicorn stops the timer for any byte, and starts it again only with a response's end.
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # a trailer is none of the request's headers, and could pass for one
-            super().on_header(name, value)
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._in_head = True  # of the next request on this connection
-        self._idle_bytes = 0
-
-    def on_body(self, body: bytes) -> None:
-        self._idle_bytes = 0
-        super().on_body(body)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._idle_bytes = 0
-        self._stop_head_timer()
-        self._check_head()
-        super().on_headers_complete()
-        if self.health.draining:
-            self.cycle.keep_alive = False  # the client's next request goes to another gateway
-        extension: dict[Any, Any] = {"arouter.connection": Connection(self, self.cycle)}
-        self.scope["extensions"] = extension
-        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete] + [self.cycle]
-
-    def send_400_response(self, msg: str) -> None:
-        """uvicorn calls this for whatever the parser refuses; the status is ours where a limit was the reason."""
-        if self._answering:
-            self.transport.close()  # bytes of ours would become part of the response that is on its way
+        try:
+            self._parser.feed(data)
+        except BadRequest as bad:
+            self._refuse(bad.status, bad.message)
             return
-        status, message = self._refusal
-        body = error_body(Family.OPENAI, status, message)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + head + body)
-        self.transport.close()
+        if not self._queue and self._parser.in_head and self._awaits is not _Awaits.HEAD:
+            self._wait_for(_Awaits.HEAD, self._limits.header_timeout)  # most heads come whole, and need none
 
-    @property
-    def _answering(self) -> bool:
-        """Whether a response is on its way, or a request waits for its turn."""
-        for cycle in self._cycles:  # noqa: SIM110  # mostly one, and a generator costs more than the loop
-            if not cycle.response_complete:
-                return True
-        return False
+    def pause_writing(self) -> None:
+        self._out.pause()
+        if self._queue:
+            self._queue[0].full()
 
-    def _check_head(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > self.settings.max_header_bytes or len(self.headers) > self.settings.max_header_lines:
-            self._refusal = (431, "the request head is too large")
-            raise _RefusedHead
-        if sum(name == b"host" for name, _ in self.headers) != 1 and self.parser.get_http_version() != "1.0":
-            self._refusal = (400, "exactly one Host header is needed")
-            raise _RefusedHead
+    def resume_writing(self) -> None:
+        self._out.resume()
+        if self._queue:
+            self._queue[0].ready()
 
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(self.settings.header_timeout, self._head_timed_out)
+    # What uvicorn calls.
 
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def shutdown(self) -> None:
+        """Take no more requests, and close when those that are here are answered."""
+        self._parser.end_after_this()
+        if self._queue:
+            self._queue[-1].close_after()
+        else:
+            self._out.close(flush=True)
 
-    def _head_timed_out(self) -> None:
-        self._head_timer = None
-        if not self._answering and not self.transport.is_closing():
-            self._refusal = (408, "the request head did not arrive in time")
-            self.send_400_response("")
+    # What the parser calls.
+
+    def begun(
+        self, method: str, target: bytes, query: bytes, headers: list[Header], version: str, *, keep_alive: bool
+    ) -> BodyStream:
+        """A head is here."""
+        if self._drain.draining:
+            keep_alive = False  # the client's next request goes to another gateway
+        if not keep_alive:
+            self._parser.end_after_this()
+        request = ClientRequest(self, self._out, method, target, query, headers, version, keep_alive=keep_alive)
+        self._queue.append(request)
+        if len(self._queue) == 1:
+            self._awaits = _Awaits.NOTHING
+            self._deadline.clear()
+            self._start(request)
+        else:
+            self.pause_reading()
+        return request.body
+
+    # What a request calls.
+
+    def pause_reading(self) -> None:
+        if self._reading and not self._out.closing:
+            self._reading = False
+            self._out.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._reading and not self._out.closing:
+            self._reading = True
+            self._out.transport.resume_reading()
+
+    def answered(self) -> None:
+        """The first request's response is complete; the next one's turn."""
+        self._server.total_requests += 1
+        if self._queue.popleft().closes:
+            self._out.transport.close()
+            return
+        self.resume_reading()
+        if self._queue:
+            self._start(self._queue[0])
+        else:
+            self._wait_for(_Awaits.NEXT, self._limits.keep_alive_timeout)
+
+    def _start(self, request: ClientRequest) -> None:
+        task = self._loop.create_task(self._answer(request))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    async def _answer(self, request: ClientRequest) -> None:
+        try:
+            await self._handler(request)
+        except ClientLeft:
+            return
+        except asyncio.CancelledError:
+            request.fail(503, "the gateway is shutting down")
+            raise
+        except Exception:
+            log.exception("%s %s failed in a way nobody expected", request.method, request.target.decode())
+        if request.unfinished:
+            request.fail(500, "the gateway failed")
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Say no, where a client can tell that it is meant: not into a response that is on its way."""
+        if not self._queue:
+            body = error_body(Family.OPENAI, status, message)
+            given = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+            self._out.write(response.head(status, given, [response.CLOSE]) + body)
+            self._out.close(flush=True)
+        elif len(self._queue) == 1 and self._queue[0].body.coming:
+            request = self._queue[0]
+            request.fail(status, message)
+            request.leave()
+        else:
+            self._out.transport.close()
+
+    def _wait_for(self, awaits: _Awaits, seconds: float) -> None:
+        self._awaits = awaits
+        self._deadline.set(seconds)
+
+    def _timed_out(self) -> None:
+        if self._awaits is _Awaits.HEAD:
+            self._refuse(408, "the request head did not arrive in time")
+        else:
+            self._out.close(flush=True)
+
+
+def protocol_class(handler: Handler, limits: Limits, drain: Drain) -> type[ClientProtocol]:
+    """The class for `uvicorn.Config(http=…)`: every request goes to `handler`."""
+
+    class GatewayProtocol(ClientProtocol):
+        __slots__ = ()
+
+        def __init__(
+            self,
+            config: object,
+            server_state: ServerState,
+            app_state: dict[str, Any],
+            _loop: asyncio.AbstractEventLoop | None = None,
+        ) -> None:
+            """What uvicorn passes, by name."""
+            super().__init__(handler, limits, drain, server_state, _loop or asyncio.get_running_loop())
+
+    return GatewayProtocol

@@ -33,7 +33,7 @@ def _upstream(name: str, configured: ProviderSettings) -> Upstream:
         credential_header=known.credential_header,
         dialects=dialects or frozenset(FAMILIES),
         ask_usage=configured.ask_usage,
-        drain=configured.on_disconnect == "drain",
+        read_on=configured.reads_on,
     )
 
 

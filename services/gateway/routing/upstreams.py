@@ -33,7 +33,7 @@ class Upstream:
     credential_header: str  # of the OpenAI family
     dialects: frozenset[Dialect]
     ask_usage: bool
-    drain: bool  # read on when the client leaves
+    read_on: bool  # to its end, when the client leaves
 
     def serves(self, dialect: Dialect, family: Family) -> bool:
         return family in self.endpoints and (dialect in self.dialects or dialect not in FAMILIES)

@@ -1,4 +1,4 @@
-"""What earlier reports say of estimates: per provider and model, reported against expected. Pure.
+"""Calibration of estimates by earlier reports: per provider and model, reported against expected (decision 11). Pure.
 
 expected = observed text x ratio of the family + constants per answer, tool call and shown reasoning. What is learned
 are running means and variances of two things that are never mixed: log(reported / expected) of answers that showed all
@@ -84,7 +84,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Output tokens nobody reported."""
+    """Output tokens that were not reported."""
 
     tokens: int
     ratio: float  # applied to what was observed
@@ -144,7 +144,7 @@ def learn_hidden(known: Calibration, tokens: int) -> Calibration:
 
 
 def drifted(known: Calibration, reported: int, base: float, limit: float) -> bool:
-    """Whether a report is further from what known expects than `limit` times, and than its own spread."""
+    """Whether a report is off the expected count by more than a factor of `limit` and more than the known spread."""
     if reported <= 0 or base <= 0 or abs(reported - base) <= _ROUNDING:
         return False
     off = abs(math.log(reported / base) - known.mean)

@@ -47,7 +47,7 @@ _SLICE = 50_000
 
 
 def load(folder: Path) -> None:
-    """Make both encodings ready, with their rank files in `folder`. SettingsError where they cannot be had."""
+    """Make both encodings ready, with their rank files in `folder`. SettingsError where a file is missing or wrong."""
     for ranks in _RANKS:
         _place(ranks, folder / ranks.cached)
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)  # noqa: TID251  # the only way tiktoken takes it
@@ -68,7 +68,7 @@ def _count_slice(encoding: tiktoken.Encoding, text: str) -> int:
         # encode_ordinary: encode raises on text that looks like a control token.
         return len(encoding.encode_ordinary(text))
     except BaseException as exc:
-        # tiktoken's Rust panics (on a million spaces, for one) with a class that is no Exception.
+        # tiktoken's Rust panics (on a million spaces, for one) with a class that is not an Exception.
         if type(exc).__name__ != "PanicException":
             raise
         return len(text) // _CHARACTERS_PER_TOKEN
@@ -92,7 +92,7 @@ def _place(ranks: _Ranks, path: Path) -> None:
         temporary.write_bytes(data)
         temporary.replace(path)
     except (OSError, importlib.metadata.PackageNotFoundError) as exc:
-        raise SettingsError(f"AROUTER_RANKS_DIR: the token ranks cannot be put into {path.parent}: {exc}") from exc
+        raise SettingsError(f"AROUTER_RANKS_DIR: cannot write the token ranks to {path.parent}: {exc}") from exc
 
 
 def _sha256(data: bytes) -> str:

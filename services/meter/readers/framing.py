@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, Protocol
 
+from services.meter.readers.brackets import Brackets
+
 MAX_PAYLOAD = 32 * 1024 * 1024
 # An answer that is one document may be larger: a batch of embeddings is.
 MAX_BODY = 128 * 1024 * 1024
@@ -208,11 +210,6 @@ class JsonBody:
             yield b"", body
 
 
-# Whatever holds no bracket, strings taken as wholes; possessive, so that a string that is not complete yet fails at
-# once instead of being tried in every other way.
-_TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
-
-
 class LinedArray:
     """The rest of a JSON array whose elements, and nothing inside them, end with a brace at a line's beginning.
 
@@ -252,60 +249,55 @@ class JsonArray:
         self.lined = False
         self._quick = quick
         self._elements = 0
-        self._buffer = b""
-        self._waiting: list[bytes] = []  # chunks inside one long string: without a quote, nothing is to find in them
-        self._waiting_size = 0
-        self._in_string = False
-        self._scanned = 0
+        self._brackets = Brackets()
         self._depth = 0
-        self._start = 0
+        self._parts: list[bytes] = []  # the element that has begun
+        self._size = 0
+        self._dropping = False
+        self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        self._waiting.append(data)
-        self._waiting_size += len(data)
-        if self._in_string and b'"' not in data and self._waiting_size < MAX_PAYLOAD:
-            return
-        self._buffer += b"".join(self._waiting)
-        self._waiting, self._waiting_size = [], 0
-        yield from self._scan()
+        if self.lined:
+            self._rest += data
+            return iter(())
+        return self._read(data)
+
+    def _read(self, data: bytes) -> Iterator[Payload]:
+        start = 0
+        for at, opens in self._brackets.feed(data):
+            self._depth += 1 if opens else -1
+            if opens and self._depth == 2:
+                start = at - 1
+            elif not opens and self._depth == 1:
+                yield from self._element(data[start:at])
+                if self.lined:
+                    self._rest = data[at:]
+                    return
+        if self._depth >= 2:
+            self._keep(data[start:])
 
     def close(self) -> Iterator[Payload]:
         return iter(())  # an element that was cut is no document
 
     def rest(self) -> bytes:
         """What is left behind the elements that were yielded."""
-        return self._buffer
+        return self._rest
 
-    def _scan(self) -> Iterator[Payload]:
-        buffer, at = self._buffer, self._scanned
-        while not self.lined:
-            match = _TO_BRACKET.match(buffer, at)
-            assert match is not None  # it matches nothing, too
-            at = match.end()
-            bracket = buffer[at : at + 1]
-            if bracket in (b"", b'"'):
-                break
-            at += 1
-            if bracket in (b"{", b"["):
-                self._depth += 1
-                if self._depth == 2:
-                    self._start = at - 1
-            else:
-                self._depth -= 1
-                if self._depth == 1:
-                    yield self._element(buffer[self._start : at])
-        self._in_string = at < len(buffer)
-        keep = self._start if self._depth >= 2 else at
-        if len(buffer) - keep > MAX_PAYLOAD:
-            keep = at = len(buffer)
-            self._in_string = False
-        self._buffer = buffer[keep:]
-        self._scanned = at - keep
-        self._start = 0
+    def _keep(self, data: bytes) -> None:
+        self._size += len(data)
+        self._dropping = self._dropping or self._size > MAX_PAYLOAD
+        if self._dropping:
+            self._parts = []
+        else:
+            self._parts.append(data)
 
-    def _element(self, element: bytes) -> Payload:
+    def _element(self, end: bytes) -> Iterator[Payload]:
+        element, dropped = b"".join((*self._parts, end)), self._dropping
+        self._parts, self._size, self._dropping = [], 0, False
+        if dropped:
+            return
         lined = element.endswith(LinedArray.separator) and element.count(LinedArray.separator) == 1
         self._quick = self._quick and lined
         self._elements += 1
         self.lined = self._quick and self._elements == _ELEMENTS_TO_TELL
-        return b"", element
+        yield b"", element

@@ -13,7 +13,7 @@ from services.demo.script import words
 from shared.runtime.settings import own_environment
 from tests.support.system import System
 
-AGENTS = Path(__file__).parents[1] / "agents" / "cli"
+AGENTS = Path(__file__).parent / "agents" / "cli"
 STORY = "".join(words(Scenario())).split("\u2028")[0].strip()
 
 
@@ -29,7 +29,7 @@ def agents() -> Path:
         if done.returncode != 0:
             pytest.skip("npm cannot install the agents (no registry?)")
     # npm runs no install scripts unless it is told to, and this one puts the binary in its place.
-    subprocess.run([node, "install.cjs"], cwd=packages / "@anthropic-ai" / "claude-code", check=True, timeout=60)
+    subprocess.run([node, "install.cjs"], cwd=packages / "@anthropic-ai" / "claude-code", check=True, timeout=600)
     return packages / ".bin"
 
 
@@ -41,7 +41,7 @@ def run(system: System, folder: Path, command: list[str], environment: dict[str,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=6000,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]}"

@@ -15,7 +15,7 @@ from services.demo.script import words
 from shared.runtime.settings import own_environment
 from tests.support.system import System
 
-AGENTS = Path(__file__).parents[1] / "agents"
+AGENTS = Path(__file__).parent / "agents"
 STORY = "".join(words(Scenario()))
 
 
@@ -51,7 +51,7 @@ def test_frameworks_stream_and_are_metered(system: System, python: str) -> None:
         env=own_environment(environment),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""Clients that are not Python: our Go client and the official Node SDKs. Skipped where there is no toolchain."""
+"""Our Go client. Skipped where there is no toolchain."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from shared.runtime.settings import own_environment
-from tests.support.node import NODE, node_with_sdks
 from tests.support.system import System
 
 ROOT = Path(__file__).parents[2]
 GO = ROOT / "sdk" / "go"
 
 
-def run(command: list[str], folder: Path, changes: dict[str, str], timeout: float = 300) -> str:
+def run(command: list[str], folder: Path, changes: dict[str, str], timeout: float = 1200) -> str:
     done = subprocess.run(
         command, cwd=folder, env=own_environment(changes), capture_output=True, text=True, timeout=timeout, check=False
     )
@@ -40,7 +39,7 @@ def test_the_go_client(system: System, go: str) -> None:
         "AROUTER_TEST_MANAGEMENT_KEY": manager,
     }
     run([go, "vet", "./..."], GO, {})
-    assert run([go, "test", "-count=1", "-timeout=120s", "./..."], GO, live).startswith("ok")
+    assert run([go, "test", "-count=1", "-timeout=600s", "./..."], GO, live).startswith("ok")
     formatted = Path(go).with_name("gofmt")
     if formatted.exists():
         assert run([str(formatted), "-l", "."], GO, {}) == ""
@@ -48,15 +47,5 @@ def test_the_go_client(system: System, go: str) -> None:
 
 def test_the_go_client_under_the_race_detector_and_the_fuzzer(go: str) -> None:
     if shutil.which("gcc") is not None:  # cgo
-        run([go, "test", "-count=1", "-race", "-timeout=120s", "./..."], GO, {"CGO_ENABLED": "1"})
+        run([go, "test", "-count=1", "-race", "-timeout=600s", "./..."], GO, {"CGO_ENABLED": "1"})
     run([go, "test", "-run=NONE", "-fuzz=FuzzEvents", "-fuzztime=5s", "."], GO, {})
-
-
-def test_the_node_sdks(system: System) -> None:
-    node = node_with_sdks()
-    said = run(
-        [node, "--test", "--test-concurrency=1", "sdks.test.mjs"],
-        NODE,
-        {"AROUTER_TEST_URL": system.url, "AROUTER_TEST_KEY": system.key, "NO_PROXY": "127.0.0.1"},
-    )
-    assert "fail 0" in said

@@ -1,4 +1,4 @@
-"""What those who watch can see: metrics, probes and logs of real processes."""
+"""The admin server of real processes: metrics and probes; and what the logs say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.cli.processes import free_port
 from shared.runtime.settings import own_environment
+from tests.support import web
+from tests.support.children import ending
 from tests.support.requests import ASKS
 from tests.support.system import System
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-class Watched(System):
+class Observed(System):
     """A system whose metrics are served."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +35,7 @@ class Watched(System):
         super().__init__(folder, **ports)
 
     def samples(self, port: int) -> Samples:
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        text = web.get(f"http://127.0.0.1:{port}/metrics").text
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(text)
@@ -43,8 +44,8 @@ class Watched(System):
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    with Watched(tmp_path_factory.mktemp("watched")) as running:
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    with Observed(tmp_path_factory.mktemp("observed")) as running:
         yield running
 
 
@@ -52,33 +53,33 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[name, frozenset(labels.items())]
 
 
-def test_what_happened_can_be_counted(watched: Watched) -> None:
+def test_what_happened_can_be_counted(observed: Observed) -> None:
     ask = ASKS["chat stream"]
     for _ in range(32):
-        body = httpx.post(watched.url + ask.path, headers=ask.headers(watched.key, "tokens=9, pace=3"), json=ask.body)
+        body = web.post(observed.url + ask.path, headers=ask.headers(observed.key, "tokens=9, pace=3"), json=ask.body)
         assert body.status_code == 200
-    httpx.post(watched.url + ask.path, headers=ask.headers(watched.key, "refuse"), json=ask.body)
-    httpx.post(watched.url + ask.path, headers=ask.headers("nobody"), json=ask.body)
-    watched.until(lambda: len(watched.ledger()) == 33)
+    web.post(observed.url + ask.path, headers=ask.headers(observed.key, "refuse"), json=ask.body)
+    web.post(observed.url + ask.path, headers=ask.headers("nobody"), json=ask.body)
+    observed.until(lambda: len(observed.ledger()) == 33)
 
-    seen = watched.samples(watched.gateway_port)
+    seen = observed.samples(observed.gateway_port)
     assert value(seen, "arouter_exchanges_total", outcome="completed", provider="openai", status="200") == 32
     assert value(seen, "arouter_refused_requests_total", status="401") == 1
     assert value(seen, "arouter_first_byte_seconds_count", side="client") >= 32
     for side in ("provider", "client"):
         gaps = value(seen, "arouter_event_gap_seconds_count", side=side)
         assert gaps >= 2 * 8, "two of 32 exchanges are measured, with a gap between any two events"
-    assert value(seen, "arouter_relayed_bytes_total") == sum(e["response_bytes"] for e in watched.ledger().values())
+    assert value(seen, "arouter_relayed_bytes_total") == sum(e["response_bytes"] for e in observed.ledger().values())
     assert (value(seen, "arouter_open_streams"), value(seen, "arouter_redis_up")) == (0, 1)
     assert value(seen, "arouter_journal_bytes") > 0
 
-    seen = watched.samples(watched.meter_port)
+    seen = observed.samples(observed.meter_port)
     assert value(seen, "arouter_settled_exchanges_total", outcome="completed", source="reported") >= 32
     assert value(seen, "arouter_settle_lag_seconds_count") == 33
     assert value(seen, "arouter_leased_shards") == 4
-    sides = watched.until(
+    sides = observed.until(
         lambda: (
-            (found := watched.samples(watched.meter_port)).get(
+            (found := observed.samples(observed.meter_port)).get(
                 ("arouter_conservation_exchanges", frozenset({("side", "settled")}))
             )
             == 33
@@ -90,83 +91,86 @@ def test_what_happened_can_be_counted(watched: Watched) -> None:
     assert sum(v for (name, _), v in sides.items() if name == "arouter_backlog_records") == 0
 
 
-def test_probes_answer_and_other_paths_do_not_exist(watched: Watched) -> None:
-    for port in (watched.gateway_port, watched.meter_port):
+def test_probes_answer_and_other_paths_do_not_exist(observed: Observed) -> None:
+    for port in (observed.gateway_port, observed.meter_port):
         for probe in ("healthz", "readyz"):
-            answer = httpx.get(f"http://127.0.0.1:{port}/{probe}")
+            answer = web.get(f"http://127.0.0.1:{port}/{probe}")
             assert (answer.status_code, answer.json()) == (200, {"ok": True, "reasons": []})
-        assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 404
+        assert web.get(f"http://127.0.0.1:{port}/v1/models").status_code == 404
 
 
-def test_a_meter_without_redis_is_alive_and_not_ready(watched: Watched) -> None:
+def test_a_meter_without_redis_is_alive_and_not_ready(observed: Observed) -> None:
     port = free_port(0)
     environment = {
-        **watched.environment,
+        **observed.environment,
         "REDIS_URL": f"redis://127.0.0.1:{free_port(0)}",
         "AROUTER_METER_METRICS_PORT": str(port),
     }
-    meter = watched.processes.start("meter", environment=environment)
-    watched.processes.wait_for(f"http://127.0.0.1:{port}/healthz")
-    answer = watched.until(lambda: (a := httpx.get(f"http://127.0.0.1:{port}/readyz")).status_code == 503 and a)
+    meter = observed.processes.start("meter", environment=environment)
+    observed.processes.wait_for(f"http://127.0.0.1:{port}/healthz")
+    answer = observed.until(lambda: (a := web.get(f"http://127.0.0.1:{port}/readyz")).status_code == 503 and a)
     assert "Redis is away" in answer.json()["reasons"][0]
-    watched.processes.forget(meter)
-    meter.terminate()
-    meter.wait(20)
+    observed.stop(meter)
 
 
-def test_json_logs_name_exchanges_and_no_secret_or_content(watched: Watched, tmp_path: Path) -> None:
+def test_json_logs_name_exchanges_and_no_secret_or_content(observed: Observed, tmp_path: Path) -> None:
     url, said = f"http://127.0.0.1:{free_port(0)}", tmp_path / "log"
     environment = {
-        **watched.environment,
+        **observed.environment,
         "AROUTER_LOG_FORMAT": "json",
         "AROUTER_LOG_LEVEL": "debug",
         "AROUTER_METRICS_PORT": "0",
     }
-    with open(said, "wb") as log:
-        command = [sys.executable, "-m", "services.cli", "gateway", "--port", url.rpartition(":")[2]]
-        gateway = subprocess.Popen(command, env=own_environment(environment), stderr=log)
-    watched.processes.wait_for(f"{url}/readyz")
+    command = [sys.executable, "-m", "services.cli", "gateway", "--port", url.rpartition(":")[2]]
     ids = []
-    for name, directive in (("chat", ""), ("chat stream", "cut"), ("messages", "refuse"), ("gemini array", "reset")):
-        ask = ASKS[name]
-        try:
-            answer = httpx.post(url + ask.path, headers=ask.headers(watched.key, directive), json=ask.body)
-            ids.append(answer.headers["x-generation-id"])
-        except httpx.HTTPError:
-            continue
-    gateway.send_signal(signal.SIGTERM)
-    gateway.wait(20)
+    with open(said, "wb") as log, ending(subprocess.Popen(command, env=own_environment(environment), stderr=log)):
+        observed.processes.wait_for(f"{url}/readyz")
+        for name, directive in (
+            ("chat", ""),
+            ("chat stream", "cut"),
+            ("messages", "refuse"),
+            ("gemini array", "reset"),
+        ):
+            ask = ASKS[name]
+            try:
+                answer = web.post(url + ask.path, headers=ask.headers(observed.key, directive), json=ask.body)
+                ids.append(answer.headers["x-generation-id"])
+            except httpx.HTTPError:
+                continue
     lines = [json.loads(line) for line in said.read_text().splitlines()]
     assert {line["level"] for line in lines} >= {"info", "warning"}
     named = [line for line in lines if "exchange_id" in line]
     assert len(named) >= 3
     assert all(line["exchange_id"].count(".") == 2 for line in named)
     text = said.read_text()
-    assert watched.key not in text
+    assert observed.key not in text
     assert "credential" not in text  # of the providers
     assert "Tell me a story" not in text  # what was asked
     assert ids
 
 
-def test_before_it_ends_a_gateway_says_so(watched: Watched) -> None:
+def test_before_it_ends_a_gateway_says_so(observed: Observed) -> None:
     """With a delay it is not ready, and takes requests all the same, each on a connection that then closes."""
     url, port = f"http://127.0.0.1:{free_port(0)}", free_port(0)
-    watched.extra = {"AROUTER_SHUTDOWN_DELAY": "2", "AROUTER_METRICS_PORT": str(port)}
-    gateway = watched.start_gateway(url)
-    watched.extra = {}
-    watched.processes.wait_for(f"{url}/readyz")
+    usual = observed.extra
+    observed.extra = usual | {"AROUTER_SHUTDOWN_DELAY": "8", "AROUTER_METRICS_PORT": str(port)}
+    gateway = observed.start_gateway(url)
+    observed.extra = usual
+    observed.processes.wait_for(f"{url}/readyz")
     ask = ASKS["chat stream"]
-    headers = ask.headers(watched.key, "tokens=100, pace=30")
-    with httpx.Client() as client, client.stream("POST", url + ask.path, headers=headers, json=ask.body) as running:
-        watched.processes.forget(gateway)
+    headers = ask.headers(observed.key, "tokens=100, pace=30")
+    observed.processes.forget(gateway)
+    with (
+        ending(gateway),
+        web.client() as client,
+        client.stream("POST", url + ask.path, headers=headers, json=ask.body) as running,
+    ):
         gateway.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        late = watched.until(lambda: (a := httpx.get(f"{url}/readyz")).status_code == 503 and a)
+        late = observed.until(lambda: (a := web.get(f"{url}/readyz")).status_code == 503 and a)
         assert late.json()["reasons"] == ["it is told to end"]
-        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
-        taken = httpx.post(url + ask.path, headers=ask.headers(watched.key), json=ask.body)
+        assert web.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+        taken = web.post(url + ask.path, headers=ask.headers(observed.key), json=ask.body)
         assert (taken.status_code, taken.headers["connection"]) == (200, "close")
-        assert time.monotonic() - started < 2
         assert running.read().endswith(b"data: [DONE]\n\n")
-    assert gateway.wait(20) == 0
-    watched.settled([running.headers["x-generation-id"], taken.headers["x-generation-id"]])
+        assert gateway.wait(90) == 0
+    observed.settled([running.headers["x-generation-id"], taken.headers["x-generation-id"]])

@@ -1,0 +1,109 @@
+"""`arouter gateway`, `meter`, `control` and `provider`: the services, each composed and run in this process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from services.control import server as control_server
+from services.control.app import ControlApp
+from services.control.settings import ControlSettings
+from services.demo import server as demo_server
+from services.gateway import server as gateway_server
+from services.gateway.settings import GatewaySettings
+from services.meter import host as meter_host
+from services.meter.settings import MeterSettings
+from shared.runtime import embedded, logs
+from shared.runtime.settings import Settings, old_variables, unknown_variables
+
+log = logging.getLogger(__name__)
+
+SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, MeterSettings, ControlSettings)
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands that run until SIGTERM."""
+    one = commands.add_parser("gateway", help="run a gateway")
+    one.add_argument("--host", help="address to listen on; AROUTER_HOST by default")
+    one.add_argument("--port", type=int, help="port to listen on; AROUTER_PORT by default")
+    one.set_defaults(run=gateway)
+
+    one = commands.add_parser("meter", help="run a meter")
+    one.set_defaults(run=meter)
+
+    one = commands.add_parser("control", help="run the control API in a process of its own")
+    one.add_argument("--host", help="address to listen on; AROUTER_CONTROL_HOST by default")
+    one.add_argument("--port", type=int, help="port to listen on; AROUTER_CONTROL_PORT by default")
+    one.set_defaults(run=control)
+
+    one = commands.add_parser("provider", help="run the demo provider")
+    one.add_argument("--host", default="127.0.0.1")
+    one.add_argument("--port", type=int, default=8090)
+    one.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every answer")
+    one.add_argument(
+        "--default", default="", metavar="DIRECTIVES", help="for requests that name none: docs/demo-provider.md"
+    )
+    one.set_defaults(run=provider)
+
+
+def gateway(arguments: argparse.Namespace) -> int:
+    """Run a gateway until SIGTERM, with the control plane on its port unless `AROUTER_CONTROL` is off."""
+    settings = GatewaySettings.load(**_given(arguments, host="host", port="port"))
+    _begin(settings)
+    with embedded.redis_url(settings) as url:
+        plane = None
+        if settings.control == "gateway":
+            plane = ControlApp(settings, url, frozenset(settings.providers), body_timeout=settings.body_timeout)
+        gateway_server.serve(settings, url, plane)
+    return 0
+
+
+def meter(_: argparse.Namespace) -> int:
+    """Run a meter until SIGTERM."""
+    settings = MeterSettings.load()
+    _begin(settings)
+    with embedded.redis_url(settings) as url:
+        asyncio.run(meter_host.run(settings, url))
+    return 0
+
+
+def control(arguments: argparse.Namespace) -> int:
+    """Run the control plane alone until SIGTERM."""
+    settings = ControlSettings.load(**_given(arguments, control_host="host", control_port="port"))
+    providers = settings.provider_names(frozenset(GatewaySettings.load().providers))
+    _begin(settings)
+    if not providers:
+        log.warning(
+            "no provider is configured here, so that no key can be restricted to one: AROUTER_CONTROL_PROVIDERS"
+        )
+    with embedded.redis_url(settings) as url:
+        control_server.serve(settings, url, providers)
+    return 0
+
+
+def provider(arguments: argparse.Namespace) -> int:
+    """Run the demo provider until SIGTERM."""
+    asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log, arguments.default))
+    return 0
+
+
+def _given(arguments: argparse.Namespace, **fields: str) -> dict[str, object]:
+    """The settings that the command line names, by field."""
+    values = {field: getattr(arguments, name) for field, name in fields.items()}
+    return {field: value for field, value in values.items() if value is not None}
+
+
+def odd_settings(settings: Settings) -> list[str]:
+    """A sentence for every variable that does nothing, or that has another name now."""
+    unknown = [f"{name} is not a setting of any service; it does nothing" for name in unknown_variables(*SETTINGS)]
+    renamed = old_variables(*SETTINGS) | (settings.old_values() if isinstance(settings, GatewaySettings) else {})
+    return [*unknown, *(f"{old} is now {new}; the old name will go" for old, new in renamed.items())]
+
+
+def _begin(settings: Settings) -> None:
+    logs.configure(settings.log_level, settings.log_format)
+    for sentence in odd_settings(settings):
+        log.warning(sentence)

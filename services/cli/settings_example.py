@@ -1,0 +1,103 @@
+"""`arouter.toml.example`, written from the settings classes by `python -m services.cli.settings_example`.
+
+A test holds it to them, and loads it with every line uncommented.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from services.control.settings import ControlSettings
+from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.meter.settings import MeterSettings
+from shared.runtime.settings import Settings
+
+PATH = Path("arouter.toml.example")
+
+_INTRODUCTION = """\
+# Settings of every service, each with its default or with an example. Copy this file to arouter.toml, or name your copy
+# with `arouter --config FILE`, and remove the # before the lines you want to change. The environment goes before the
+# file: AROUTER_PORT before port. docs/settings.md has the same as a table.
+"""
+# What stands for a setting whose default cannot be written down: there is none, or it depends on the machine.
+_EXAMPLES = {
+    "redis_url": "redis://127.0.0.1:6379/0",
+    "data_dir": "~/.local/state/arouter",
+    "key_pepper": "replace-me-by-32-random-bytes-in-hex",
+    "journal_dir": "/var/lib/arouter/journal",
+    "arq_redis_url": "redis://127.0.0.1:6379/1",
+    "ranks_dir": "/var/lib/arouter/ranks",
+    "upstream_proxy": "http://proxy:3128",
+    "prices": "prices.toml",
+    "cors_origins": "https://chat.example.com",
+    "control_providers": "openai, vllm",
+}
+_PROVIDERS: dict[str, dict[str, object]] = {
+    "openai": {"api_key": "sk-replace-me", "ask_usage": True},
+    "anthropic": {"api_key": "sk-ant-replace-me", "on_disconnect": "close"},
+    "vllm": {"base_url": "http://vllm:8000/v1", "dialects": "openai_chat, openai_completions"},
+}
+
+
+def render() -> str:
+    """The whole file."""
+    common = Settings.model_fields
+    return "\n".join(
+        [
+            _INTRODUCTION,
+            *_section("Every service", common.items()),
+            *_section("Gateway", _own(GatewaySettings)),
+            *_section("Meter", _own(MeterSettings)),
+            *_section("Control plane in a process of its own", _own(ControlSettings)),
+            *_providers(),
+        ]
+    )
+
+
+def uncommented(text: str) -> str:
+    """The file with every setting in force."""
+    return re.sub(r"^#(?=[a-z\[])", "", text, flags=re.MULTILINE)
+
+
+def _own(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        if name not in Settings.model_fields and name != "providers":
+            yield name, field
+
+
+def _section(title: str, fields: Iterable[tuple[str, FieldInfo]]) -> Iterator[str]:
+    yield f"# --- {title} ---"
+    for name, field in fields:
+        yield ""
+        yield from _comment(field)
+        yield f"#{name} = {_toml(_EXAMPLES.get(name, field.default))}"
+    yield ""
+
+
+def _providers() -> Iterator[str]:
+    yield "# --- Providers: one section each, by its name ---"
+    yield ""
+    for name, field in ProviderSettings.model_fields.items():
+        yield from _comment(field, f"{name}: ")
+    for provider, values in _PROVIDERS.items():
+        yield f"\n#[providers.{provider}]"
+        yield from (f"#{name} = {_toml(value)}" for name, value in values.items())
+    yield ""
+
+
+def _comment(field: FieldInfo, before: str = "") -> list[str]:
+    return textwrap.wrap(before + str(field.description), 118, initial_indent="# ", subsequent_indent="# ")
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value)  # what these are is written alike in both
+
+
+if __name__ == "__main__":
+    PATH.write_text(render())

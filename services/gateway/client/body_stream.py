@@ -1,0 +1,91 @@
+"""A request's body on its way in: a bounded buffer between the parser and whoever reads."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import Protocol
+
+_HIGH_WATER = 64 * 1024
+
+
+class Reading(Protocol):
+    """Reads from the client's socket, or does not for a while."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class _State(Enum):
+    COMING = auto()
+    WHOLE = auto()  # its last byte is here
+    LEFT = auto()  # the client has gone; no more will come
+    UNWANTED = auto()  # the answer is complete: what still comes is read past
+
+
+class BodyStream:
+    """Fed by the parser; pauses the socket above 64 KiB, until it is read."""
+
+    __slots__ = ("_data", "_reading", "_state", "_waiter")
+
+    def __init__(self, reading: Reading) -> None:
+        self._data = bytearray()
+        self._reading = reading
+        self._state = _State.COMING
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def coming(self) -> bool:
+        """Whether more of it is expected."""
+        return self._state is _State.COMING
+
+    def feed(self, data: bytes) -> None:
+        if self._state is not _State.COMING:
+            return
+        self._data += data
+        if len(self._data) > _HIGH_WATER:
+            self._reading.pause_reading()
+        self._wake()
+
+    def end(self) -> None:
+        """That was the last byte."""
+        if self._state is _State.COMING:
+            self._state = _State.WHOLE
+            self._wake()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self._state = _State.LEFT
+        self._wake()
+
+    def drop(self) -> None:
+        """Nobody will read it any more."""
+        self._state = _State.UNWANTED
+        self._data = bytearray()
+
+    def whole(self) -> bytes | None:
+        """All of it, if it is here; `read` then gives nothing more."""
+        return self._take() if self._state is _State.WHOLE else None
+
+    async def read(self) -> bytes | None:
+        """The next bytes; b"" at the end, None where the client left before it."""
+        while self._state is _State.COMING and not self._data:
+            self._reading.resume_reading()
+            await self._wait()
+        return None if self._state is _State.LEFT else self._take()
+
+    def _take(self) -> bytes:
+        data, self._data = bytes(self._data), bytearray()
+        return data
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

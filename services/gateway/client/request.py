@@ -1,0 +1,287 @@
+"""One request of a client, and the way to answer it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from typing import Any, Protocol
+
+from services.gateway.client import response
+from services.gateway.client.body_stream import BodyStream, Reading
+from services.gateway.client.headers import Header
+from services.gateway.client.socket_writer import SocketWriter
+from shared.access.envelopes import error_body
+from shared.contract.dialects import Family
+
+_UNENDING = math.inf
+
+
+class ClientLeft(Exception):
+    """The client disconnected before its request was complete."""
+
+
+class ClientListener(Protocol):
+    """Who is told what the client at the other end does."""
+
+    def client_gone(self) -> None:
+        """It has closed its connection."""
+
+    def client_full(self) -> None:
+        """It reads more slowly than it is written to: write no more."""
+
+    def client_ready(self) -> None:
+        """It has read on."""
+
+
+class Connection(Reading, Protocol):
+    """What a request needs of the connection it came on."""
+
+    def answered(self) -> None:
+        """The response to the first request in line is complete."""
+
+
+class _Phase(Enum):
+    NEW = auto()
+    ASKED = auto()  # for the rest of the body
+    BEGUN = auto()  # the response's head is written
+    ENDED = auto()
+    GONE = auto()  # the client, or we have cut it: whatever is written now goes nowhere
+
+
+class ClientRequest:
+    """Its head is here; the body may still be coming.
+
+    Nothing raises where the client has gone, but for `read`. RuntimeError, and it is our mistake: a response begun
+    twice, a body longer or shorter than its content-length.
+    """
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_keep_alive",
+        "_left",
+        "_listener",
+        "_out",
+        "_phase",
+        "headers",
+        "method",
+        "query",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        out: SocketWriter,
+        method: str,
+        target: bytes,
+        query: bytes,
+        headers: list[Header],
+        version: str,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        """`target`: the path as it came, percent-encoded, and `query` without its question mark. `headers`: lower-case
+        names, in order, without trailers. `version`: of HTTP, "1.1"."""
+        self.method = method
+        self.target = target
+        self.query = query
+        self.headers = headers
+        self.version = version
+        self._connection = connection
+        self._out = out
+        self._keep_alive = keep_alive
+        self._body = BodyStream(connection)
+        self._phase = _Phase.NEW
+        self._left: float | None = 0  # body bytes that may still be written; None: in chunks
+        self._listener: ClientListener | None = None
+
+    @property
+    def closes(self) -> bool:
+        """Whether the connection ends with this response."""
+        return not self._keep_alive
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """The address at the other end."""
+        return _address(self._out.transport.get_extra_info("peername"))
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """The address it has connected to."""
+        return _address(self._out.transport.get_extra_info("sockname"))
+
+    def whole_body(self) -> bytes | None:
+        """The request's body, if all of it is here; `read` gives nothing more then."""
+        return self._body.whole()
+
+    async def read(self) -> bytes:
+        """The next bytes of the body; b"" at its end. ClientLeft where the end will not come."""
+        if self._phase is _Phase.NEW:
+            self._phase = _Phase.ASKED
+            if self._expects_continue():
+                self._out.write(response.CONTINUE)
+        data = await self._body.read()
+        if data is None:
+            raise ClientLeft
+        return data
+
+    def attach(self, listener: ClientListener) -> None:
+        """Tell `listener` from now on what the client does; until `detach`."""
+        self._listener = listener
+        if self._phase is _Phase.GONE:
+            listener.client_gone()
+            return
+        self._connection.resume_reading()  # a closed connection is noticed only by reading from it
+        if self._out.full:
+            listener.client_full()
+
+    def detach(self) -> None:
+        self._listener = None
+
+    def start(self, status: int, headers: list[Header]) -> None:
+        """Write the head. The body comes in chunks unless `headers` (lower-case names) state its length, or the client
+        knows no chunks: then the end of the connection is its end."""
+        if not self._may_begin():
+            return
+        length = response.content_length(headers)
+        ours: list[Header] = []
+        if length is not None or response.bodiless(self.method, status):
+            self._left = length or 0
+        elif self.version == "1.1":
+            self._left = None
+            ours.append(response.CHUNKED)
+        else:
+            self._left = _UNENDING  # and the parser has seen that such a client ends the connection
+        head = response.head(status, headers, ours + self._connection_header(headers))
+        self._phase = _Phase.BEGUN
+        self._out.write(head)
+
+    def write(self, body: bytes) -> None:
+        """Write body bytes of a response that was started, in this turn of the loop."""
+        if self._left is None:
+            if body:  # an empty chunk would be the last
+                self._out.write(b"%x\r\n%b\r\n" % (len(body), body))
+        elif self.method != "HEAD":
+            if len(body) > self._left:
+                raise RuntimeError("the body is longer than its content-length")
+            self._left -= len(body)
+            self._out.write(body)
+
+    async def writable(self) -> None:
+        """Wait while the client reads more slowly than it is written to."""
+        await self._out.room()
+
+    def finish(self) -> None:
+        """The proper end of a response that was started."""
+        if self._phase is _Phase.GONE:
+            return
+        if self._phase is not _Phase.BEGUN:
+            raise RuntimeError("there is no response to finish")
+        if self._left is None:
+            self._out.write(response.LAST_CHUNK)
+        elif self._left not in (0, _UNENDING) and self.method != "HEAD":
+            raise RuntimeError("the body is shorter than its content-length")
+        self._ended()
+
+    def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Write a whole response, in one system call; lower-case names. States the body's length where they do not."""
+        if not self._may_begin():
+            return
+        bodiless = response.bodiless(self.method, status)
+        length = response.content_length(headers)
+        ours = self._connection_header(headers)
+        if not bodiless and length is None:
+            ours.append((b"content-length", b"%d" % len(body)))
+        elif not bodiless and length != len(body):
+            raise RuntimeError("the body has not its content-length")
+        head = response.head(status, headers, ours)
+        self._out.write(head if bodiless else head + body)
+        self._ended()
+
+    def abort(self, *, flush: bool) -> None:
+        """Close without a proper end, so that no client can take what it has for the whole answer.
+
+        `flush`: it may take what is written before.
+        """
+        if self._phase is _Phase.ENDED:
+            return
+        unending = self._left == _UNENDING
+        self._go()
+        if unending:
+            self._out.reset()  # the end of the connection would be a proper end
+        else:
+            self._out.close(flush=flush)
+
+    # What the connection calls.
+
+    @property
+    def body(self) -> BodyStream:
+        return self._body
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the client waits for a response, or for the rest of one."""
+        return self._phase is not _Phase.ENDED and self._phase is not _Phase.GONE
+
+    def close_after(self) -> None:
+        """End the connection with this response."""
+        self._keep_alive = False
+
+    def fail(self, status: int, message: str) -> None:
+        """An error of ours, if there is room for one, and the end of the connection."""
+        if self._phase is _Phase.NEW or self._phase is _Phase.ASKED:
+            self._keep_alive = False
+            self.respond(status, [(b"content-type", b"application/json")], error_body(Family.OPENAI, status, message))
+        elif self._phase is _Phase.BEGUN:
+            self.abort(flush=True)
+
+    def leave(self) -> None:
+        """The client has gone, or what it sends is not to be understood any more."""
+        self._go()
+        self._body.leave()
+        if self._listener is not None:
+            self._listener.client_gone()
+
+    def full(self) -> None:
+        if self._listener is not None:
+            self._listener.client_full()
+
+    def ready(self) -> None:
+        if self._listener is not None:
+            self._listener.client_ready()
+
+    def _go(self) -> None:
+        self._phase = _Phase.GONE
+        self._left = None  # what is still written goes into a closed socket, whatever was announced
+
+    def _may_begin(self) -> bool:
+        if self._phase is _Phase.GONE:
+            return False
+        if self._phase is _Phase.BEGUN or self._phase is _Phase.ENDED:
+            raise RuntimeError("there is a response already")
+        return True
+
+    def _connection_header(self, headers: list[Header]) -> list[Header]:
+        """What must be added to say that the connection ends."""
+        if response.asks_to_close(headers):
+            self._keep_alive = False
+            return []
+        return [] if self._keep_alive else [response.CLOSE]
+
+    def _expects_continue(self) -> bool:
+        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers)
+
+    def _ended(self) -> None:
+        self._phase = _Phase.ENDED
+        self._body.drop()
+        self._connection.answered()
+
+
+Handler = Callable[[ClientRequest], Coroutine[Any, Any, None]]
+
+
+def _address(info: Any) -> tuple[str, int] | None:
+    return (str(info[0]), int(info[1])) if isinstance(info, tuple) else None

@@ -1,0 +1,77 @@
+"""How an exchange ended, and the two records made of it: the end of its tail, and what its observers are told."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from services.gateway.attempts import Attempts
+from services.gateway.capture.tap import ExchangeTap
+from services.gateway.client import headers
+from services.gateway.observers import Summary
+from shared.contract.tail import End, Outcome, Packed
+
+
+class Ending(NamedTuple):
+    """Exactly one of each exchange. `cause`: a machine word; "" where nothing went wrong."""
+
+    outcome: Outcome
+    cause: str = ""
+
+
+class Times(NamedTuple):
+    """Monotonic seconds."""
+
+    arrived: float  # the request's head was here
+    started: float  # the open record was durable
+
+
+class Facts(NamedTuple):
+    """What is known of an exchange when it ends. Times are monotonic seconds."""
+
+    ending: Ending
+    attempts: Attempts
+    status: int | None  # the provider's; None where it sent none
+    times: Times
+    first_byte: float | None
+    ended: float
+
+
+def end_record(facts: Facts) -> End:
+    """The end of the tail, but for what the tap knows: the bytes and their number."""
+    candidate, first_byte = facts.attempts.candidate, facts.first_byte
+    moved = candidate is not facts.attempts.plan[0]
+    return End(
+        outcome=facts.ending.outcome,
+        status=facts.status,
+        content_type=facts.attempts.answered.get(b"content-type", ""),
+        content_encoding=facts.attempts.answered.get(b"content-encoding", ""),
+        response_bytes=0,
+        request_bytes=len(candidate.body),
+        first_byte_ms=None if first_byte is None else int((first_byte - facts.times.started) * 1000),
+        duration_ms=int((facts.ended - facts.times.started) * 1000),
+        request_id=headers.request_id(facts.attempts.answered),
+        body=Packed(b""),
+        provider=candidate.provider if moved else "",  # as in the open
+        model=candidate.model if moved else "",
+        credential=candidate.credential,
+        attempts=tuple(facts.attempts.made),
+        cause=facts.ending.cause,
+    )
+
+
+def summary(facts: Facts, tap: ExchangeTap) -> Summary:
+    """What observers are told, once the tap has taken the end."""
+    candidate, first_byte = facts.attempts.candidate, facts.first_byte
+    return Summary(
+        id=tap.id,
+        provider=candidate.provider,
+        model=candidate.model,
+        status=facts.status,
+        outcome=facts.ending.outcome,
+        cause=facts.ending.cause,
+        response_bytes=tap.bytes,
+        lost_bytes=tap.lost,
+        first_byte=None if first_byte is None else first_byte - facts.times.started,
+        first_byte_to_client=None if first_byte is None else first_byte - facts.times.arrived,
+        duration=facts.ended - facts.times.started,
+    )

@@ -1,0 +1,245 @@
+"""One connection to a provider: an asyncio protocol that reads for `ResponseParser`, and waits for whoever asked.
+
+`push` calls its sink for every read, within the read's own turn of the loop. httpx gives the vocabulary of timeouts
+and errors, so that this path and the pulled one are translated by the same table (`errors.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+import httpx
+
+from services.gateway.upstream.parser import ResponseParser, State
+
+_HIGH_WATER = 256 * 1024
+# Below it one write of head and body together is cheaper than two; above it a copy of the body is dearer.
+_JOIN_BYTES = 64 * 1024
+# An enum's members are dear to look up in 3.11, and every read asks.
+_IDLE: Final = State.IDLE
+_BETWEEN_CHUNKS: Final = State.BETWEEN_CHUNKS
+_DONE: Final = State.DONE
+_BROKEN: Final = State.BROKEN
+
+Origin = tuple[str, str, int]  # scheme, host, port
+Timeouts = dict[str, float]  # httpx's: connect, pool, write, read; seconds
+Sink = Callable[[bytes], None]
+
+
+class ClosedEarly(httpx.RemoteProtocolError):
+    """The provider closed the connection before the answer's end."""
+
+
+class Owner(Protocol):
+    """The pool, as a connection sees it. `tick` is the length of a tick in seconds."""
+
+    loop: asyncio.AbstractEventLoop
+    tick: float
+
+    def give_back(self, connection: Connection, *, reusable: bool) -> None: ...
+
+    def remember(self, host: str, transport: asyncio.Transport) -> None: ...
+
+    def forget(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    __slots__ = (
+        "_early",
+        "_error",
+        "_limit",
+        "_owner",
+        "_paused",
+        "_quiet",
+        "_sink",
+        "_transport",
+        "_waiter",
+        "_writable",
+        "origin",
+        "parser",
+    )
+
+    def __init__(self, owner: Owner, origin: Origin) -> None:
+        self.origin = origin
+        self.parser = ResponseParser()
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        self._early = b""  # of the body, before there was a sink
+        self._error: Exception | None = None
+        self._writable = True
+        self._paused = False
+        self._quiet = 0  # ticks since the last read, or since somebody began to wait
+        self._limit = math.inf  # ticks
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._owner.forget(self)
+        if exc is None:
+            self.parser.close()
+        if not self.parser.complete and self._error is None:
+            self._error = ClosedEarly(self.parser.fault) if exc is None else httpx.ReadError(str(exc))
+            self._error.__cause__ = exc
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        self._quiet = 0
+        body = self.parser.feed(data)
+        if self._sink is None:
+            self._early += body
+            if len(self._early) > _HIGH_WATER:
+                self.pause()
+        else:
+            try:
+                if body:
+                    self._sink(body)
+            except Exception as exc:  # noqa: BLE001  # the sink's own; it belongs to who pushes, not to the event loop
+                self._abandon(exc)
+            if self.parser.state is _BETWEEN_CHUNKS:
+                return  # the usual read, within a stream
+        if self.parser.state is _BROKEN:
+            self._fail(httpx.RemoteProtocolError(self.parser.fault))
+        elif self._sink is None or self.parser.complete:
+            self._wake()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._wake()
+
+    # What a request calls.
+
+    async def send(self, method: bytes, head: bytes, body: bytes, timeouts: Timeouts) -> None:
+        """Send a request and wait for the answer's head."""
+        self.parser.begin(method)
+        if self._transport is None:
+            raise ClosedEarly("the provider closed the connection")
+        if len(body) < _JOIN_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        while not self._writable and not self.parser.status:
+            await self._wait(timeouts.get("write"))
+        while not self.parser.status:
+            await self._wait(timeouts.get("read"))
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can still be sent: it may be closing already."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def take(self) -> bytes:
+        """The body bytes that came before there was a sink."""
+        body, self._early = self._early, b""
+        return body
+
+    async def push(self, sink: Sink, idle_timeout: float | None) -> None:
+        """Call `sink` with the body bytes of every read until the body ends; it may `pause` and `resume` meanwhile.
+
+        Raises httpx.ReadTimeout, what broke the body off, or what `sink` raised.
+        """
+        self._sink = sink
+        self.resume()  # it may have been paused for want of a sink; the sink pauses it again if it must
+        try:
+            if self._early:
+                sink(self.take())
+            while not self.parser.complete:
+                await self._wait(idle_timeout)
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._sink = None
+
+    def pause(self) -> None:
+        """Read no more: whoever takes the bytes has enough. Silence is not counted meanwhile."""
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._quiet = 0
+            self._transport.resume_reading()
+
+    def release(self) -> None:
+        """The request is over: the connection goes back to the pool, or is closed where it cannot take another."""
+        transport = self._transport
+        if transport is not None and self.origin[0] == "https":
+            self._owner.remember(self.origin[1], transport)
+        reusable = self.parser.state is _DONE and transport is not None and not transport.is_closing()
+        if reusable:
+            self.parser.rest()
+            self._early = b""
+            self.resume()
+        else:
+            self.abort()
+        self._owner.give_back(self, reusable=reusable)
+
+    def expire_after(self, seconds: float) -> None:
+        """Abort the connection if it is not used within this time."""
+        self._quiet = 0
+        self._limit = seconds / self._owner.tick
+
+    def abort(self) -> None:
+        """Close it at once; what has not been sent is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def tick(self) -> None:
+        """A tick has passed."""
+        idle = self.parser.state is _IDLE
+        if self._paused or not (idle or self._waiter):
+            return
+        self._quiet += 1
+        if self._quiet <= self._limit:
+            return
+        if idle:
+            self.abort()
+        elif self._writable:
+            self._fail(httpx.ReadTimeout("the provider sent nothing in time"))
+        else:
+            self._fail(httpx.WriteTimeout("the request could not be sent in time"))
+
+    async def _wait(self, timeout: float | None) -> None:
+        """Until something has happened; raises what had gone wrong before."""
+        if self._error is not None:
+            raise self._error
+        self._quiet = 0
+        self._limit = math.inf if timeout is None else timeout / self._owner.tick
+        waiter = self._waiter = self._owner.loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _abandon(self, error: Exception) -> None:
+        """The sink failed, with the last bytes perhaps: no matter how the answer stands, that is the outcome."""
+        self._sink = None
+        self._error = error
+        self.abort()
+        self._wake()
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None and not self.parser.complete:
+            self._error = error
+        self.abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

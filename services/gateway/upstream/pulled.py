@@ -1,0 +1,108 @@
+"""The pulled path: any httpx transport, read in the ordinary way; it is the one that goes through a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+
+import httpx
+
+from services.gateway.upstream.connection import Origin, Sink, Timeouts
+from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
+from services.gateway.upstream.parser import Header
+from shared.runtime.tasks import Tasks
+
+
+class PulledAnswer:
+    """`Answer`, over a response of httpx."""
+
+    def __init__(self, response: httpx.Response, timeouts: Timeouts, tasks: Tasks) -> None:
+        self.status = response.status_code
+        self.headers: list[Header] = response.headers.raw
+        self._response = response
+        self._timeouts = timeouts
+        self._tasks = tasks
+        self.ended = False
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+
+    def whole(self) -> bytes | None:
+        return None
+
+    async def relay(self, sink: Sink, idle_timeout: float) -> None:
+        self._timeouts["read"] = idle_timeout  # the transport looks it up when the body begins
+        try:
+            async for chunk in self._response.aiter_raw():
+                sink(chunk)
+                await self._wanted.wait()
+        except TRANSPORT_ERRORS as exc:
+            raise translate(exc, begun=True) from exc
+        self.ended = True
+
+    def pause(self) -> None:
+        self._wanted.clear()
+
+    def resume(self) -> None:
+        self._wanted.set()
+
+    def close(self) -> None:
+        # Not awaited: its reader may be under cancellation.
+        self._tasks.start(self._close(), "upstream close")
+
+    async def _close(self) -> None:
+        with suppress(httpx.HTTPError, OSError):  # it is gone either way
+            await self._response.aclose()
+
+
+class PulledPath:
+    """Requests over one httpx transport."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+        self._tasks = Tasks()
+
+    async def send(
+        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+    ) -> PulledAnswer:
+        """As `UpstreamClient.send`, but with httpx's errors."""
+        request = httpx.Request(
+            method, "", headers=headers, stream=httpx.ByteStream(body), extensions={"timeout": timeouts}
+        )
+        request.url = _ExactURL(origin, target)
+        return PulledAnswer(await self._transport.handle_async_request(request), timeouts, self._tasks)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._tasks.wait()
+        await self._transport.aclose()
+
+
+class _ExactURL(httpx.URL):
+    """A URL whose path and query are sent as they are: httpx would escape, unescape and normalise.
+
+    httpcore's `target` extension does the same, but replaces the target of CONNECT and of forwarded requests, too.
+    """
+
+    def __init__(self, origin: Origin, target: bytes) -> None:
+        scheme, host, port = origin
+        super().__init__(scheme=scheme, host=host, port=port)
+        self._target = target
+
+    @property
+    def raw_path(self) -> bytes:
+        return self._target
+
+
+def through_proxy(url: str, tls: ssl.SSLContext, connections: int, keep_alive: float) -> httpx.AsyncHTTPTransport:
+    """A transport by way of an http:// or https:// proxy: https providers by CONNECT, http ones forwarded.
+
+    `tls` checks the providers, and a proxy that is spoken to over TLS; `keep_alive` in seconds.
+    """
+    secure = url.startswith("https:")
+    limits = httpx.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=keep_alive
+    )
+    return httpx.AsyncHTTPTransport(
+        verify=tls, limits=limits, trust_env=False, proxy=httpx.Proxy(url, ssl_context=tls if secure else None)
+    )

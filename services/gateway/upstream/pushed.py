@@ -1,0 +1,66 @@
+"""The pushed path: our own connections, whose reads go to the sink in the turn of the loop that has read them."""
+
+from __future__ import annotations
+
+from services.gateway.upstream.connection import Connection, Origin, Sink, Timeouts
+from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
+from services.gateway.upstream.parser import Header
+from services.gateway.upstream.pool import Pool, request_head
+
+
+class PushedAnswer:
+    """`Answer`, over a connection of the pool."""
+
+    __slots__ = ("_connection", "headers", "status")
+
+    def __init__(self, connection: Connection) -> None:
+        self.status = connection.parser.status
+        self.headers: list[Header] = connection.parser.headers
+        self._connection: Connection | None = connection
+
+    @property
+    def ended(self) -> bool:
+        return self._connection is None or self._connection.parser.complete
+
+    def whole(self) -> bytes | None:
+        connection = self._connection
+        return connection.take() if connection is not None and connection.parser.complete else None
+
+    async def relay(self, sink: Sink, idle_timeout: float) -> None:
+        assert self._connection is not None
+        try:
+            await self._connection.push(sink, idle_timeout)
+        except TRANSPORT_ERRORS as exc:
+            raise translate(exc, begun=True) from exc
+
+    def pause(self) -> None:
+        if self._connection is not None:  # else it may be another exchange's already
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+
+class PushedPath:
+    """Requests over one pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def send(
+        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+    ) -> PushedAnswer:
+        """As `UpstreamClient.send`, but with httpx's errors."""
+        verb = method.encode()
+        head = request_head(verb, target, headers)
+        return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts))
+
+    async def close(self) -> None:
+        """Abort every connection."""
+        self._pool.close()

@@ -1,0 +1,41 @@
+"""The ledger against what a demo provider says it has sent, exchange by exchange. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from shared.books.ledger import LedgerEntry
+from shared.contract.entry import Entry
+from shared.contract.tail import Outcome
+from shared.contract.usage import Source
+
+
+def compare(entries: Iterable[LedgerEntry], emitted: Iterable[dict[str, Any]]) -> list[str]:
+    """Differences between the ledger and a demo provider's emit log, one line of text each."""
+    book = {entry.exchange_id: entry for entry in entries}
+    differences: list[str] = []
+    for line in emitted:
+        id = line["exchange_id"]
+        if not id:
+            continue
+        entry = book.get(id)
+        if entry is None:
+            differences.append(f"{id}: the provider answered it, and it is not booked")
+        elif not entry.final:
+            differences.append(f"{id}: is booked provisionally only")
+        else:
+            differences += [f"{id}: {text}" for text in _against(entry.entry, line)]
+    return differences
+
+
+def _against(entry: Entry, line: dict[str, Any]) -> list[str]:
+    found = []
+    if entry.response_bytes > line["bytes"]:
+        found.append(f"{entry.response_bytes} bytes are booked, {line['bytes']} were sent")
+    if line["usage"] and entry.outcome == Outcome.COMPLETED and line["ended"] == "completed":
+        wrong = {name: getattr(entry, name) for name, value in line["usage"].items() if getattr(entry, name) != value}
+        found += [f"{name} is {value}, not {line['usage'][name]}" for name, value in wrong.items()]
+    if entry.outcome != Outcome.COMPLETED and entry.source == Source.REPORTED:
+        found.append(f"its outcome is {entry.outcome}, and it is booked as reported")
+    return found

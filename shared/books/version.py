@@ -1,0 +1,51 @@
+"""What a process checks of its Redis before it works with it."""
+
+from __future__ import annotations
+
+from shared.contract import names
+from shared.contract.errors import BadRecord
+from shared.contract.version import CURRENT, Version
+from shared.runtime.errors import SettingsError, StoreUnavailable
+from shared.runtime.store import Store, connect, translated, verify
+
+
+async def check(store: Store, current: Version = CURRENT) -> None:
+    """SettingsError where this Redis must not hold usage, or processes of another major version of the contract work
+    with it. One that is away passes. Leaves the newest minor version there, for people to see."""
+    await verify(store)
+    try:
+        there = await _there(store) or await _claimed(store, current)
+        if there.major != current.major:
+            raise SettingsError(
+                f"REDIS_URL: this Redis holds version {there} of the contract, this program follows {current}; "
+                "another major version needs a Redis of its own"
+            )
+        if there.minor < current.minor:
+            with translated():
+                await store.set(names.CONTRACT, str(current))
+    except StoreUnavailable:
+        return  # or it is full: what is there was read before
+    except BadRecord as exc:
+        raise SettingsError(f"REDIS_URL: {names.CONTRACT} holds something else: {exc}") from None
+
+
+async def check_url(url: str) -> None:
+    """`check` the Redis of a URL, on a connection that is closed again."""
+    store = connect(url)
+    try:
+        await check(store)
+    finally:
+        await store.aclose()
+
+
+async def _there(store: Store) -> Version | None:
+    with translated():
+        stored = await store.get(names.CONTRACT)
+    return Version.parse(stored.decode()) if stored else None
+
+
+async def _claimed(store: Store, current: Version) -> Version:
+    """The version that holds from now on: ours, unless another process was first."""
+    with translated():
+        first = await store.set(names.CONTRACT, str(current), nx=True, get=True)
+    return Version.parse(first.decode()) if first else current

@@ -1,0 +1,11 @@
+#!lua
+-- Changes fields of a key's record. A record that is gone stays gone: half of one would be a key without its limits.
+-- KEYS  1 record of the key
+-- ARGV  name and value of each field in turn; "" takes the field away
+-- Returns 1, or 0 where there is no record. No allow-oom: it can wait.
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+for i = 1, #ARGV, 2 do
+  redis.call('HDEL', KEYS[1], ARGV[i])
+  if ARGV[i + 1] ~= '' then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+return 1

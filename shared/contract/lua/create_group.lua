@@ -1,0 +1,4 @@
+#!lua flags=allow-oom
+-- Makes a tail stream and its consumer group. KEYS 1 tail stream. ARGV 1 group. An error where the group is there.
+-- allow-oom: a full Redis refuses the plain command, and only a meter can empty it.
+return redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')

@@ -1,0 +1,29 @@
+"""Every Lua script, as it is sent to Redis. What each is for, and what it takes, stands in its file in `lua/`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def _script(name: str) -> str:
+    """A script without its comments: many are sent whole with each call. Its lines keep their numbers."""
+    first, *rest = files("shared.contract").joinpath("lua", f"{name}.lua").read_text().splitlines()
+    return "\n".join([first, *("" if line.lstrip().startswith("--") else line for line in rest)])
+
+
+# Tail streams.
+APPEND = _script("append")
+CREATE_GROUP = _script("create_group")
+EXCHANGES = _script("exchanges")
+OPEN_RECORD = _script("open_record")
+DROP = _script("drop")
+# Quarantine.
+HOLD = _script("hold")
+RETRY = _script("retry")
+# Gateways, meters and callers' keys.
+HEARTBEAT = _script("heartbeat")
+ALIVE = _script("alive")
+LEASE = _script("lease")
+CHANGE_KEY = _script("change_key")
+# The books.
+SETTLE = _script("settle")

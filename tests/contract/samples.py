@@ -1,0 +1,127 @@
+"""One of everything that is stored or exchanged, as it is now. `python -m tests.contract.samples` writes the golden
+bytes of the current version; those of earlier versions were written by their own code, and are never written again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from shared.contract import entry, frames, tail
+from shared.contract.booked import Provisional, booked, group
+from shared.contract.dialects import Dialect
+from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
+from shared.contract.version import CURRENT
+from tests.support.entries import entry as an_entry
+
+GOLDEN = Path(__file__).parent / "golden"
+ID = ExchangeId("01K0000000000000000000G01D", 0, 7)
+OTHER = ExchangeId("01K0000000000000000000G01D", 1, 0)
+KEY = ("c0ffee" * 11)[:64]
+
+OPEN = Open(
+    key=KEY,
+    dialect=Dialect.ANTHROPIC_MESSAGES,
+    provider="anthropic",
+    model="claude-sonnet-4-5",
+    opened_ms=1_700_000_000_000,
+    streamed=True,
+    path="v1/messages",
+    request_bytes=321,
+    team="research",
+    user="user-17",
+    session="session-4",
+    tags=("nightly", "eval"),
+    client_address="192.0.2.7",
+    user_agent="anthropic-sdk-python/0.75",
+    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    permit="01K0000000000000000000G01D.12",
+)
+HEAD = Head(200, "text/event-stream", "")
+SEGMENT = Segment(Packed.pack(b"event: ping\ndata: {}\n\n"))
+FIRST_SEGMENT = Segment(Packed(b"(\xb5/\xfd a zstd frame", zstd=True), HEAD)
+ATTEMPTS = (
+    Attempt("anthropic", "claude-sonnet-4-5", "main", 529, "overloaded", 84),
+    Attempt("openrouter", "anthropic/claude-sonnet-4.5", "", 200, "", 910),
+)
+END = End(
+    outcome=Outcome.CLIENT_GONE,
+    status=200,
+    content_type="text/event-stream",
+    content_encoding="",
+    response_bytes=22,
+    request_bytes=321,
+    first_byte_ms=210,
+    duration_ms=1840,
+    request_id="req_golden",
+    body=Packed(b""),
+    request=Packed(b"{}"),
+    lost_bytes=3,
+    provider="openrouter",
+    model="anthropic/claude-sonnet-4.5",
+    credential="spare",
+    attempts=ATTEMPTS,
+    cause="client_gone",
+)
+ENTRY = an_entry(
+    ID,
+    key=KEY,
+    provider=END.provider,
+    model=END.model,
+    dialect=OPEN.dialect,
+    outcome=END.outcome,
+    source="partial",
+    price_version="2026-01",
+    cost_microusd=696,
+    **{name: getattr(OPEN, name) for name in ("team", "user", "session", "tags", "client_address", "user_agent")},
+    traceparent=OPEN.traceparent,
+    permit=OPEN.permit,
+    credential=END.credential,
+    attempts=END.attempts,
+    cause=END.cause,
+    ended="cut",
+    cost_nanousd=696_000,
+    cost_source="book",
+)
+BARE_ENTRY = an_entry(ID, key=KEY)
+PROVISIONAL = Provisional(2, booked(ENTRY), KEY, group(ENTRY.provider, ENTRY.model))
+ITEMS: tuple[Item, ...] = (
+    JournaledRecord(str(ID), 0, tail.pack(OPEN)),
+    JournaledHead(str(ID), HEAD),
+    Fragment(str(ID), 1, b"event: ping\n"),
+    Fragment(str(ID), 1, b"data: {}\n\n"),
+    Cut(str(ID), 1, 22),
+    JournaledRecord(str(ID), 2, tail.pack(END)),
+    JournaledHead(str(OTHER), HEAD),
+    Fragment(str(OTHER), 1, b"data: not cut yet\n\n"),
+)
+
+WRITTEN: Mapping[str, Callable[[], bytes]] = {
+    "open.bin": lambda: tail.pack(OPEN),
+    "segment_first.bin": lambda: tail.pack(FIRST_SEGMENT),
+    "segment.bin": lambda: tail.pack(SEGMENT),
+    "end.bin": lambda: tail.pack(END),
+    "entry.json": lambda: entry.encode(ENTRY),
+    "entry_bare.json": lambda: entry.encode(BARE_ENTRY),
+    "provisional.txt": lambda: PROVISIONAL.encode().encode(),
+    "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
+}
+
+
+def golden(version: str, name: str) -> bytes:
+    """What lies there of a version."""
+    return (GOLDEN / version / name).read_bytes()
+
+
+def golden_json(version: str, name: str) -> Any:
+    return json.loads(golden(version, name))
+
+
+if __name__ == "__main__":
+    folder = GOLDEN / str(CURRENT)
+    folder.mkdir(exist_ok=True)
+    for name, write in WRITTEN.items():
+        (folder / name).write_bytes(write())

@@ -1,0 +1,254 @@
+"""One exchange in memory: a client, a provider and a clock that do what a script says, word by word.
+
+In the manner of mitmproxy's playbook: no socket, no time, and every state can be reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from services.gateway.attempts import Candidate
+from services.gateway.client.headers import Header
+from services.gateway.client.request import ClientListener
+from services.gateway.exchange import Call, Exchange, Limits
+from services.gateway.observers import Observer, Summary
+from services.gateway.upstream.connection import Sink
+from shared.contract.dialects import Family
+from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import End, Head, Outcome
+from shared.runtime.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+
+LIMITS = Limits(total=100.0, idle=10.0, read_on=20.0, read_on_bytes=8)
+
+
+class Clock:
+    """Seconds that pass when the script says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Client:
+    """What the client's side was told, in `seen`, and what it does."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.headers: dict[bytes, bytes] = {}
+        self.listener: ClientListener | None = None
+        self.is_full = False
+
+    def attach(self, listener: ClientListener) -> None:
+        self.listener = listener
+
+    def detach(self) -> None:
+        self.listener = None
+
+    def start(self, status: int, headers: list[Header]) -> None:
+        self.headers = dict(headers)
+        self.seen.append(f"head {status}")
+
+    def write(self, body: bytes) -> None:
+        self.seen.append(body.decode())
+
+    async def writable(self) -> None:
+        while self.is_full and self.listener is not None:
+            await asyncio.sleep(0)
+
+    def finish(self) -> None:
+        self.seen.append("end")
+
+    def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        self.headers = dict(headers)
+        self.seen.append(f"whole {status}")
+
+    def abort(self, *, flush: bool) -> None:
+        self.seen.append("abort, flushed" if flush else "abort")
+
+
+class Answer:
+    """A provider's answer; its body comes with `words`."""
+
+    status = 200
+
+    def __init__(self, whole: bytes | None = None) -> None:
+        self.headers: list[Header] = [(b"Content-Type", b"text/event-stream"), (b"X-Request-Id", b"req-1")]
+        self.words: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self.ended = whole is not None
+        self.paused = self.closed = False
+        self._whole = whole
+
+    def whole(self) -> bytes | None:
+        return self._whole
+
+    async def relay(self, sink: Sink, idle_timeout: float) -> None:
+        assert idle_timeout == LIMITS.idle
+        while (word := await self.words.get()) is not None:
+            if isinstance(word, Exception):
+                raise word
+            while self.paused:
+                await asyncio.sleep(0)
+            sink(word)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Upstream:
+    """Answers when the script says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[Header]]] = []
+        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    async def send(
+        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+    ) -> Answer:
+        self.asked.append((provider, headers))
+        return await self._answer
+
+    def answer(self, answer: Answer | Exception) -> None:
+        if isinstance(answer, Exception):
+            self._answer.set_exception(answer)
+        else:
+            self._answer.set_result(answer)
+
+
+class Tap:
+    """What the tail got."""
+
+    def __init__(self) -> None:
+        self.id = ExchangeId(new_boot(), 0, 0)
+        self.name = str(self.id)
+        self.bytes = self.lost = 0
+        self.heads: list[Head] = []
+        self.body = b""
+        self.ends: list[End] = []
+        self.requests: list[bytes | None] = []
+
+    def head(self, head: Head) -> None:
+        self.heads.append(head)
+
+    def feed(self, chunk: bytes) -> None:
+        self.body += chunk
+
+    def end(self, end: End, request: bytes | None) -> None:
+        self.ends.append(end)
+        self.requests.append(request)
+
+
+class Watching(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.summaries: list[Summary] = []
+
+    def ended(self, summary: Summary) -> None:
+        self.summaries.append(summary)
+
+
+@dataclass
+class Plane:
+    """The data plane around the exchange."""
+
+    upstream: Upstream
+    observer: Watching = field(default_factory=Watching)
+    limits: Limits = LIMITS
+    send_generation_id: bool = True
+    room: bool = True  # for one more upstream that is read on
+
+    def may_read_on(self) -> bool:
+        return self.room
+
+
+class Stage:
+    """Everything around one exchange that runs."""
+
+    def __init__(self, *, read_on: bool = False, room: bool = True, keep_body: bool = False) -> None:
+        self.clock, self.client, self.tap, self.given = Clock(), Client(), Tap(), Answer()
+        self.plane = Plane(Upstream(), room=room)
+        candidate = Candidate("openai", "gpt", "", "POST", "https://provider/v1/x", b"", [(b"a", b"b")], b"request")
+        self._call = Call((candidate,), Family.OPENAI, True, keep_body, read_on, [])
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> Outcome:
+        self.exchange = Exchange(
+            self._call,
+            cast("Any", self.tap),
+            cast("Any", self.client),
+            self.plane,
+            arrived=self.clock.now - 1,
+            clock=self.clock,
+        )
+        outcome = await self.exchange.run()
+        assert self._task.cancelling() == 0, "a cut is not passed on to whoever runs the exchange"
+        return outcome
+
+    async def act(self, script: str) -> None:
+        """Do what the words say, one after the other; those with a + between them in one turn of the loop."""
+        await _turns()
+        for words in script.split():
+            for word in words.split("+"):
+                self._do(word)
+            await _turns()
+
+    async def play(self, script: str) -> Outcome:
+        """The same, to the end; how the exchange ended."""
+        await self.act(script)
+        assert self._task.done(), f"it has not ended after {script!r}"
+        return await self._task
+
+    def _do(self, word: str) -> None:
+        if word in _NO_ANSWER:
+            self.plane.upstream.answer(_NO_ANSWER[word]())
+        elif word in ("answer", "whole"):
+            self.given = Answer(b"body") if word == "whole" else self.given
+            self.plane.upstream.answer(self.given)
+        elif word == "end":
+            self.given.ended = True
+            self.given.words.put_nowait(None)
+        elif word in _ENDINGS:
+            self.given.words.put_nowait(_ENDINGS[word]())
+        elif word in _CUTS:
+            self.exchange.cut(Outcome.TIMED_OUT, _CUTS[word])
+        elif word == "shutdown":
+            self._task.cancel()
+        elif word in ("leave", "full", "ready"):
+            self._client_does(word)
+        else:
+            self.given.words.put_nowait(word.encode())
+
+    def _client_does(self, word: str) -> None:
+        listener = self.client.listener
+        assert listener is not None
+        self.client.is_full = word == "full"
+        {"leave": listener.client_gone, "full": listener.client_full, "ready": listener.client_ready}[word]()
+
+
+_NO_ANSWER: dict[str, Callable[[], Exception]] = {
+    "unreachable": lambda: UpstreamUnreachable("nobody there", "connect_refused"),
+    "unanswered": lambda: UpstreamTimeout("no head", "first_byte_timeout"),
+    "nonsense": ZeroDivisionError,
+}
+_ENDINGS: dict[str, Callable[[], Exception]] = {
+    "break": lambda: UpstreamBroken("reset", "reset"),
+    "silence": lambda: UpstreamTimeout("silent", "idle_timeout"),
+    "bug": ZeroDivisionError,
+}
+_CUTS = {"late": "total_timeout", "slow": "slow_reader"}
+
+
+async def _turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)

@@ -1,0 +1,137 @@
+"""The shape of the code, held by machine: small classes, small files, tests that stay outside of what they test.
+
+Each exception has its reason in a table here; one that is no longer needed fails the test, too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("services", "shared", "bench", "sdk", "tests")
+MOST_ATTRIBUTES = 12
+MOST_LINES = 400
+
+# Records and settings hold as many fields as the facts they carry.
+RECORD_BASES = {"Struct", "NamedTuple", "BaseModel", "BaseSettings", "Settings", "TypedDict", "Enum", "StrEnum"}
+
+LARGE_CLASSES: dict[str, str] = {}
+LONG_FILES = {
+    "tests/system/test_control.py": "being split",
+}
+PATCHING = {
+    "tests/store/test_consumer.py": "its limits are being made arguments",
+    "tests/store/test_keys.py": "its limits are being made arguments",
+    "tests/store/test_meter.py": "its limits are being made arguments",
+    "tests/store/test_orphans.py": "its limits are being made arguments",
+    "tests/store/test_settle_machine.py": "its limits are being made arguments",
+    "tests/unit/test_framing.py": "its limits are being made arguments",
+    "tests/unit/test_ids.py": "its limit is being made an argument",
+}
+
+
+@cache
+def sources() -> dict[str, str]:
+    """The text of every file of the rooms by its path; what is installed there apart."""
+    found = (path for room in ROOMS for kind in ("*.py", "*.lua") for path in (ROOT / room).rglob(kind))
+    inside = (path for path in found if not {".venv", "node_modules"} & set(path.parts))
+    return {str(path.relative_to(ROOT)): path.read_text() for path in inside}
+
+
+def classes() -> Iterator[tuple[str, ast.ClassDef]]:
+    """Every class with its name, `path:Class`."""
+    for path, text in sources().items():
+        if path.endswith(".py"):
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.ClassDef):
+                    yield f"{path}:{node.name}", node
+
+
+def name_of(node: ast.expr) -> str:
+    """The last part of a name, whatever it is called or subscripted with."""
+    if isinstance(node, ast.Call):
+        return name_of(node.func)
+    if isinstance(node, ast.Subscript):
+        return name_of(node.value)
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def is_record(node: ast.ClassDef) -> bool:
+    """A class that is its fields, or derives from one by name."""
+    decorated = any(name_of(decorator) == "dataclass" for decorator in node.decorator_list)
+    return decorated or any(name_of(base) in RECORD_BASES or name_of(base).endswith("Settings") for base in node.bases)
+
+
+def attributes(node: ast.ClassDef) -> set[str]:
+    """Names assigned on `self` anywhere in the class, and its slots."""
+    found = {
+        target.attr
+        for target in ast.walk(node)
+        if isinstance(target, ast.Attribute)
+        and isinstance(target.ctx, ast.Store)
+        and isinstance(target.value, ast.Name)
+        and target.value.id == "self"
+    }
+    for statement in node.body:
+        if isinstance(statement, ast.Assign) and any(name_of(target) == "__slots__" for target in statement.targets):
+            found |= {part.value for part in ast.walk(statement.value) if isinstance(part, ast.Constant)}  # type: ignore[misc]
+    return found
+
+
+def test_no_class_has_many_attributes() -> None:
+    large = {name for name, node in classes() if not is_record(node) and len(attributes(node)) > MOST_ATTRIBUTES}
+    assert large == LARGE_CLASSES.keys()
+
+
+def test_no_file_is_long() -> None:
+    long = {path for path, text in sources().items() if len(text.splitlines()) > MOST_LINES}
+    assert long == LONG_FILES.keys()
+
+
+def patches(text: str) -> bool:
+    """Whether a test puts something of its own in the place of what it tests."""
+    calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
+    return any(isinstance(call.func, ast.Attribute) and call.func.attr == "setattr" for call in calls)
+
+
+def test_no_test_patches_what_it_tests() -> None:
+    """Clocks and limits are handed in. (That none calls a private method is for ruff to say: SLF001.)"""
+    tests = {path: text for path, text in sources().items() if path.startswith("tests/") and path.endswith(".py")}
+    assert {path for path, text in tests.items() if patches(text)} == PATCHING.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("class A:\n def f(self): self.a, self.b = 1, 2", {"a", "b"}),
+        ("class A:\n __slots__ = ('a', 'b')\n def f(self): self.a += 1", {"a", "b"}),
+        ("class A:\n def f(self):\n  self.a: int = 1\n  self.b.c = 2\n  other.d = 3", {"a"}),
+        ("class A:\n def f(self):\n  with open(x) as self.a: pass\n  for self.b in x: pass", {"a", "b"}),
+    ],
+)
+def test_attributes_are_counted_however_they_are_assigned(text: str, expected: set[str]) -> None:
+    [node] = ast.parse(text).body
+    assert isinstance(node, ast.ClassDef)
+    assert attributes(node) == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("@dataclass\nclass A: pass", True),
+        ("@dataclasses.dataclass(slots=True)\nclass A: pass", True),
+        ("class A(msgspec.Struct, frozen=True): pass", True),
+        ("class GatewaySettings(MeterSettings): pass", True),
+        ("class A(Protocol[T]): pass", False),
+        ("class A: pass", False),
+    ],
+)
+def test_records_are_told_from_other_classes(head: str, expected: bool) -> None:
+    [node] = ast.parse(head).body
+    assert isinstance(node, ast.ClassDef)
+    assert is_record(node) is expected

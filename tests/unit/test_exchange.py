@@ -1,0 +1,190 @@
+"""One exchange in every state: who ends it, how far its answer was, whether its client is there, and reads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import pytest
+
+from shared.contract.tail import Attempt, Head, Outcome
+from tests.support.playbook import LIMITS, Stage
+
+DONE, GONE, FAILED, LATE, DRAINED = (
+    Outcome.COMPLETED,
+    Outcome.CLIENT_GONE,
+    Outcome.UPSTREAM_FAILED,
+    Outcome.TIMED_OUT,
+    Outcome.DRAINED,
+)
+
+
+class Row(NamedTuple):
+    """A script, and what comes of it. `seen`: what the client's side was told; `body`: what the tail holds."""
+
+    script: str
+    outcome: Outcome
+    cause: str
+    seen: str
+    body: str = ""
+    read_on: bool = False
+
+
+TABLE = [
+    # Nobody has answered.
+    Row("unreachable", FAILED, "connect_refused", "whole 502"),
+    Row("unanswered", LATE, "first_byte_timeout", "whole 504"),
+    Row("nonsense", FAILED, "internal", "whole 502"),
+    Row("late", LATE, "total_timeout", "whole 504"),
+    Row("full late", LATE, "total_timeout", "abort"),  # bytes of an earlier answer block it
+    Row("full slow", LATE, "slow_reader", "abort"),
+    Row("shutdown", DRAINED, "drain", "whole 503"),
+    Row("leave", GONE, "client_gone", ""),
+    Row("leave unreachable", GONE, "client_gone", "whole 502", read_on=True),
+    Row("leave unanswered", GONE, "client_gone", "whole 504", read_on=True),
+    Row("leave late", GONE, "client_gone", "", read_on=True),
+    Row("leave shutdown", DRAINED, "drain", "whole 503", read_on=True),
+    # The answer came whole.
+    Row("whole", DONE, "", "whole 200", "body"),
+    Row("full whole", DONE, "", "whole 200", "body"),
+    Row("leave whole", GONE, "client_gone", "whole 200", "body", read_on=True),
+    # Its head is here.
+    Row("answer end", DONE, "", "head 200|end"),
+    Row("answer break", FAILED, "reset", "head 200|abort, flushed"),
+    Row("answer silence", LATE, "idle_timeout", "head 200|abort, flushed"),
+    Row("answer late", LATE, "total_timeout", "head 200|abort, flushed"),
+    Row("answer shutdown", DRAINED, "drain", "head 200|abort, flushed"),
+    Row("answer leave", GONE, "client_gone", "head 200"),
+    Row("answer bug", FAILED, "internal", "head 200|abort, flushed"),
+    # Some of its body is.
+    Row("answer a b end", DONE, "", "head 200|a|b|end", "ab"),
+    Row("answer a break", FAILED, "reset", "head 200|a|abort, flushed", "a"),
+    Row("answer a silence", LATE, "idle_timeout", "head 200|a|abort, flushed", "a"),
+    Row("answer a late", LATE, "total_timeout", "head 200|a|abort, flushed", "a"),
+    Row("answer a shutdown", DRAINED, "drain", "head 200|a|abort, flushed", "a"),
+    Row("answer a bug", FAILED, "internal", "head 200|a|abort, flushed", "a"),
+    Row("answer a leave", GONE, "client_gone", "head 200|a", "a"),
+    Row("answer a end+leave", DONE, "", "head 200|a|end", "a"),  # many a client closes as soon as it has the last byte
+    # The client does not read.
+    Row("answer a full ready b end", DONE, "", "head 200|a|b|end", "ab"),
+    Row("answer a end+full slow", LATE, "slow_reader", "head 200|a|abort", "a"),  # the last bytes are not read
+    Row("answer a end+full ready", DONE, "", "head 200|a|end", "a"),
+    Row("answer a full slow", LATE, "slow_reader", "head 200|a|abort", "a"),
+    Row("answer a full late", LATE, "total_timeout", "head 200|a|abort", "a"),
+    Row("answer a full shutdown", DRAINED, "drain", "head 200|a|abort", "a"),
+    Row("answer a full leave", GONE, "client_gone", "head 200|a", "a"),
+    Row("answer a full break", FAILED, "reset", "head 200|a|abort, flushed", "a"),
+    # The client has left, and the provider is read on.
+    Row("answer a leave b end", GONE, "client_gone", "head 200|a|end", "ab", read_on=True),
+    Row("answer a full leave b end", GONE, "client_gone", "head 200|a|end", "ab", read_on=True),
+    Row("answer a leave b break", GONE, "client_gone", "head 200|a|abort, flushed", "ab", read_on=True),
+    Row("answer a leave b silence", GONE, "client_gone", "head 200|a|abort, flushed", "ab", read_on=True),
+    Row("answer a leave b late", GONE, "client_gone", "head 200|a", "ab", read_on=True),
+    Row("answer a leave leave", GONE, "client_gone", "head 200|a", "a", read_on=True),
+    Row("answer a leave b shutdown", DRAINED, "drain", "head 200|a|abort, flushed", "ab", read_on=True),
+    Row("answer a leave 123456789 b", GONE, "client_gone", "head 200|a", "a123456789", read_on=True),
+    Row("answer leave a end", GONE, "client_gone", "head 200|end", "a", read_on=True),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[f"{row.script}{' (read on)' * row.read_on}" for row in TABLE])
+async def test_there_is_exactly_one_outcome(row: Row) -> None:
+    stage = Stage(read_on=row.read_on)
+    assert await stage.play(row.script) is row.outcome
+    assert "|".join(stage.client.seen) == row.seen
+    assert stage.tap.body.decode() == row.body
+    (end,) = stage.tap.ends
+    (summary,) = stage.plane.observer.summaries
+    assert (end.outcome, end.cause) == (summary.outcome, summary.cause) == (row.outcome, row.cause)
+    assert stage.client.listener is None, "what the client does later concerns nobody"
+    answered = not {"answer", "whole"}.isdisjoint(row.script.split())
+    assert end.status == (200 if answered else None)
+    assert [attempt.status for attempt in end.attempts] == [end.status]
+    assert stage.tap.heads == [Head(200, "text/event-stream", "")] * ("answer" in row.script.split())
+    assert stage.given.closed == answered, "a connection is given back, or up"
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.read_on], ids=lambda row: row.script)
+async def test_without_room_nothing_is_read_on(row: Row) -> None:
+    """The same scripts where no more upstreams may be read on: whoever leaves ends its exchange."""
+    until = row.script[: row.script.index("leave") + len("leave")]
+    stage = Stage(read_on=row.read_on, room=False)
+    assert await stage.play(until) is GONE
+    assert stage.client.seen[-1:] != ["end"]
+
+
+async def test_a_client_that_closes_after_the_last_byte_has_had_everything() -> None:
+    stage = Stage()
+    assert await stage.play("answer a end") is DONE
+    stage.exchange.client_gone()
+    assert [end.outcome for end in stage.tap.ends] == [DONE]
+
+
+@pytest.mark.parametrize("script", ["unreachable", "unanswered"])
+async def test_an_attempt_says_why_it_failed(script: str) -> None:
+    stage = Stage()
+    await stage.play(script)
+    (end,) = stage.tap.ends
+    assert end.attempts == (Attempt("openai", "gpt", "", None, end.cause, 0),)
+
+
+async def test_the_first_reason_counts() -> None:
+    stage = Stage()
+    await asyncio.sleep(0)
+    stage.exchange.cut(LATE, "total_timeout")
+    stage.exchange.cut(GONE, "client_gone")
+    assert await stage.play("") is LATE
+
+
+async def test_a_client_that_is_full_pauses_the_provider() -> None:
+    stage = Stage()
+    paused = []
+    for script in ("full answer a", "ready"):  # full before there was an answer to pause
+        await stage.act(script)
+        paused.append(stage.given.paused)
+    assert paused == [True, False]
+    assert await stage.play("end") is DONE
+
+
+async def test_a_client_that_left_shortens_the_deadline() -> None:
+    stage = Stage(read_on=True)
+    await asyncio.sleep(0)
+    before = stage.exchange.deadline
+    assert before == stage.clock.now + LIMITS.total
+    stage.exchange.client_gone()
+    assert stage.exchange.deadline == stage.clock.now + LIMITS.read_on
+    await stage.play("answer end")
+
+
+async def test_the_end_says_who_answered_and_when() -> None:
+    stage = Stage(keep_body=True)
+    await asyncio.sleep(0)
+    stage.clock.now += 2
+    await stage.act("answer a")
+    stage.clock.now += 5
+    assert await stage.play("b end") is DONE
+    (end,) = stage.tap.ends
+    (attempt,) = end.attempts
+    assert (attempt.provider, attempt.model, attempt.status, attempt.cause, attempt.ms) == (
+        "openai",
+        "gpt",
+        200,
+        "",
+        2000,
+    )
+    assert (end.first_byte_ms, end.duration_ms, end.request_id, end.request_bytes) == (2000, 7000, "req-1", 7)
+    assert stage.tap.requests == [b"request"]
+    (summary,) = stage.plane.observer.summaries
+    assert (summary.first_byte, summary.first_byte_to_client) == (2.0, 3.0)
+
+
+async def test_the_exchange_id_goes_both_ways() -> None:
+    stage = Stage()
+    await stage.play("answer end")
+    ((provider, sent),) = stage.plane.upstream.asked
+    assert (provider, dict(sent)[b"x-generation-id"].decode()) == ("openai", stage.tap.name)
+    assert stage.client.headers[b"x-generation-id"].decode() == stage.tap.name
+    stage = Stage()
+    stage.plane.send_generation_id = False
+    await stage.play("answer end")
+    assert b"x-generation-id" not in dict(stage.plane.upstream.asked[0][1])

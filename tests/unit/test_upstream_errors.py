@@ -1,0 +1,155 @@
+"""The table of what goes wrong with a provider: in memory, and with real sockets where a library decides the error."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.client import TransportFactory, UpstreamClient
+from services.gateway.upstream.connection import ClosedEarly
+from services.gateway.upstream.errors import translate
+from shared.runtime.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from tests.support.certificates import certificate
+from tests.support.serving import Handler, serving
+
+
+def behind(outer: Exception, *inner: BaseException) -> Exception:
+    """The error, raised from the others in turn."""
+    error: BaseException = outer
+    for cause in inner:
+        error.__cause__ = cause
+        error = cause
+    return outer
+
+
+def within(outer: Exception, inner: BaseException) -> Exception:
+    outer.__context__ = inner
+    return outer
+
+
+SEVERAL = OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 9, 0, 0), [Errno 111] Connect call")
+EITHER = [
+    (ssl.SSLCertVerificationError("x"), "tls"),
+    (behind(httpx.ConnectError("x"), OSError("x"), ssl.SSLError("x")), "tls"),
+    (behind(httpx.ConnectError("x"), socket.gaierror("x")), "dns"),
+    (behind(httpx.ConnectError("x"), UnicodeError("label too long")), "dns"),
+    (behind(httpx.ConnectError("x"), RuntimeError("x"), ConnectionRefusedError("x")), "connect_refused"),
+    (behind(httpx.ConnectError("x"), SEVERAL), "connect_refused"),
+    (behind(httpx.ConnectError("x"), ExceptionGroup("x", [OSError("x"), ConnectionRefusedError()])), "connect_refused"),
+    (behind(httpx.ConnectError("x"), OSError("No route to host")), "connect_failed"),
+    (httpx.ConnectError("x"), "connect_failed"),
+    (behind(httpx.ReadError("x"), ConnectionResetError("x")), "reset"),
+    (within(httpx.ReadError("x"), ssl.SSLError("x")), "tls"),
+    (httpx.ReadError("x"), "reset"),
+    (httpx.WriteError("x"), "reset"),
+    (BrokenPipeError("x"), "reset"),
+    (httpx.ProxyError("407 Proxy Authentication Required"), "proxy"),
+    (ClosedEarly("x"), "closed_early"),
+    (httpx.RemoteProtocolError("Server disconnected without sending a response."), "closed_early"),
+    (httpx.RemoteProtocolError("peer closed connection without sending complete message body"), "closed_early"),
+    (httpx.RemoteProtocolError("illegal status line"), "protocol"),
+    (httpx.LocalProtocolError("Illegal header value"), "request"),
+    (httpx.UnsupportedProtocol("x"), "request"),
+    (httpx.InvalidURL("x"), "request"),
+    (httpx.StreamClosed(), "unknown"),
+]
+
+
+@pytest.mark.parametrize(("error", "cause"), EITHER)
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_failure(error: Exception, cause: str, begun: bool) -> None:
+    ours = translate(error, begun=begun)
+    assert (type(ours), ours.cause) == (UpstreamBroken if begun else UpstreamUnreachable, cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "begun", "cause"),
+    [
+        (httpx.PoolTimeout("x"), False, "pool_timeout"),
+        (httpx.ConnectTimeout("x"), False, "connect_timeout"),
+        (httpx.WriteTimeout("x"), False, "write_timeout"),
+        (httpx.ReadTimeout("x"), False, "first_byte_timeout"),
+        (httpx.ReadTimeout("x"), True, "idle_timeout"),
+        (within(httpx.ReadTimeout("x"), ConnectionResetError("x")), True, "idle_timeout"),
+    ],
+)
+def test_a_limit(error: Exception, begun: bool, cause: str) -> None:
+    ours = translate(error, begun=begun)
+    assert (type(ours), ours.cause) == (UpstreamTimeout, cause)
+
+
+def test_what_was_handled_before_is_not_the_cause() -> None:
+    error = within(httpx.ConnectError("x"), ssl.SSLError("x"))
+    error.__suppress_context__ = True
+    assert translate(error, begun=False).cause == "connect_failed"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"
+PATHS: dict[str, TransportFactory | None] = {"pushed": None, "pulled": httpx.AsyncHTTPTransport}
+
+
+async def failure(url: str, path: str, **limits: float) -> UpstreamError:
+    """How one request ends."""
+    client = UpstreamClient(GatewaySettings.model_validate(limits), PATHS[path])
+    try:
+        answer = await client.send("p", "POST", url, b"", [], b"{}")
+        try:
+            await answer.relay(lambda _: None, limits.get("idle_timeout", 5))
+        finally:
+            answer.close()
+    except UpstreamError as exc:
+        return exc
+    finally:
+        await client.close()
+    raise AssertionError("it ended well")
+
+
+def answering(raw: bytes, *, reset: bool = False, silent: bool = False) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(raw)
+        await writer.drain()
+        if silent:
+            await reader.read()
+        if reset:
+            await asyncio.sleep(0.05)
+            linger = b"\1\0\0\0\0\0\0\0"
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        writer.close()
+
+    return handle
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("handler", "kind", "cause"),
+    [
+        (answering(b""), UpstreamUnreachable, "closed_early"),
+        (answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), UpstreamUnreachable, "protocol"),
+        (answering(b"", silent=True), UpstreamTimeout, "first_byte_timeout"),
+        (answering(b"HTTP/1.1 600 Odd\r\ncontent-length: 0\r\n\r\n"), UpstreamUnreachable, "bad_status"),
+        (answering(HEAD), UpstreamBroken, "closed_early"),
+        (answering(HEAD, reset=True), UpstreamBroken, "reset"),
+        (answering(HEAD, silent=True), UpstreamTimeout, "idle_timeout"),
+    ],
+)
+async def test_both_paths_give_the_same_cause(path: str, handler: Handler, kind: type, cause: str) -> None:
+    async with serving(handler) as url:
+        error = await failure(url, path, first_byte_timeout=0.6, idle_timeout=0.6)
+    assert (type(error), error.cause) == (kind, cause)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_no_connection_has_a_cause(path: str, tmp_path: Path) -> None:
+    tls, _ = certificate(tmp_path)
+    async with serving(answering(HEAD), tls) as url:
+        assert (await failure(url, path)).cause == "tls"
+    assert (await failure("http://127.0.0.1:9/v1", path)).cause == "connect_refused"
+    assert (await failure(f"http://{'x' * 64}.invalid/v1", path)).cause in {"dns", "request"}
