@@ -89,8 +89,16 @@ def test_an_image_nobody_can_see_has_an_interval_for_any_size(model: str) -> Non
     assert cost_of(Blob(Kind.IMAGE, "no base64"), senses_of(model)) == cost
 
 
-def test_models_without_eyes_may_drop_images() -> None:
-    assert cost_of(blob(Kind.IMAGE, files.png(500, 500)), senses_of("openai/gpt-oss-120b")).low == 0
+def test_models_without_eyes_drop_images() -> None:
+    image = blob(Kind.IMAGE, files.png(500, 500))
+    assert cost_of(image, senses_of("openai/gpt-oss-120b")) == Cost(0, 0, 288)
+    assert cost_of(blob(Kind.VIDEO, files.mp4(4)), senses_of("deepseek-v4-pro")) == Cost(0, 0, 1006)
+    assert cost_of(image, senses_of("somebody/new")) == Cost(256, 0, 288)
+
+
+def test_mistral_pads_recordings() -> None:
+    for seconds, tokens in [(2.0, 375), (29.0, 375), (31.0, 750)]:
+        assert cost_of(blob(Kind.AUDIO, files.wav(seconds)), senses_of("voxtral-small-latest")).tokens == tokens
 
 
 @pytest.mark.parametrize("kind", [files.wav, files.flac, files.ogg, files.mp3, files.mp4])

@@ -28,6 +28,14 @@ class Rule(StrEnum):
     FLAT = "flat"  # the same for any size
 
 
+class Sight(StrEnum):
+    """Whether a family's models look at images and films; those that do not mostly drop them in silence."""
+
+    YES = "yes"
+    SOME = "some"
+    NO = "no"
+
+
 @dataclass(frozen=True, slots=True)
 class Senses:
     """What a family's models make of media. Audio and video are per second, documents per page."""
@@ -38,8 +46,9 @@ class Senses:
     most: int = 1536  # patches, before the factor
     longest: int = 1 << 16  # pixels of the longer side
     base: int = 0
-    blind: bool = False  # models without eyes are common in this family, or images are dropped
+    sight: Sight = Sight.YES
     audio: float = 10.0
+    audio_chunk: float = 0.0  # seconds that recordings are padded to a multiple of
     video: float = 100.0
     page: int = 300
     page_low: int = 0
@@ -68,6 +77,8 @@ _OPENAI_PATCHES = replace(_TILES, rule=Rule.PATCHES, base=0, factor=1.2, most=25
 _CLAUDE = Senses(patch=28, most=1568, longest=1568, page=1580, page_low=1000, page_high=4500)
 _GEMINI_2 = Senses(Rule.CROPS, factor=258, most=16, audio=32, video=260, page=258, page_low=200, page_high=1500)
 _GEMINI_3 = Senses(Rule.FLAT, base=1090, audio=25, video=71, page=564, page_low=258, page_high=1500)
+# Recordings are padded to whole chunks of half a minute.
+_MISTRAL = Senses(Rule.ROWS, patch=28, most=3025, longest=1540, audio=12.5, audio_chunk=30)
 _QWEN = Senses(Rule.MERGED, most=16384, audio=10, video=230)
 
 _FAMILIES = (
@@ -76,7 +87,7 @@ _FAMILIES = (
     (r"gemma", Senses(Rule.FLAT, base=266)),
     (r"gemini-(?:1|2)|gemini-(?:pro|flash)(?!-(?:lite-)?latest)", _GEMINI_2),
     (r"gemini", _GEMINI_3),
-    (r"gpt-oss|gpt-3\.5|davinci", Senses(blind=True)),
+    (r"gpt-oss|gpt-3\.5|davinci", Senses(sight=Sight.NO)),
     (r"gpt-4o-mini", replace(_TILES, factor=5667, base=2833)),
     (r"gpt-4\.1-mini", replace(_TILES, rule=Rule.PATCHES, base=0, factor=1.62)),
     (r"gpt-4\.1-nano", replace(_TILES, rule=Rule.PATCHES, base=0, factor=2.46)),
@@ -89,16 +100,19 @@ _FAMILIES = (
     (r"gpt-5", replace(_OPENAI_PATCHES, most=10_000)),
     (r"gpt-[6-9]", replace(_OPENAI_PATCHES, most=60_000)),
     (r"gpt", _TILES),
-    (r"deepseek|kimi-k2-|moonshot|mixtral|codestral|devstral", Senses(blind=True)),
+    (r"deepseek|kimi-k2-|mixtral|codestral|devstral", Senses(sight=Sight.NO)),
     (r"qwen-?2[._-]?5?-?vl|qwen-vl", replace(_QWEN, patch=28)),
-    (r"qwen|qwq", replace(_QWEN, blind=True)),
+    (r"qwen|qwq", replace(_QWEN, sight=Sight.SOME)),
     (r"mimo", _QWEN),
-    (r"mistral|ministral|magistral|pixtral|voxtral", Senses(Rule.ROWS, patch=28, most=3025, longest=1540, audio=12.5)),
+    (
+        r"mistral|ministral|magistral|pixtral|voxtral",
+        Senses(Rule.ROWS, patch=28, most=3025, longest=1540, audio=12.5, audio_chunk=30),
+    ),
     (r"sonar", Senses(Rule.AREA)),
     (r"command|aya", Senses(Rule.TILES, factor=256, base=3)),
     (r"nova", Senses(Rule.AREA, base=0, video=300)),
 )
-_UNKNOWN = Senses(blind=True)
+_UNKNOWN = Senses(sight=Sight.SOME)
 
 senses_of = first_match(_FAMILIES, _UNKNOWN)
 
@@ -107,14 +121,14 @@ def cost_of(blob: Blob, senses: Senses) -> Cost:
     """What a piece of media is likely to cost."""
     match blob.kind:
         case Kind.IMAGE:
-            return _image(blob, senses)
+            return _seen(_image(blob, senses), senses.sight)
         case Kind.PDF:
             return _document(blob, senses)
         case Kind.AUDIO:
-            return _seconds(media.audio_seconds(blob) if blob.data else None, senses.audio)
+            return _audio(blob, senses)
         case Kind.VIDEO:
             cost = _seconds(media.video_seconds(blob) if blob.data else None, senses.video)
-            return cost._replace(low=0) if senses.blind else cost
+            return _seen(cost, senses.sight)
         case Kind.TEXT | Kind.FILE:
             return Cost(0, 0, max(2000, blob.size() // 3))  # text by an address, or nobody knows what
 
@@ -147,10 +161,22 @@ def _image(blob: Blob, senses: Senses) -> Cost:
     if size is not None:
         tokens = image_tokens(senses, size, blob.detail)
         slack = round(tokens * _TOLERANCE) + _CLOSE
-        return Cost(tokens, 0 if senses.blind else max(0, tokens - slack), tokens + slack)
+        return Cost(tokens, max(0, tokens - slack), tokens + slack)
     tokens = image_tokens(senses, _UNSEEN, blob.detail)
     others = [image_tokens(senses, size, blob.detail) for size in _UNSEEN_RANGE]
-    return Cost(tokens, 0 if senses.blind else min(tokens, *others), max(tokens, *others) + _CLOSE)
+    return Cost(tokens, min(tokens, *others), max(tokens, *others) + _CLOSE)
+
+
+def _seen(cost: Cost, sight: Sight) -> Cost:
+    """The cost of an image or a film, or none where it is not looked at."""
+    return Cost(0 if sight is Sight.NO else cost.tokens, cost.low if sight is Sight.YES else 0, cost.high)
+
+
+def _audio(blob: Blob, senses: Senses) -> Cost:
+    seconds = media.audio_seconds(blob) if blob.data else None
+    if seconds and senses.audio_chunk:
+        seconds = math.ceil(seconds / senses.audio_chunk) * senses.audio_chunk
+    return _seconds(seconds, senses.audio)
 
 
 def _document(blob: Blob, senses: Senses) -> Cost:
