@@ -153,9 +153,9 @@ def test_a_summary_may_be_longer_than_the_reasoning() -> None:
 
 def test_nothing_seen_is_not_nothing_for_certain() -> None:
     for tokenizer in (PLAIN, HIDING):
-        figure = estimate(tokenizer, calibration.none_yet(tokenizer), Said(0, calls=0))
+        figure = estimate(tokenizer, calibration.none_yet(tokenizer), Said(0))
         assert (figure.tokens, figure.low) == (0, 0)
-        assert figure.high > 0
+        assert figure.high >= 200
 
 
 def test_drift_is_beyond_limit_and_spread() -> None:

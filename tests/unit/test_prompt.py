@@ -108,6 +108,7 @@ def test_tools_are_found_in_every_dialect() -> None:
         {"tools": [TOOL]},
         {"tools": [{"name": "get_time", "description": "the time of day", "parameter_definitions": {}}]},
         {"functions": [spec]},
+        {"tools": [{"type": "namespace", "name": "clock", "tools": [spec]}]},
     ):
         request = take_apart(body)
         assert (len(request.tools), request.builtin) == (1, []), body
@@ -131,6 +132,8 @@ def test_tools_of_the_provider_leave_the_input_open() -> None:
     assert (searched.tokens, searched.low, searched.high > 45_000) == (9009, 0, True)
     assert cost({"contents": [], "tools": [{"googleSearch": {}}]}, "gemini-2.5-flash").tokens == 450
     assert cost(hello(plugins=[{"id": "file-parser"}])).tokens == cost(hello()).tokens
+    filed = cost(hello(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]))
+    assert filed.tokens - cost(hello()).tokens == 1000
 
 
 @pytest.mark.parametrize(

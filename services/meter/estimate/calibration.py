@@ -28,6 +28,7 @@ _SHORT = 16
 _CHANCE = 1.0
 _INTERVAL = 1.8  # standard deviations: 90 % of a normal distribution lie within 1.645, the tails here are fatter
 _ROUNDING = 3  # tokens that even a perfect count may be off by
+_UNSEEN = 200  # tokens of an answer in which nothing could be seen: it may still have cost some
 _CONSTANTS = 0.3  # share of the constants that may be missing, or come twice
 # Hidden reasoning before any was reported: half of it is within a hundred tokens, nine tenths within fifteen hundred.
 _RARELY = 0.05  # a smaller share of answers that hide reasoning is left to the tenth that an interval may miss
@@ -120,7 +121,7 @@ def _hidden(tokenizer: Tokenizer, known: Known, *, thinks: bool | None) -> float
 def estimate(tokenizer: Tokenizer, known: Known, said: Said, *, thinks: bool | None = None) -> Estimate:
     """The seeds' figure, moved by what was learned. Hidden reasoning is in its interval, and nowhere else."""
     base = expected(tokenizer, said)
-    slack = _ROUNDING + _CONSTANTS * _constants(tokenizer, said)
+    slack = _ROUNDING + _CONSTANTS * _constants(tokenizer, said) if said.tokens else _UNSEEN
     shown, hidden = known.shown.certain(), _hidden(tokenizer, known, thinks=thinks)
     # A summary of reasoning may be longer than what it sums up.
     sure = base - tokenizer.ratio * said.thoughts if tokenizer.hides is not Hides.NEVER else base

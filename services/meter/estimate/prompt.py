@@ -26,9 +26,11 @@ _LENGTH_LOW, _LENGTH_HIGH = 0.01, 3.0
 _STORED = 60_000
 # What a tool of the provider's own reads in, by what its JSON speaks of: any of these are far from certain.
 _BUILTIN = (
+    (re.compile(r"(?i)tool_search|parser|connector"), 0),
+    (re.compile(r"(?i)file_search"), 1_000),
     (re.compile(r"(?i)search"), 9_000),
-    (re.compile(r"(?i)fetch|code|interpreter|mcp"), 3_000),
-    (re.compile(r"parser|connector"), 0),
+    (re.compile(r"(?i)mcp"), 1_000),
+    (re.compile(r"(?i)fetch|code|interpreter"), 3_000),
     (re.compile(r""), 1_800),
 )
 _BUILTIN_HIGH = 45_000

@@ -168,7 +168,9 @@ def _take_tool(request: Request, tool: Any) -> None:
     if not isinstance(tool, dict):
         return
     declared = tool.get("functionDeclarations") or tool.get("function_declarations")
-    if isinstance(declared, list):
+    if isinstance(tool.get("tools"), list):  # a namespace
+        request.tools += [_json(inner) for inner in tool["tools"]]
+    elif isinstance(declared, list):
         request.tools += [_json(function) for function in declared]
     elif "input_schema" in tool or "parameter_definitions" in tool or "toolSpec" in tool or "function" in tool:
         request.tools.append(_json(next((tool[k] for k in ("toolSpec", "function") if k in tool), tool)))
