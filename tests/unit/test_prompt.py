@@ -390,4 +390,5 @@ def test_deep_and_large_bodies_take_bounded_work() -> None:
     assert prompt.asked(b'{"messages":[%b]}' % deep, "gpt-4o", words).tokens == 7
     assert prompt.asked(b'{"a":' * 100_000, "gpt-4o", words).tokens == 100_000
     cost({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "A" * 20_000_000}]}]})
+    cost({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "A" * 80}] * 10_000}]})
     assert time.process_time() - began < 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from services.meter.estimate import media
@@ -162,8 +163,14 @@ def _image(blob: Blob, senses: Senses) -> Cost:
         tokens = image_tokens(senses, size, blob.detail)
         slack = round(tokens * _TOLERANCE) + _CLOSE
         return Cost(tokens, max(0, tokens - slack), tokens + slack)
-    tokens = image_tokens(senses, _UNSEEN, blob.detail)
-    others = [image_tokens(senses, size, blob.detail) for size in _UNSEEN_RANGE]
+    return _unseen(senses, blob.detail if blob.detail in ("low", "high") else "")
+
+
+@lru_cache(256)
+def _unseen(senses: Senses, detail: str) -> Cost:
+    """An image of any size."""
+    tokens = image_tokens(senses, _UNSEEN, detail)
+    others = [image_tokens(senses, size, detail) for size in _UNSEEN_RANGE]
     return Cost(tokens, min(tokens, *others), max(tokens, *others) + _CLOSE)
 
 
