@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -109,6 +110,7 @@ _ENDINGS: Mapping[str, Kind] = {
     "json": Kind.TEXT,
     "html": Kind.TEXT,
 }
+_DATA = ("data", "bytes", "file_data", "url", "image_url", "input_audio")
 _MIMES = ("mimeType", "mime_type", "media_type", "format")
 _NAMES = ("filename", "file_name", "fileUri", "file_uri", "uri", "url", "document_url", "file_url", "name")
 _SHORT = 4096  # no address or name is longer
@@ -123,15 +125,15 @@ def blob_of(part: Json) -> Blob | None:
     holder = part[name] if name else part
     details: Json = holder if isinstance(holder, dict) else {"url": holder}
     inner = details.get("source")
-    data = _data({**part, **details, **(inner if isinstance(inner, dict) else {})})
-    kind = _kind((details, part), data, (_HOLDERS[name] if name else None, said))
-    detail = next((str(place["detail"]) for place in (details, part) if place.get("detail")), "")
-    return Blob(kind, data, detail)
+    places = (inner, details, part) if isinstance(inner, dict) else (details, part)
+    detail = str(details.get("detail") or part.get("detail") or "")
+    data = _data(places)
+    return Blob(_kind(places, data, (_HOLDERS[name] if name else None, said)), data, detail)
 
 
 def blob_of_text(text: str, kind: Kind = Kind.FILE) -> Blob:
     """Media that is a string: a data URL, an address, or base64 alone."""
-    data = _data({"url": text})
+    data = _data(({"url": text},))
     return Blob(_kind(({"url": text},), data, (kind,)), data)
 
 
@@ -150,10 +152,10 @@ def _holds(name: str, value: Any, said: Kind | None) -> bool:
     return isinstance(value, (str, dict))
 
 
-def _data(places: Json) -> str | None:
+def _data(places: tuple[Json, ...]) -> str | None:
     """The base64, wherever it is."""
-    for name in ("data", "bytes", "file_data", "url", "image_url", "input_audio"):
-        value = places.get(name)
+    for name, place in ((name, place) for place in places for name in _DATA):
+        value = place.get(name)
         if not isinstance(value, str):
             continue
         if value.startswith("data:"):
@@ -166,27 +168,33 @@ def _data(places: Json) -> str | None:
 
 def _kind(places: tuple[Json, ...], data: str | None, fallbacks: tuple[Kind | None, ...]) -> Kind:
     """By its MIME type, its first bytes, its name, and then by where it was."""
-    mimes = [str(place[name]) for place in places for name in _MIMES if isinstance(place.get(name), str)]
-    names = [place[name] for place in places for name in _NAMES if isinstance(place.get(name), str)]
-    urls = [name[5:64] for name in (*names, *_strings(places)) if name.startswith("data:")]
-    for mime in (*mimes, *urls):
-        found = _by_mime(mime)
-        if found is not None:
-            return found
-    found = _by_bytes(data) if data else None
-    if found is not None:
-        return found
-    for name in names:
-        found = _ENDINGS.get(name[:_SHORT].partition("?")[0].rpartition(".")[2].lower())
-        if found is not None and len(name) < _SHORT:
-            return found
+    found = next(filter(None, map(_by_mime, _mimes(places))), None) or (_by_bytes(data) if data else None)
+    return found or next(filter(None, map(_by_name, places)), None) or _by_place(fallbacks)
+
+
+def _mimes(places: tuple[Json, ...]) -> Iterator[str]:
+    """What is said to be the type of something, data URLs first."""
+    for name, place in ((name, place) for place in places for name in (*_DATA, *_MIMES)):
+        value = place.get(name)
+        if isinstance(value, str) and (name in _MIMES or value.startswith("data:")):
+            yield value[:64].removeprefix("data:")
+
+
+def _by_name(place: Json) -> Kind | None:
+    for name in _NAMES:
+        value = place.get(name)
+        if isinstance(value, str) and len(value) < _SHORT:
+            found = _ENDINGS.get(value.partition("?")[0].rpartition(".")[2].lower())
+            if found is not None:
+                return found
+    return None
+
+
+def _by_place(fallbacks: tuple[Kind | None, ...]) -> Kind:
     return next((kind for kind in fallbacks if kind is not None and kind is not Kind.FILE), Kind.FILE)
 
 
-def _strings(places: tuple[Json, ...]) -> list[str]:
-    return [value for place in places for value in place.values() if isinstance(value, str) and value[:5] == "data:"]
-
-
+@lru_cache(256)
 def _by_mime(mime: str) -> Kind | None:
     mime = mime.partition(";")[0].partition(",")[0].strip().lower()
     family, _, name = mime.rpartition("/")
