@@ -17,7 +17,7 @@ from services.meter.estimate.tokenizers import Hides, Tokenizer
 # How much one more exchange moves the mean once there are many: the last hundred or so count.
 _MEMORY = 100
 # The seed weighs as much as this many exchanges.
-_SEED_WEIGHT = 6
+_SEED_WEIGHT = 3
 # One exchange cannot move the mean by more than this factor, whatever it claims.
 _CLIP = math.log(8)
 # Nor by more than this many standard deviations, or this factor where they are small.
