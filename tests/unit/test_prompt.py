@@ -177,12 +177,21 @@ def test_images_stand_in_prompts_in_many_ways(part: dict[str, Any]) -> None:
         ({"type": "file", "file": {"file_data": PDF}}, Kind.PDF),
         ({"document": {"format": "pdf", "name": "a", "source": {"bytes": PDF}}}, Kind.PDF),
         ({"type": "file", "file": {"file_id": "file-1"}}, Kind.FILE),
+        ({"type": "file", "file": {"file_data": b64(files.mp4(4))}}, Kind.VIDEO),
+        ({"type": "file", "file": {"file_data": b64(files.webp(9, 9))}}, Kind.IMAGE),
+        ({"type": "file", "file": {"file_data": b64(files.wav(1))}}, Kind.AUDIO),
     ],
 )
 def test_media_are_known_by_what_is_said_of_them(part: dict[str, Any], kind: Kind) -> None:
     request = take_apart({"messages": [{"role": "user", "content": [part]}]})
     assert [blob.kind for blob in request.blobs] == [kind]
     assert request.texts == []
+
+
+@pytest.mark.parametrize("url", ["cat.png", "https://example.com/cat.png", "data:image/svg+xml,%3Csvg%3E", "file-1"])
+def test_an_address_is_no_data(url: str) -> None:
+    request = take_apart({"messages": [{"content": [{"type": "image_url", "image_url": {"url": url}}]}]})
+    assert [(blob.kind, blob.data) for blob in request.blobs] == [(Kind.IMAGE, None)]
 
 
 @pytest.mark.parametrize(
