@@ -1,5 +1,5 @@
 # One image for gateway, meter, demo provider and the command line: `docker build -t arouter:dev .`
-# To build from another index: `--build-arg PIP_INDEX_URL=…`; nothing of it stays in the image.
+# `--build-arg PIP_INDEX_URL=…` builds from another index; the address does not stay in the image.
 FROM python:3.11-slim AS build
 ARG PIP_INDEX_URL
 WORKDIR /src
@@ -22,6 +22,6 @@ COPY --from=build /opt/arouter /opt/arouter
 ENV PATH=/opt/arouter/bin:$PATH PYTHONDONTWRITEBYTECODE=1 AROUTER_DATA_DIR=/var/lib/arouter AROUTER_RANKS_DIR=/opt/arouter/ranks
 USER 10001:10001
 WORKDIR /var/lib/arouter
-# The process is the first of its container: it ends on SIGTERM by itself and has no children.
+# arouter needs no init: it ends on SIGTERM and has no children.
 ENTRYPOINT ["arouter"]
 CMD ["gateway"]

@@ -18,7 +18,7 @@ help:
 	@echo "make fuzz   coverage-guided fuzzing of the readers (SECONDS=600)"
 	@echo "make lock   pin the dependencies anew"
 
-# --without-pip, then the system's pip: Debian's python3 comes without ensurepip.
+# --without-pip, then the system's pip, because Debian's python3 comes without ensurepip (decision 9).
 $(BIN)/python:
 	$(PYTHON) -m venv --without-pip $(VENV)
 
@@ -34,7 +34,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 demo: $(VENV)/.run
 	@$(BIN)/arouter demo $(if $(ONCE),--once)
 
-# A file's tests share systems and go to one worker; each worker has its own session's.
+# The tests of a file share systems, and run in one worker; workers share nothing.
 JOBS ?= auto
 unit: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 tests/unit
@@ -45,7 +45,7 @@ test: $(VENV)/.dev
 compat: $(VENV)/.dev
 	$(BIN)/pytest tests/compat
 
-# The oldest that we promise is Debian 12's own; the newest is whatever is on the PATH or in pyenv's folder of versions.
+# The oldest supported Python is Debian 12's own; the newest is found on the PATH or in pyenv's folder of versions.
 pythons:
 	.ci/pythons
 

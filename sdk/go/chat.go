@@ -26,7 +26,7 @@ type ChatCompletionRequest struct {
 	User             string          `json:"user,omitempty"`
 	StreamOptions    *StreamOptions  `json:"stream_options,omitempty"`
 
-	// Extra fields of the body, for whatever this struct has no name for. They go before the fields above.
+	// Extra fields of the body, which this struct does not name. They take precedence over the fields above.
 	Extra map[string]any `json:"-"`
 }
 
@@ -35,7 +35,7 @@ type StreamOptions struct {
 	IncludeUsage bool `json:"include_usage"` // one more chunk at the end, without choices, with the usage
 }
 
-// Message of a chat. Content is a string, or what the provider takes instead of one (a list of parts).
+// Message of a chat. Content is a string, or a list of parts where the provider takes one.
 type Message struct {
 	Role       string     `json:"role"`
 	Content    any        `json:"content"`
@@ -44,7 +44,7 @@ type Message struct {
 	ToolCallID string     `json:"tool_call_id,omitempty"`
 }
 
-// ToolCall is what a model wants called. In a stream it comes in pieces that belong together by Index.
+// ToolCall is a call that a model asks for. In a stream it comes in pieces; those of one call share an Index.
 type ToolCall struct {
 	Index    *int         `json:"index,omitempty"`
 	ID       string       `json:"id,omitempty"`
@@ -94,7 +94,7 @@ type Choice struct {
 	FinishReason string  `json:"finish_reason"`
 }
 
-// Delta is what a chunk adds.
+// Delta is the part of an answer that a chunk adds.
 type Delta struct {
 	Role      string     `json:"role"`
 	Content   string     `json:"content"`
@@ -118,7 +118,7 @@ type ChatCompletionChunk struct {
 	Usage   *Usage   `json:"usage"`
 }
 
-// Text is what the chunk adds to the first choice, "" for nothing.
+// Text is the text that the chunk adds to the first choice, "" for none.
 func (c *ChatCompletionChunk) Text() string {
 	for _, choice := range c.Choices {
 		if choice.Index == 0 {
@@ -155,15 +155,15 @@ func (c *Client) ChatCompletionStream(
 
 // ChatCompletionStream is an answer on its way. It belongs to one goroutine; Close may be called from another.
 type ChatCompletionStream struct {
-	GenerationID string // what the gateway books it under
+	GenerationID string // the id under which the gateway books it
 
 	body   io.ReadCloser
 	events *eventReader
 	err    error
 }
 
-// Recv gives the next chunk. ErrStreamDone after the last one; io.ErrUnexpectedEOF where the stream ends without its
-// own end, so that what came is not the whole answer; *APIError where the provider reports an error in the stream.
+// Recv returns the next chunk; ErrStreamDone after the last one; io.ErrUnexpectedEOF where the stream breaks off, so
+// that the answer is not whole; *APIError where the provider reports an error in the stream.
 func (s *ChatCompletionStream) Recv() (*ChatCompletionChunk, error) {
 	if s.err != nil {
 		return nil, s.err

@@ -48,8 +48,8 @@ func WithTimeout(timeout time.Duration) Option {
 	return func(c *Client) { c.timeout = timeout }
 }
 
-// WithRetries sets how often a request is tried again that failed before any byte of an answer came, or was answered
-// with 429, 502, 503 or 504. The default is 2.
+// WithRetries sets how often a request is repeated that failed before any byte of an answer came, or was answered with
+// 429, 502, 503 or 504. The default is 2.
 func WithRetries(retries int) Option {
 	return func(c *Client) { c.retries = retries }
 }
@@ -86,7 +86,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// send sends a request until an answer begins that is worth having. Its body is the caller's to close.
+// send sends a request, with retries, until an answer begins. The caller closes its body.
 func (c *Client) send(ctx context.Context, method, path string, in any, accept string) (*http.Response, error) {
 	body, err := encode(in)
 	if err != nil {
@@ -115,7 +115,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any, accept s
 	}
 }
 
-// once sends a request once. The timeout ends with the answer's headers: the body may take as long as it does.
+// once sends a request once. The timeout ends with the answer's headers; the body has no limit.
 func (c *Client) once(ctx context.Context, method, path string, body []byte, accept string) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	request, err := http.NewRequestWithContext(ctx, method, c.baseURL+path, bytes.NewReader(body))
@@ -148,7 +148,7 @@ func (c *Client) once(ctx context.Context, method, path string, body []byte, acc
 	return answer, nil
 }
 
-// cancelling gives a request's context back with its body.
+// cancelling releases a request's context when its body is closed.
 type cancelling struct {
 	io.ReadCloser
 	cancel context.CancelCauseFunc
@@ -209,7 +209,7 @@ func retryAfter(header http.Header) time.Duration {
 // pause waits before the next attempt; false where the context ends first.
 func pause(ctx context.Context, attempt int, asked time.Duration) bool {
 	wait := firstPause << min(attempt, 10)
-	wait = wait/2 + time.Duration(rand.Int63n(int64(wait/2)+1)) // so that many clients do not come at once
+	wait = wait/2 + time.Duration(rand.Int63n(int64(wait/2)+1)) // so that many clients do not retry at once
 	wait = min(max(wait, asked), longestPause)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -221,13 +221,13 @@ func pause(ctx context.Context, attempt int, asked time.Duration) bool {
 	}
 }
 
-// drain reads a little of what is left, so that the connection can be used again, and closes it.
+// drain reads a short rest of a body, so that the connection can be reused, and closes the body.
 func drain(body io.ReadCloser) {
 	_, _ = io.CopyN(io.Discard, body, drainedOnClose)
 	_ = body.Close()
 }
 
-// query writes what is set, as a query string.
+// query encodes the values that are set as a query string.
 func query(values url.Values) string {
 	if len(values) == 0 {
 		return ""

@@ -16,12 +16,12 @@
 //			break
 //		}
 //		if err != nil {
-//			return err // io.ErrUnexpectedEOF where the stream broke off: what came is not the whole answer
+//			return err // io.ErrUnexpectedEOF where the stream broke off: the answer is not whole
 //		}
 //		fmt.Print(chunk.Text())
 //	}
 //
 // Errors of the gateway and of providers are [*APIError], and unwrap to one of the Err values of this package. A request
-// is tried again (twice, see [WithRetries]) while no byte of an answer has come, never after. A context ends whatever
-// runs under it, a stream included.
+// is repeated (twice, see [WithRetries]) only while no byte of an answer has come. The end of a context also ends its
+// streams.
 package arouter

@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// What an [*APIError] unwraps to, for errors.Is.
+// The errors that an [*APIError] unwraps to, for errors.Is.
 var (
 	ErrBadRequest    = errors.New("arouter: bad request")
 	ErrUnauthorized  = errors.New("arouter: unauthorized")
@@ -21,7 +21,7 @@ var (
 // ErrStreamDone is what Recv returns after the stream's own end, "[DONE]".
 var ErrStreamDone = errors.New("arouter: stream done")
 
-// APIError is an answer that says what is wrong. One that came inside a stream has StatusCode 200.
+// APIError is an error answer. An error inside a stream has StatusCode 200.
 type APIError struct {
 	StatusCode int
 	Code       string // "quota_exceeded" and the like; often empty
@@ -33,7 +33,7 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("arouter: HTTP %d: %s", e.StatusCode, e.Message)
 }
 
-// Unwrap gives the error of this package that stands for the status; nil for one that has none.
+// Unwrap returns this package's error for the status, or nil.
 func (e *APIError) Unwrap() error {
 	switch {
 	case e.Code == "quota_exceeded" || e.StatusCode == http.StatusPaymentRequired:
@@ -63,7 +63,7 @@ type errorBody struct {
 	} `json:"error"`
 }
 
-// apiError reads an error out of a body; nil where the body holds none.
+// apiError parses an error body; nil where the body holds none.
 func apiError(status int, body []byte) *APIError {
 	var found errorBody
 	if json.Unmarshal(body, &found) != nil || found.Error == nil {

@@ -55,8 +55,8 @@ func (c *Client) CreateEmbedding(ctx context.Context, request EmbeddingRequest) 
 	return &answer, nil
 }
 
-// ProxyRequest posts to any path of a provider, and gives its answer as it came; close its body. The body is JSON: bytes,
-// a reader, or a value to be encoded; nil makes it a GET. An answer of 400 and more is an *APIError.
+// ProxyRequest posts to any path of a provider, and returns its answer as it came; close its body. The request's body is
+// JSON: bytes, a reader, or a value to be encoded; nil makes a GET. An answer of 400 and more is an *APIError.
 func (c *Client) ProxyRequest(ctx context.Context, provider, path string, body any) (*http.Response, error) {
 	method := http.MethodPost
 	if body == nil {
@@ -121,7 +121,7 @@ type KeyList struct {
 	NextPageToken string `json:"next_page_token"`
 }
 
-// ListKeys gives a page of keys, oldest first.
+// ListKeys returns a page of keys, oldest first.
 func (c *Client) ListKeys(ctx context.Context, options ListKeysOptions) (*KeyList, error) {
 	values := url.Values{}
 	if options.PageSize > 0 {
@@ -143,7 +143,7 @@ func (c *Client) ListKeys(ctx context.Context, options ListKeysOptions) (*KeyLis
 	return &answer, nil
 }
 
-// UpdateKeyRequest names what changes; what is nil stays. To clear a limit use Clear with its JSON name.
+// UpdateKeyRequest holds the changes; nil fields stay. To clear a limit, put its JSON name into Clear.
 type UpdateKeyRequest struct {
 	Name             *string
 	Disabled         *bool
@@ -184,12 +184,12 @@ func (c *Client) UpdateKey(ctx context.Context, hash string, request UpdateKeyRe
 	return &answer.Data, nil
 }
 
-// DeleteKey ends a key, by its hash. What was booked on it stays.
+// DeleteKey deletes a key, by its hash. Its usage stays.
 func (c *Client) DeleteKey(ctx context.Context, hash string) error {
 	return c.call(ctx, http.MethodDelete, "/api/v1/keys/"+url.PathEscape(hash), nil, nil)
 }
 
-// GetCurrentKey gives the key this client uses.
+// GetCurrentKey returns the key of this client.
 func (c *Client) GetCurrentKey(ctx context.Context) (*Key, error) {
 	var answer struct {
 		Data Key `json:"data"`
@@ -246,7 +246,7 @@ type KeyUsage struct {
 	UsageCounters
 }
 
-// UsageCovered says what an answer is about, and how complete it is.
+// UsageCovered is the range of an answer, and how complete it is.
 type UsageCovered struct {
 	StartTime       string `json:"start_time"`
 	EndTime         string `json:"end_time"`
@@ -254,7 +254,7 @@ type UsageCovered struct {
 	PendingRequests int64  `json:"pending_requests"`
 }
 
-// UsageSummary is everything in a range of time.
+// UsageSummary is the usage in a range of time.
 type UsageSummary struct {
 	UsageCovered
 	TotalRequests     int64           `json:"total_requests"`
@@ -283,7 +283,7 @@ type UsageTimeSeries struct {
 	DataPoints  []UsageDataPoint `json:"data_points"`
 }
 
-// GetUsageSummary sums up; a live key its own usage, a management key everybody's.
+// GetUsageSummary returns sums: with a live key of its own usage, with a management key of all usage.
 func (c *Client) GetUsageSummary(ctx context.Context, asked UsageQuery) (*UsageSummary, error) {
 	var answer UsageSummary
 	if err := c.call(ctx, http.MethodGet, "/api/usage/summary"+asked.query(), nil, &answer); err != nil {
@@ -292,7 +292,7 @@ func (c *Client) GetUsageSummary(ctx context.Context, asked UsageQuery) (*UsageS
 	return &answer, nil
 }
 
-// GetUsageTimeSeries gives the same per hour, day or month.
+// GetUsageTimeSeries returns the same per hour, day or month.
 func (c *Client) GetUsageTimeSeries(ctx context.Context, asked UsageQuery) (*UsageTimeSeries, error) {
 	var answer UsageTimeSeries
 	if err := c.call(ctx, http.MethodGet, "/api/usage/timeseries"+asked.query(), nil, &answer); err != nil {

@@ -19,8 +19,8 @@ func newEventReader(source io.Reader) *eventReader {
 	return &eventReader{source: bufio.NewReader(source)}
 }
 
-// next gives the data of the next event that has any. io.EOF where the source ends, or another error of its own.
-// An event that is not ended by an empty line is given too: some servers forget the last one.
+// next returns the data of the next event that has any; io.EOF or another error where the source ends.
+// It also returns a last event without its empty line, which some servers forget.
 func (r *eventReader) next() ([]byte, error) {
 	var data []byte
 	found := false
@@ -52,7 +52,7 @@ func (r *eventReader) next() ([]byte, error) {
 	return nil, io.EOF
 }
 
-// line gives the next line without its end; io.EOF with the last one.
+// line returns the next line without its end; io.EOF with the last one.
 func (r *eventReader) line() ([]byte, error) {
 	var line []byte
 	for {

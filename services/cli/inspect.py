@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from services.meter import endings
 from services.meter.estimate import calibration, prompt, tokens
 from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.observing import said_of
@@ -81,20 +82,25 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
     asked = prompt.asked(body, model, lambda text: tokens.count(text, model)) if body else None
     thinks = asked.thinks if asked else None
     estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), said, thinks=thinks)
+    unreadable = reading.unreadable
     return {
         "path": str(path),
         "reported": reading.usage is not None,
         "usage": (reading.usage or Usage()).as_dict(),
+        "billed": reading.billed.as_dict() if reading.billed else None,
         "raw_usage": reading.raw_usage,
+        "marks": sorted(reading.marks),
+        "units": reading.units,
+        "modalities": dict(reading.modalities),
         "provisional": reading.provisional,
         "observed_output_tokens": said.tokens,
         "estimated": {
             "input_tokens": asked.tokens if asked else None,
             "input_low": asked.low if asked else None,
             "input_high": asked.high if asked else None,
-            "output_tokens": estimate.tokens,
-            "output_low": estimate.low,
-            "output_high": estimate.high,
+            "output_tokens": None if unreadable else estimate.tokens,
+            "output_low": None if unreadable else estimate.low,
+            "output_high": None if unreadable else estimate.high,
             "ratio": round(estimate.ratio, 4),
         },
         "model": reading.model or None,
@@ -102,7 +108,7 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
         "finish": reading.finish,
         "service_tier": reading.service_tier or None,
         "complete": reading.complete,
-        "error": reading.bad_usage or reading.error,
+        "error": reading.bad_usage or reading.error or (endings.UNREADABLE if unreadable else None),
     }
 
 

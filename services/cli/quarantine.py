@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +12,13 @@ import msgspec
 
 from services.cli.output import print_table
 from services.cli.redis import with_redis
+from services.meter.give_up import give_up
 from shared.books import quarantine
 from shared.books.books import Books
 from shared.books.quarantine import Case
 from shared.contract import tail
 from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
 from shared.contract.tail import StreamEntry
 
 
@@ -77,6 +80,8 @@ def drop_cases(arguments: argparse.Namespace) -> int:
 
     async def drop(books: Books) -> None:
         for case in await _chosen(books, arguments.ids):
+            with suppress(BadRecord):  # held for itself alone, it belongs to no exchange
+                await give_up(books.store, ExchangeId.parse(case.id))
             await quarantine.drop(books.store, case)
             print(f"dropped {case.id}: {case.reason}")
 

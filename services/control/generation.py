@@ -67,11 +67,26 @@ class Generation(BaseModel):
         description="completed, client_gone, upstream_failed, timed_out, drained or gateway_lost.",
         examples=["completed"],
     )
+    ended: str = Field(
+        description="What came of the answer: whole, truncated (the connection ended properly, the stream did not), "
+        "error, cut or unreadable; empty in entries from before this was said.",
+        examples=["whole"],
+    )
+    cause: str = Field(
+        description="Why it did not end well, as a short machine word: provider_error_event, no_end, unreadable, or "
+        "what the gateway saw; empty where it did, or where the status says it.",
+    )
+    error: Any = Field(description="The provider's error, where it sent one.")
     finish: list[Any] = Field(description="The provider's own reasons, one for each choice.")
     final: bool = Field(description="Whether no later record can change it.")
     revision: int
     source: str = Field(description="reported, estimated or partial.", examples=["reported"])
     usage: GenerationUsage
+    marks: tuple[str, ...] = Field(
+        description="What is odd about the figures: placeholder, half_report, inconsistent, unreadable, billed_units, "
+        "unpriced."
+    )
+    units: dict[str, float] | None = Field(description="What is billed and is not a token, by the provider's name.")
     ratio: float | None = Field(description="Where output is estimated: the factor on our own count.")
     output_low: int | None = Field(description="The interval in which the output most likely lies.")
     output_high: int | None

@@ -1,7 +1,7 @@
-"""Admission: who may begin an exchange, and its beginning. In this order: key, expiry, lists, journal, limits.
+"""Admission: decides which request becomes an exchange, by key, expiry, lists and journal, in this order.
 
-The key is checked before a request's body is read, the rest once the body has named its model. What is admitted gets a
-permit, which opens one exchange.
+The key is checked before a request's body is read, the rest once the body has named its model. An admitted request gets
+a permit, which opens one exchange (decision 29).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from shared.contract.dialects import Dialect
 from shared.contract.tail import Open
 from shared.runtime.errors import JournalFailed, Refused
 
-_MAX_MODEL_NAME = 256  # totals are kept under it, for ever
-_JOURNAL_SECONDS = 5  # until a full journal may have room again
+_MAX_MODEL_NAME = 256  # characters; totals are kept under the name for ever
+_JOURNAL_SECONDS = 5  # Retry-After: a full journal may have room again then
 
 
 class Asked(NamedTuple):
@@ -32,13 +32,13 @@ class Asked(NamedTuple):
 
 
 class Permit(NamedTuple):
-    """Leave to begin one exchange."""
+    """The right to begin one exchange."""
 
     key: KeyRecord
     tap: Tap
 
     def open(self, record: Open) -> ExchangeTap:
-        """Mint the exchange's id and make its open durable, in one call. Refused, 503, where it cannot be kept."""
+        """Mint the exchange's id and make its open durable, in one call. Refused with 503 where the journal fails."""
         try:
             return self.tap.open(record)
         except JournalFailed as exc:
@@ -46,18 +46,19 @@ class Permit(NamedTuple):
 
 
 class Admission:
-    """Decides for one gateway."""
+    """The admission of one gateway."""
 
     def __init__(self, keyring: KeyRing, tap: Tap) -> None:
         self._keyring = keyring
         self._tap = tap
 
     async def identify(self, key: str | None) -> KeyRecord:
-        """Whose key this is. Refused: 401 missing or unknown, 403 disabled or expired, 503 where nobody can tell."""
+        """The record of a caller's key. Refused: 401 missing or unknown, 403 disabled or expired, 503 where it cannot
+        be checked."""
         return await self._keyring.authenticate(key)
 
     def admit(self, key: KeyRecord, asked: Asked) -> Permit:
-        """A permit. Refused: 400 for a name that cannot be booked, 403 for what the key's lists leave out, 503 where
+        """A permit. Refused: 400 where the model's name is too long, 403 where the key may not call it, 503 where
         usage cannot be recorded."""
         if len(asked.route.model) > _MAX_MODEL_NAME:
             raise Refused(400, f"the model name is longer than {_MAX_MODEL_NAME} characters")
@@ -69,7 +70,8 @@ class Admission:
 
 
 def _check_lists(key: KeyRecord, asked: Asked) -> None:
-    """Refused, 403, where the key may not use this provider or model. What only reads calls no model, and is free."""
+    """Refused with 403 where the key may not use this provider or model. Requests that only read call no model, and the
+    list of models does not count for them."""
     matched, provider, model = asked.matched, asked.route.upstream.provider, asked.route.model
     if key.kind is Kind.MANAGEMENT:
         raise Refused(403, "a management key cannot call models", code="management_key")

@@ -1,4 +1,4 @@
-"""What a gateway process is made of, in which order its parts begin, and in which order they end."""
+"""The parts of a gateway process, and the order in which they start and stop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Control(Protocol):
 
 
 class Gateway:
-    """One gateway. `start` and `stop` frame its life; in between it handles every request."""
+    """One gateway. Between `start` and `stop` it handles every request."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Gateway:
         control: Control | None = None,
         transport: TransportFactory | None = None,
     ) -> None:
-        """`transport` makes another httpx transport than our own."""
+        """`transport`: a factory of httpx transports, in place of our own connections."""
         self._redis = store.connect(redis_url)
         self._client = UpstreamClient(settings, transport)
         self._control = control
@@ -68,7 +68,7 @@ class Gateway:
         self._show()
 
     async def start(self) -> None:
-        """Begin what runs beside the exchanges."""
+        """Start the tasks that run beside the exchanges."""
         writing = self._tasks.start(self._writer.run(), "record writer")
         forever = [
             self._tasks.start(self._tap.run(self.metrics.late), "tap ticker"),
@@ -79,15 +79,15 @@ class Gateway:
         self._running = writing, forever
 
     async def stop(self) -> None:
-        """End; nothing is accepted any more."""
-        # uvicorn comes here without waiting for the tasks it has just cancelled; their end records must be queued.
+        """End the running exchanges, flush their records and close every connection."""
+        # uvicorn does not wait for the tasks that it has just cancelled; their end records must be queued first.
         await self._plane.drained(_FLUSH_SECONDS)
         writing, forever = self._running
         for task in forever:
             task.cancel()
         flushed = await self._writer.close(writing, _FLUSH_SECONDS)
-        # What is not accounted for stays on the disk, and another gateway will adopt it.
-        self._journal.close(shipped=await self._recovery.leave(shipped=flushed))
+        # A journal that is not accounted for stays on the disk, and another gateway adopts it.
+        self._journal.close(complete=await self._recovery.leave(complete=flushed))
         await self._client.close()
         if self._control is not None:
             await self._control.close()
@@ -96,7 +96,7 @@ class Gateway:
     async def handle(self, request: ClientRequest) -> None:
         """Answer a request."""
         path = asgi.path(request.target)
-        if path in paths.PROBES:
+        if path in paths.PROBES and request.method in ("GET", "HEAD"):
             self._probe(path, request)
         elif self._control is not None and path.startswith(paths.CONTROL):
             await asgi.run(self._control, request)
@@ -104,7 +104,7 @@ class Gateway:
             await self._plane.handle(request)
 
     def _probe(self, path: str, request: ClientRequest) -> None:
-        """Alive: the event loop turns. Ready: a new exchange would be taken; says why not."""
+        """Answer a probe. /readyz says whether a new exchange would be taken, and why not; the others say 200."""
         reasons = self.health.ready() if path == "/readyz" else []
         answer = {"ready": not reasons, "reasons": reasons} if path == "/readyz" else {"status": "ok"}
         headers = [(b"content-type", b"application/json")]

@@ -1,8 +1,9 @@
-"""The attempts of one exchange. Its plan says whom to ask; who answered is who is booked. After the first byte nothing
-is tried again."""
+"""The attempts of one exchange. Its plan lists the candidates; usage is booked on the one that answers. After the first
+byte of an answer there is no further attempt (decision 29)."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -16,11 +17,11 @@ from shared.runtime.errors import UpstreamError
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """Whom to ask, and with what: everything that differs between two attempts of one exchange."""
+    """An upstream and the request for it: everything that differs between two attempts of one exchange."""
 
     provider: str
     model: str  # as requested, without the provider prefix; "" where the request names none
-    credential: str  # its name, never its secret; "" where there is one alone
+    credential: str  # its name, never its secret; "" where the provider has only one
     method: str
     url: str  # without the query
     query: bytes
@@ -28,12 +29,12 @@ class Candidate(msgspec.Struct, frozen=True):
     body: bytes
 
 
-Plan = tuple[Candidate, ...]  # in the order in which they are tried. Today it has one; policies decide on more
+Plan = tuple[Candidate, ...]  # in the order in which they are tried; today always one
 Clock = Callable[[], float]  # monotonic seconds
 
 
 class Upstream(Protocol):
-    """Where requests are sent: the border to the providers."""
+    """The border to the providers."""
 
     async def send(
         self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
@@ -41,7 +42,7 @@ class Upstream(Protocol):
 
 
 class Attempts:
-    """Asks the candidates of a plan. `made` lists the attempts that have ended."""
+    """Asks the candidates of a plan. `made`: the attempts that have ended."""
 
     __slots__ = ("_clock", "_upstream", "answered", "candidate", "made", "plan")
 
@@ -54,16 +55,16 @@ class Attempts:
         self._clock = clock
 
     async def first_answer(self, extra: list[Header]) -> Answer:
-        """The first answer that is given, with its headers; `extra` headers go with each request.
+        """The first answer of a candidate, once its headers are here. `extra`: headers for every request.
 
-        UpstreamError where there is none. May be cancelled.
+        UpstreamError where no candidate answers. May be cancelled.
         """
         return await self._try(self.plan[0], extra)
 
     async def _try(self, candidate: Candidate, extra: list[Header]) -> Answer:
         self.candidate = candidate
         started = self._clock()
-        status, cause = None, "cancelled"
+        status, cause = None, "internal"
         try:
             answer = await self._upstream.send(
                 candidate.provider,
@@ -77,6 +78,9 @@ class Attempts:
             self.answered = fields(answer.headers)
         except UpstreamError as exc:
             cause = exc.cause
+            raise
+        except asyncio.CancelledError:
+            cause = "cancelled"
             raise
         else:
             return answer

@@ -1,5 +1,5 @@
-"""The data plane: admits a request, routes it, and runs its exchange. No framework: its response objects would put a
-task and a queue between a provider's bytes and the client."""
+"""The data plane: admits a request, routes it, and runs its exchange. It uses no framework: response objects would put
+a task and a queue between a provider's bytes and the client."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from shared.contract.tail import Open, Outcome
 from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
-_PATHS = 4096  # matches remembered: clients ask the same few over and over
+_PATHS = 4096  # matches that are cached: clients use few paths, again and again
+_LONGEST_REMEMBERED = 512  # characters of a path that is cached
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
 class _Routed(NamedTuple):
-    """A request whose destination is known."""
+    """A request with its route."""
 
     matched: Match
     route: Route
@@ -76,7 +77,8 @@ class DataPlane:
         unread = _has_body(given)
         try:
             key = await self._admission.identify(caller_key(given, client.query))
-            matched = self._match(client.method, path, family)
+            remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
+            matched = remembered(client.method, path, family)
             family = matched.family
             body = await self._read_body(client, given)
             unread = False
@@ -90,20 +92,20 @@ class DataPlane:
             return
 
     async def watch(self) -> None:
-        """Cut exchanges that exceed a limit, for as long as the process lives."""
+        """End exchanges that exceed a limit, for as long as the process lives."""
         while True:
             await asyncio.sleep(_WATCHDOG_SECONDS)
-            self.cut_late(time.monotonic())
+            self.end_late(time.monotonic())
 
-    def cut_late(self, now: float) -> None:
-        """Cut exchanges that exceed a limit at `now`, monotonic."""
+    def end_late(self, now: float) -> None:
+        """End exchanges that exceed a limit at `now`, a monotonic time."""
         slow = now - self._settings.slow_reader_timeout
         for exchange in list(self.open):
             blocked = exchange.relay.blocked_since
             if now > exchange.deadline:
-                exchange.cut(Outcome.TIMED_OUT, "total_timeout")
+                exchange.end_early(Outcome.TIMED_OUT, "total_timeout")
             elif blocked is not None and blocked < slow:
-                exchange.cut(Outcome.TIMED_OUT, "slow_reader")
+                exchange.end_early(Outcome.TIMED_OUT, "slow_reader")
 
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
@@ -111,7 +113,7 @@ class DataPlane:
 
     @property
     def read_on(self) -> int:
-        """Upstreams that are read on though their client has left."""
+        """How many upstreams are read on though their client has left."""
         return sum(exchange.relay.client_left for exchange in list(self.open))
 
     async def drained(self, timeout: float) -> None:
@@ -188,7 +190,8 @@ def _has_body(given: dict[bytes, bytes]) -> bool:
 
 
 def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:
-    """What the body says of model and streaming. A path of one provider is passed on whatever its body is."""
+    """The model and the stream flag of a body. Refused with 400 where it has none to read; a path of one provider takes
+    any body."""
     in_path = matched.family is Family.GEMINI and matched.path_model is not None
     if matched.dialect in (Dialect.METADATA, Dialect.PASSTHROUGH) or in_path:
         return Flags()

@@ -1,4 +1,4 @@
-"""How an exchange ended, and the two records made of it: the end of its tail, and what its observers are told."""
+"""How an exchange ended, and the two records of it: the end of its tail, and the summary for observers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from shared.contract.tail import End, Outcome, Packed
 
 
 class Ending(NamedTuple):
-    """Exactly one of each exchange. `cause`: a machine word; "" where nothing went wrong."""
+    """How an exchange ended; each has exactly one. `cause`: a machine word; "" where nothing went wrong."""
 
     outcome: Outcome
     cause: str = ""
 
 
 class Times(NamedTuple):
-    """Monotonic seconds."""
+    """When an exchange began, in monotonic seconds."""
 
-    arrived: float  # the request's head was here
+    arrived: float  # the request's head arrived
     started: float  # the open record was durable
 
 
 class Facts(NamedTuple):
-    """What is known of an exchange when it ends. Times are monotonic seconds."""
+    """The facts of an exchange that has ended. Times are monotonic seconds."""
 
     ending: Ending
     attempts: Attempts
@@ -37,7 +37,7 @@ class Facts(NamedTuple):
 
 
 def end_record(facts: Facts) -> End:
-    """The end of the tail, but for what the tap knows: the bytes and their number."""
+    """The end of the tail. The tap fills in the last bytes and the sizes."""
     candidate, first_byte = facts.attempts.candidate, facts.first_byte
     moved = candidate is not facts.attempts.plan[0]
     return End(
@@ -51,7 +51,7 @@ def end_record(facts: Facts) -> End:
         duration_ms=int((facts.ended - facts.times.started) * 1000),
         request_id=headers.request_id(facts.attempts.answered),
         body=Packed(b""),
-        provider=candidate.provider if moved else "",  # as in the open
+        provider=candidate.provider if moved else "",  # "": as in the open
         model=candidate.model if moved else "",
         credential=candidate.credential,
         attempts=tuple(facts.attempts.made),
@@ -60,7 +60,7 @@ def end_record(facts: Facts) -> End:
 
 
 def summary(facts: Facts, tap: ExchangeTap) -> Summary:
-    """What observers are told, once the tap has taken the end."""
+    """The summary for observers, once the tap has the end."""
     candidate, first_byte = facts.attempts.candidate, facts.first_byte
     return Summary(
         id=tap.id,

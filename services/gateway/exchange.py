@@ -1,8 +1,8 @@
-"""One exchange, from its open record to its end record. Whatever happens in between, there is exactly one outcome.
+"""One exchange, from its open record to its end record. Whatever happens in between, it has exactly one outcome.
 
-Its attempts find somebody who answers (`attempts.py`), its relay moves the bytes (`relay.py`), and its end is recorded
-(`ending.py`). An answer that breaks off leaves the client's connection without a proper end, because a clean end would
-make every SDK report success.
+Its attempts get an answer (`attempts.py`), its relay moves the bytes (`relay.py`), and its end is recorded
+(`ending.py`; decision 29). Where an answer breaks off, the client's connection closes without a proper end, because a
+clean end would make every SDK report success.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _UNFORESEEN = Ending(Outcome.UPSTREAM_FAILED, "internal")
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What is asked for, whoever answers."""
+    """The request of an exchange, whichever candidate answers it."""
 
     plan: Plan
     family: Family
     streamed: bool
-    keep_body: bool  # the meter may need it to estimate
-    read_on: bool  # when the client leaves, for the usage at the answer's end
-    cors: list[Header]  # what a browser must be told
+    keep_body: bool  # the meter may need the request's body to estimate
+    read_on: bool  # when the client leaves, read on for the usage at the answer's end
+    cors: list[Header]  # for browsers
 
 
 class Limits(NamedTuple):
-    """Seconds and bytes an exchange may take."""
+    """Limits of an exchange, in seconds and bytes."""
 
     total: float
     idle: float  # between two reads from the provider
@@ -62,7 +62,7 @@ class Limits(NamedTuple):
 
 
 class Plane(Protocol):
-    """What an exchange needs of the data plane it runs on."""
+    """The data plane, as an exchange sees it."""
 
     @property
     def limits(self) -> Limits: ...
@@ -81,20 +81,20 @@ class Plane(Protocol):
 
 
 class _State(Enum):
-    ASKING = auto()  # nothing was said to the client
-    RESPONDING = auto()  # the head of a response is out: its status cannot change any more
-    OVER = auto()  # an outcome is decided; a second cut changes nothing
+    ASKING = auto()  # the client has no part of a response yet
+    RESPONDING = auto()  # the head of a response is written: its status cannot change any more
+    OVER = auto()  # the outcome is decided; ending it again changes nothing
 
 
 class Exchange:
-    """A request on its way. `cut` ends it early, from outside; `run` always ends it."""
+    """A request with its answer. `run` takes it to its end; `end_early` ends it from outside."""
 
     __slots__ = (
         "_attempts",
         "_call",
         "_client",
         "_clock",
-        "_cut_by",
+        "_ended_by",
         "_plane",
         "_state",
         "_tap",
@@ -113,14 +113,14 @@ class Exchange:
         arrived: float,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`arrived`: when the request's head was here, by `clock`."""
+        """`arrived`: when the request's head arrived, by `clock`."""
         self.relay = Relay(client, tap, plane.observer.began(), plane.limits.read_on_bytes, clock)
         self.deadline = clock() + plane.limits.total
         self._attempts = Attempts(call.plan, plane.upstream, clock)
         self._call = call
         self._client = client
         self._clock = clock
-        self._cut_by: Ending | None = None
+        self._ended_by: Ending | None = None
         self._plane = plane
         self._state = _State.ASKING
         self._tap = tap
@@ -132,20 +132,20 @@ class Exchange:
         return self._tap.id
 
     async def run(self) -> Outcome:
-        """Forward the request and relay the answer. Returns how it ended; raises nothing."""
+        """Forward the request and relay the answer. Returns how it ended; does not raise."""
         self._client.attach(self)
         ending = _UNFORESEEN
         try:
             ending = await self._forward()
         except asyncio.CancelledError:
-            # Else it is the server's: its time to drain is over. It cancels each task once, and waits for none.
-            ending = self._cut_by or _DRAINED
+            # The default: uvicorn's drain is over. It cancels each task once, and does not wait for it.
+            ending = self._ended_by or _DRAINED
             assert self._task is not None
             self._task.uncancel()
-            self._tell_of_cut(ending.outcome)
+            self._tell_client(ending.outcome)
         except Exception:
-            # A bug, or an answer no server should give: the client must not take it for a whole one.
-            log.exception("exchange %s failed in a way nobody expected", self.id, extra=self._logged)
+            # A bug, or an answer that no server should give: the client must not take it for a whole one.
+            log.exception("exchange %s failed unexpectedly", self.id, extra=self._logged)
             self._fail()
         finally:
             self._state = _State.OVER
@@ -156,29 +156,29 @@ class Exchange:
             self._record(ending)
         return ending.outcome
 
-    def cut(self, outcome: Outcome, cause: str) -> None:
-        """End the exchange now, for the first reason given."""
-        if self._state is _State.OVER or self._cut_by is not None or self._task is None:
+    def end_early(self, outcome: Outcome, cause: str) -> None:
+        """End the exchange now. Of several reasons the first one counts."""
+        if self._state is _State.OVER or self._ended_by is not None or self._task is None:
             return
         if outcome is Outcome.CLIENT_GONE and self.relay.complete:
-            return  # it has been given everything; many a client closes as soon as it has the last byte
+            return  # it has the whole answer; many clients close as soon as they have its last byte
         if outcome is Outcome.CLIENT_GONE and self._may_read_on():
             self.relay.read_on()
             self.deadline = min(self.deadline, self._clock() + self._plane.limits.read_on)
             return
-        self._cut_by = _CLIENT_GONE if self.relay.client_left else Ending(outcome, cause)
+        self._ended_by = _CLIENT_GONE if self.relay.client_left else Ending(outcome, cause)
         self._task.cancel()
 
     def client_gone(self) -> None:
         """The client has closed its connection."""
-        self.cut(Outcome.CLIENT_GONE, "client_gone")
+        self.end_early(Outcome.CLIENT_GONE, "client_gone")
 
     def client_full(self) -> None:
         """The client reads more slowly than the provider sends."""
         self.relay.client_full()
 
     def client_ready(self) -> None:
-        """The client has read on."""
+        """The client reads again."""
         self.relay.client_ready()
 
     @property
@@ -193,7 +193,6 @@ class Exchange:
         try:
             answer = await self._attempts.first_answer(generation)
         except UpstreamError as exc:
-            log.warning("exchange %s: the provider gave no answer: %s", self.id, exc, extra=self._logged)
             return self._unanswered(exc)
         self.relay.take(answer)
         try:
@@ -206,7 +205,10 @@ class Exchange:
             return _CLIENT_GONE
 
     def _unanswered(self, error: UpstreamError) -> Ending:
-        if isinstance(error, UpstreamTimeout):
+        late = isinstance(error, UpstreamTimeout)
+        said = "did not answer in time" if late else "could not be reached"
+        log.warning("exchange %s: the provider %s: %s (%s)", self.id, said, error, error.cause, extra=self._logged)
+        if late:
             self._refuse(Refused(504, "the provider did not answer in time"))
         else:
             self._refuse(Refused(502, "the provider refused the connection or could not be reached"))
@@ -231,7 +233,7 @@ class Exchange:
         self._state = _State.RESPONDING
         await self.relay.run(self._plane.limits.idle)
         answer.close()
-        await self._client.writable()  # a client that does not read the last bytes has not been given them
+        await self._client.writable()  # an answer is complete only once the client has read its last bytes
         self._client.finish()
         return self._unless_client_left(_COMPLETED)
 
@@ -244,14 +246,15 @@ class Exchange:
     def _unless_client_left(self, ending: Ending) -> Ending:
         return _CLIENT_GONE if self.relay.client_left else ending
 
-    def _tell_of_cut(self, outcome: Outcome) -> None:
+    def _tell_client(self, outcome: Outcome) -> None:
         asking, blocked = self._state is _State.ASKING, self.relay.blocked_since is not None
         if outcome is Outcome.TIMED_OUT and asking and not blocked:
             self._refuse(Refused(504, "the exchange took longer than the limit"))
         elif outcome is Outcome.DRAINED and asking:
+            self._client.close_after()  # a request that waits behind this one would begin when nobody records it
             self._refuse(Refused(503, "the gateway is shutting down"))
         elif outcome is not Outcome.CLIENT_GONE:
-            # A client that does not read would keep a flush waiting for ever.
+            # A client that does not read would keep a flush waiting.
             self._client.abort(flush=not blocked)
 
     def _refuse(self, refused: Refused) -> None:

@@ -1,4 +1,4 @@
-"""Is this gateway alive, and would it take a new request: what the probes ask, with the reasons why not."""
+"""Answers for the probes: whether the gateway lives, and whether it takes new requests, with the reasons why not."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ _HUNG_SECONDS = 30.0  # the tap ticks twenty times a second
 
 
 class Health:
-    """Answers from any thread. `draining` is set once the process has been told to end."""
+    """The health of one gateway, read from any thread. `draining`: the process has been told to end."""
 
     def __init__(self, journal: Journal, tap: Tap, *, needs_journal: bool) -> None:
-        """`needs_journal`: without it new requests are refused."""
+        """`needs_journal`: new requests are refused where the journal fails."""
         self.draining = False
         self._needs_journal = needs_journal
         self._journal = journal
         self._tap = tap
 
     def healthy(self) -> list[str]:
-        """Nothing, or that the event loop hangs."""
+        """Why the process is not alive: the event loop hangs. Empty where it is."""
         silent = time.monotonic() - self._tap.ticked
         return [f"the event loop has not turned for {silent:.0f} s"] if silent > _HUNG_SECONDS else []
 
     def ready(self) -> list[str]:
-        """Nothing, or why new requests should go elsewhere."""
-        reasons = ["it is told to end"] if self.draining else []
+        """Why new requests should go elsewhere. Empty where the gateway is ready."""
+        reasons = ["the process is shutting down"] if self.draining else []
         if not self._needs_journal:
             return reasons
         if self._journal.fill >= _READY_FILL:

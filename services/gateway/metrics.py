@@ -1,4 +1,4 @@
-"""Every metric of a gateway, with its meaning. What is a state is read when it is asked for; nothing is counted twice.
+"""Every metric of a gateway, with its meaning. Gauges are read when they are asked for (decision 22).
 
 `docs/metrics.md` is made from here.
 """
@@ -15,7 +15,7 @@ from services.gateway.observers import Observer, Summary
 # Seconds. A gateway's own share is in the first ones; reasoning models are silent for minutes.
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GAP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20, 60, 300)
-# One exchange of so many has the gaps between its events measured: two clock reads a chunk are too many for all.
+# Gaps are measured in one exchange of this many: two clock reads per chunk are too many for all.
 GAPS_OF_EVERY = 16
 
 
@@ -88,7 +88,7 @@ class GatewayMetrics(Observer):
         self._timed = 0
 
     def show(self, **states: Callable[[], float]) -> None:
-        """What the gauges say when they are asked; from another thread, so that it must be read in one step."""
+        """Set the functions that the gauges read. They are called from another thread, and must read in one step."""
         for name, read in states.items():
             self._states[name].set_function(read)
 
@@ -103,7 +103,7 @@ class GatewayMetrics(Observer):
             to_client.observe(summary.first_byte_to_client)
 
     def late(self, seconds: float) -> None:
-        """The loop came so late to a tick."""
+        """A tick of the loop came late by `seconds`."""
         self._lag.observe(seconds)
 
     def refused(self, status: int) -> None:
@@ -113,13 +113,13 @@ class GatewayMetrics(Observer):
         self._unkept.inc()
 
     def began(self) -> Gaps | None:
-        """The stop watch of a new exchange, if it is one of those that are measured."""
+        """The stop watch of a new exchange; None where it is not measured."""
         self._timed = (self._timed + 1) % GAPS_OF_EVERY
         return None if self._timed else Gaps(*self._gap)
 
 
 class Gaps:
-    """Measures the silences of one exchange, on both of its sides."""
+    """Measures the gaps of one exchange, on both sides."""
 
     __slots__ = ("_came", "_from_provider", "_to_client", "_went")
 
@@ -137,7 +137,7 @@ class Gaps:
         self._came = now
 
     def went(self) -> None:
-        """They have gone to the client."""
+        """Bytes have gone to the client."""
         now = time.monotonic()
         if self._went is not None:
             self._to_client.observe(now - self._went)

@@ -1,4 +1,4 @@
-"""Who watches exchanges: metrics and the access log today, traces later. Observers are told; they change nothing."""
+"""Observers of exchanges: metrics and the access log. They are told what happens, and change nothing."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ class Summary(NamedTuple):
     id: ExchangeId
     provider: str
     model: str
-    status: int | None  # the provider's HTTP status
+    status: int | None  # the provider's HTTP status; None where it sent none
     outcome: Outcome
     cause: str  # a machine word; "" where nothing went wrong
-    response_bytes: int  # of the body, relayed
-    lost_bytes: int  # those of them the tap had no room for
-    first_byte: float | None  # from the request going out
-    first_byte_to_client: float | None  # from the request's head coming in
+    response_bytes: int  # relayed body bytes
+    lost_bytes: int  # how many of them the tap had no room for
+    first_byte: float | None  # since the open record was durable
+    first_byte_to_client: float | None  # since the request's head arrived
     duration: float
 
 
 class StopWatch(Protocol):
-    """Measures the silences of one exchange, on both of its sides."""
+    """Measures the gaps of one exchange, on both sides."""
 
     def came(self) -> None:
         """Bytes have come from the provider."""
 
     def went(self) -> None:
-        """They have gone to the client."""
+        """Bytes have gone to the client."""
 
 
 class Observer:
-    """Sees what it overrides, and ignores the rest. Called on the event loop: it must neither wait nor raise."""
+    """Ignores everything; subclasses override what they observe. Called on the event loop: it must neither wait nor
+    raise."""
 
     def began(self) -> StopWatch | None:
-        """An exchange begins; its stop watch, where its gaps are to be measured."""
+        """An exchange begins. Returns a stop watch where its gaps are to be measured, else None."""
         return None
 
     def refused(self, status: int) -> None:
-        """A request was turned away with this status before it was an exchange."""
+        """A request was refused with this status before it became an exchange."""
 
     def ended(self, summary: Summary) -> None:
         """An exchange has ended."""
 
 
 class Observers(Observer):
-    """Several as one."""
+    """Several observers as one."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
@@ -75,7 +76,7 @@ class Observers(Observer):
 
 
 class AccessLog(Observer):
-    """One line an exchange, and one for each request that was refused (`AROUTER_ACCESS_LOG`)."""
+    """Logs a line for each exchange, and one for each refused request (`AROUTER_ACCESS_LOG`)."""
 
     def refused(self, status: int) -> None:
         log.info("refused %d", status)

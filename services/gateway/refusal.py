@@ -1,4 +1,4 @@
-"""Answers of the gateway's own: an error, in the caller's dialect."""
+"""Refusals: the gateway's own errors, in the caller's dialect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refuse(
     unread: bool = False,
     extra: Sequence[Header] = (),
 ) -> None:
-    """Answer with an error of the gateway's own. `unread`: the request's body is not read, and the connection ends."""
+    """Answer with an error. `unread`: the request's body was not read, so the connection closes."""
     body = error_body(family, refused.status, refused.message, refused.code)
     given: list[Header] = [
         (b"content-type", b"application/json"),

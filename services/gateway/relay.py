@@ -1,8 +1,8 @@
 """The relay of one answer: it moves bytes from the provider to the client and the tap. It knows neither JSON nor
-providers.
+providers, and adds nothing to a body.
 
-Flow control goes both ways: a client that reads slowly pauses the provider, and the provider is read on for a while
-when its client has left, for the usage at its end. Once a body has begun nothing is ever added to it.
+A client that reads slowly pauses the provider. When a client leaves, the provider may be read on for the usage at the
+answer's end.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Clock = Callable[[], float]  # monotonic seconds
 
 
 class ReadOnExceeded(Exception):
-    """So much was read on after the client had left that the rest is given up."""
+    """More was read on after the client had left than `read_on_bytes` allows."""
 
 
 class Relay:
-    """Pumps one answer. Slots: every chunk comes by here, and with hundreds of streams each object is cold."""
+    """Moves one answer. It has slots because every chunk comes by: with hundreds of streams each object is cold."""
 
     __slots__ = (
         "_client",
@@ -46,9 +46,9 @@ class Relay:
         read_on_bytes: int,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`read_on_bytes`: most bytes read after the client has left."""
-        self.blocked_since: float | None = None  # waiting for the client to read, since this monotonic time
-        self.client_left = False  # and the provider is read on
+        """`read_on_bytes`: the most bytes to read after the client has left."""
+        self.blocked_since: float | None = None  # since when the client does not read, monotonic
+        self.client_left = False  # the provider is read on
         self.first_byte: float | None = None  # when it came, monotonic
         self.answer: Answer | None = None
         self._client = client
@@ -60,22 +60,24 @@ class Relay:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer has come to its proper end."""
+        """Whether the whole answer is here."""
         return self.answer is not None and self.answer.ended
 
     def take(self, answer: Answer) -> None:
-        """The answer whose body is to be moved; what the client does steers it from now on."""
+        """Set the answer to move. From now on a slow client pauses it."""
         self.answer = answer
 
     def whole(self, body: bytes) -> None:
-        """Note a body that came with its headers; whoever calls gives it to the client."""
+        """Record a body that came with its headers; the caller writes it to the client."""
         if body:
             self.first_byte = self._clock()
             self._tap.feed(body)
 
     async def run(self, idle_timeout: float) -> None:
-        """Move the body until its end. UpstreamTimeout, UpstreamBroken, or ReadOnExceeded where it does not get there;
-        `idle_timeout` in seconds."""
+        """Move the body to its end. `idle_timeout`: seconds between two reads.
+
+        UpstreamTimeout, UpstreamBroken or ReadOnExceeded where it does not get there.
+        """
         assert self.answer is not None
         await self.answer.relay(self._move if self._watch is None else self._move_timed, idle_timeout)
 
@@ -86,7 +88,7 @@ class Relay:
             self.answer.pause()
 
     def client_ready(self) -> None:
-        """The client has read on."""
+        """The client reads again."""
         self.blocked_since = None
         if self._watch is not None and self.first_byte is not None and not self.client_left:
             self._watch.went()
@@ -94,26 +96,26 @@ class Relay:
             self.answer.resume()
 
     def read_on(self) -> None:
-        """The client has left: go on without it."""
+        """Go on without the client, which has left."""
         self.client_left = True
         self.client_ready()
 
     def _move(self, chunk: bytes) -> None:
-        """Bytes of the body, on their way: called for every read from the provider."""
+        """Move the bytes of one read."""
         if self.first_byte is None:
             self.first_byte = self._clock()
         self._tap.feed(chunk)
         if not self.client_left:
             self._client.write(chunk)
             if self.blocked_since is not None and self.answer is not None:
-                self.answer.pause()  # it may have been full before there was an answer to pause
+                self.answer.pause()  # the client may have been full before there was an answer
             return
         self._read_on += len(chunk)
         if self._read_on > self._limit:
             raise ReadOnExceeded
 
     def _move_timed(self, chunk: bytes) -> None:
-        """The same, for an exchange whose gaps are measured."""
+        """The same, with the gaps measured."""
         assert self._watch is not None
         self._watch.came()
         self._move(chunk)

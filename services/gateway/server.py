@@ -1,4 +1,4 @@
-"""Runs the gateway: uvicorn's server, with our protocol and our logging."""
+"""Runs the gateway: uvicorn's server with our protocol and our logging (decision 30)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
-    """Stops once, and says that it is not ready before it stops listening.
+    """Shuts down once, and is not ready before it stops listening (decision 23).
 
-    On a second Ctrl-C uvicorn would skip the shutdown that writes the running exchanges' ends.
+    On a second Ctrl-C uvicorn would skip the shutdown that records the running exchanges' ends.
     """
 
     def __init__(self, config: uvicorn.Config, health: Health, delay: float) -> None:
@@ -48,11 +48,11 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis will not do."""
+    """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis is unsuitable."""
     asyncio.run(version.check_url(redis_url))
     gateway = Gateway(settings, redis_url, control)
     server = configured(settings, gateway)
-    # What is there now stays; the collector need not go through it again and again while streams wait.
+    # The objects of now stay: the collector must not go through them again while streams wait.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -67,7 +67,7 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
 
 
 def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
-    """The server of one gateway, not running yet."""
+    """The server of one gateway, not started."""
     limits = Limits(
         settings.max_header_bytes, settings.max_header_lines, settings.header_timeout, settings.keep_alive_timeout
     )
@@ -92,7 +92,7 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
 
 
 def _lifespan(gateway: Gateway) -> Application:
-    """The ASGI application that uvicorn wants: it sees no request, only when to begin and to end."""
+    """An ASGI application for uvicorn's lifespan; requests go past it."""
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
         await receive()

@@ -1,4 +1,4 @@
-"""The gateway's settings, with the providers that they configure."""
+"""The gateway's settings, with those of the providers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProviderSettings(BaseModel):
         description="Add stream_options.include_usage to streamed chat requests that do not set it themselves; "
         "the client then gets the extra last event too.",
     )
-    on_disconnect: Literal["close", "read_on", "drain"] = Field(  # "drain" is what "read_on" was called
+    on_disconnect: Literal["close", "read_on", "drain"] = Field(  # "drain" is the old name of "read_on"
         default="close",
         description="When a client leaves: close the upstream, or read_on to its end for the usage it reports there.",
     )
@@ -81,7 +81,7 @@ class ProviderSettings(BaseModel):
 
 
 class GatewaySettings(Settings):
-    """What a gateway reads. Times are in seconds, sizes in bytes."""
+    """The settings of a gateway. Times are in seconds, sizes in bytes."""
 
     OLD_NAMES: ClassVar[Mapping[str, str]] = {
         f"drain_{what}": f"read_on_{what}" for what in ("seconds", "bytes", "streams")
@@ -171,7 +171,7 @@ class GatewaySettings(Settings):
     )
 
     def old_values(self) -> dict[str, str]:
-        """Values under names they had before, as `VARIABLE=value`: the old one to the new one."""
+        """Values that are given by their old names: `VARIABLE=value`, the old one to the new one."""
         prefix = "AROUTER_PROVIDERS__{}__ON_DISCONNECT={}"
         old = [name.upper() for name, provider in self.providers.items() if provider.on_disconnect == "drain"]
         return {prefix.format(name, "drain"): prefix.format(name, "read_on") for name in old}
@@ -179,7 +179,7 @@ class GatewaySettings(Settings):
     @field_validator("upstream_proxy")
     @classmethod
     def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
-        """What is shown of a wrong one is the name of the setting: it may hold a password."""
+        """Errors name the setting and not its value, which may hold a password."""
         text = value.get_secret_value() if value is not None else ""
         if text and not _is_proxy(text):
             raise ValueError("must be the http:// or https:// URL of a proxy, such as http://proxy:3128")
@@ -216,12 +216,12 @@ def _is_proxy(url: str) -> bool:
         return False
     try:
         return urlsplit(url).port != 0
-    except ValueError:  # a port above 65535, an address that is none
+    except ValueError:  # a port above 65535, or a bad address
         return False
 
 
 class _SdkVariables(PydanticBaseSettingsSource):
-    """The variables of the providers' own SDKs (`OPENAI_API_KEY` …); our own names go before them."""
+    """The variables of the providers' own SDKs (`OPENAI_API_KEY` …); our own names take precedence."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError  # pydantic calls this per field only from its own sources

@@ -1,4 +1,4 @@
-"""Assembles the records of an exchange. Pure: all records held here are also pending in Redis."""
+"""Assembles exchanges of their records. Pure; every record held here is also pending in Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_BAD = 10_000
 
 
 class Assembled(NamedTuple):
-    """A whole exchange, and the stream entries it came in, duplicates included."""
+    """A whole exchange, and its stream entries, duplicates included."""
 
     tail: Tail
     stream_ids: list[bytes]
@@ -33,7 +33,7 @@ class _Parts:
 
 
 class BadExchange(BadRecord):
-    """Records that can be read, and contradict each other. `stream_ids`: all there are of the exchange."""
+    """The records of an exchange contradict each other. `stream_ids`: all its stream entries."""
 
     def __init__(self, reason: str, stream_ids: list[bytes]) -> None:
         super().__init__(reason)
@@ -47,7 +47,7 @@ class Assembler:
         self._shard = shard
         self._open: dict[ExchangeId, _Parts] = {}
         self._known: set[bytes] = set()
-        self._bad: set[ExchangeId] = set()  # their records may still be coming
+        self._bad: set[ExchangeId] = set()  # more records of them may come
 
     def __len__(self) -> int:
         return len(self._open)
@@ -56,10 +56,10 @@ class Assembler:
         return stream_id in self._known
 
     def add(self, entry: StreamEntry, now: float) -> Assembled | None:
-        """Take a record; the whole exchange if it was the last one missing.
+        """Take a record. Returns the whole exchange if this was the last missing one, else None.
 
-        Records may come twice and in any order. BadRecord where one cannot be read, BadExchange where several
-        contradict each other. `now` is any clock that only `idle` compares with.
+        Records may come twice and in any order. `now`: by the same clock as the argument of `idle`. BadRecord where
+        the record cannot be read, BadExchange where it contradicts another.
         """
         if entry.id in self._known:
             return None
@@ -73,7 +73,7 @@ class Assembler:
         parts.stream_ids.append(entry.id)
         parts.changed = now
         if isinstance(record, End):
-            # Over a segment of the same number: a journal that was full when the end came has kept its bytes alone.
+            # It replaces a segment of its number: a journal that was full when the end came holds only its bytes.
             parts.records[seq] = record
         else:
             parts.records.setdefault(seq, record)
@@ -93,7 +93,7 @@ class Assembler:
         return BadExchange(reason, self.forget(id))
 
     def forget(self, id: ExchangeId) -> list[bytes]:
-        """Stop holding an exchange; the ids of its stream entries."""
+        """Stop holding an exchange. Returns the ids of its stream entries."""
         parts = self._open.pop(id)
         self._known.difference_update(parts.stream_ids)
         return parts.stream_ids
@@ -102,11 +102,11 @@ class Assembler:
         return id in self._open
 
     def stream_ids(self, id: ExchangeId) -> list[bytes]:
-        """The stream entries held of an exchange."""
+        """The ids of the stream entries that are held of an exchange."""
         return self._open[id].stream_ids
 
     def rest(self, id: ExchangeId) -> Assembled | None:
-        """An exchange of which no more will come, as far as its records came; None where its open is missing.
+        """An exchange that gets no further records, made of those that came; None where its open is missing.
 
         BadRecord where its bytes are damaged.
         """
@@ -116,22 +116,22 @@ class Assembler:
             return None
         segments: list[Segment] = []
         while isinstance(segment := parts.records.get(len(segments) + 1), Segment):
-            segments.append(segment)  # up to the first one that is missing
+            segments.append(segment)  # up to the first missing one
         end = next((record for record in parts.records.values() if isinstance(record, End)), None)
         if end is None:
             end = _lost(opened, segments)
-        else:  # something in the middle is missing
+        else:  # segments in the middle are missing
             have = sum(len(segment.body.unpack()) for segment in segments) + len(end.body.unpack())
             end = msgspec.structs.replace(end, lost_bytes=max(1, end.lost_bytes, end.response_bytes - have))
         return Assembled(Tail(id, opened, segments, end), parts.stream_ids)
 
     def idle(self, before: float) -> list[ExchangeId]:
-        """Exchanges that are not whole and have had no record since `before`."""
+        """Exchanges that are not whole and got no record since `before`."""
         return [id for id, parts in self._open.items() if parts.changed < before]
 
 
 def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
-    """The tail; None where these records do not make one."""
+    """The tail of these records; None where they do not fit together."""
     first, last = records.get(0), records.get(end)
     segments = [record for seq in range(1, end) if isinstance(record := records.get(seq), Segment)]
     if not isinstance(first, Open) or not isinstance(last, End) or len(segments) != end - 1 or len(records) != end + 1:
@@ -140,7 +140,7 @@ def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
 
 
 def _lost(opened: Open, segments: list[Segment]) -> End:
-    """An end for an exchange whose gateway died before it wrote one."""
+    """The end record of an exchange whose gateway died before it wrote one."""
     head = (segments[0].head if segments else None) or Head()
     return End(
         outcome=Outcome.GATEWAY_LOST,

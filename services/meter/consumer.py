@@ -1,7 +1,8 @@
 """One shard's consumer: reads its tail stream, and settles each exchange that is whole.
 
-What it holds in memory is a copy of what is pending in Redis, so it starts over after any error: a record is dropped
-from Redis by the settle script alone.
+Everything that it holds in memory is also pending in Redis, so it may start over after any error: a record is deleted
+only once it is settled, quarantined or known to be a replay. Pending records belong to the shard, not to the meter that
+read them (decision 6). No decision trusts a clock that may step (decision 24).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
 from shared.books.boots import Boot, BootState
+from shared.contract import booked
+from shared.contract.entry import Ended
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import StreamEntry
@@ -25,13 +28,13 @@ from shared.runtime.errors import StoreError, StoreRefused, StoreUnavailable
 from shared.runtime.store import Store
 
 _BLOCK_MS = 500
-# A record delivered this long ago that we do not hold went to a worker that was paused, or to a reply that was lost.
+# A record that was delivered this long ago and is not held here went to a paused meter, or its reply was lost.
 _RECLAIM_IDLE_MS = 30_000
 _TIDY_SECONDS = 10.0
 _STEP_MS = 2000.0
-# An exchange nobody will end is booked provisionally at once, and for good after this if its gateway never turns up.
+# An orphan is booked provisionally at once, and for good after this if its journal never turns up (decision 16).
 _ORPHAN_MS = 24 * 3_600_000
-_AMENDMENTS = 5  # tries to settle over a provisional value that changes meanwhile
+_AMENDMENTS = 5  # tries to settle while others amend the same exchange
 _RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -50,16 +53,16 @@ class ShardConsumer:
         self._estimator = estimator
         self._metrics = metrics
         self._assembler = Assembler(shard)
-        self._provisional: dict[ExchangeId, int] = {}  # orphans booked so far, and from how many records
-        self._ahead_ms: float | None = None  # Redis's clock, of our monotonic one
+        self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
+        self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """End after the batch at hand. Nothing is cancelled: a cancelled Redis call leaves its connection unusable."""
+        """End after the current batch. Nothing is cancelled: a cancelled Redis call leaves its connection unusable."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Read and settle; a Redis that is away is waited for."""
+        """Read and settle until `stop`. While Redis is away, wait for it."""
         while not self._stopping.is_set():
             try:
                 await self._serve()
@@ -75,26 +78,26 @@ class ShardConsumer:
         self._assembler = Assembler(self.shard)
         self._provisional.clear()
         await streams.create_group(self._store, self.shard)
-        await self._stepped_back()  # from here on
+        await self._stepped_back()  # steps are noticed from here on
         await self._recover()
         tidied = time.monotonic()
         while not self._stopping.is_set():
             entries = await streams.read(self._store, self.shard, count=self._batch, block_ms=_BLOCK_MS)
             await self._take(entries)
             if time.monotonic() - tidied > _TIDY_SECONDS:
-                # What was delivered before Redis's clock stepped back would not be idle until it has caught up.
+                # By Redis's clock, records from before it stepped back are not idle until it has caught up.
                 await self._reclaim(0 if await self._stepped_back() else _RECLAIM_IDLE_MS)
                 await self._sweep()
                 tidied = time.monotonic()
 
     async def _stepped_back(self) -> bool:
-        """Whether Redis's clock has gone back since this was last asked."""
+        """Whether Redis's clock has stepped back since the last call."""
         now_ms, own_ms = await streams.now_ms(self._store), time.monotonic() * 1000
         ahead, self._ahead_ms = self._ahead_ms, now_ms - own_ms
         return ahead is not None and self._ahead_ms < ahead - _STEP_MS
 
     async def _recover(self) -> None:
-        """Take over what was read before and never settled, whoever read it."""
+        """Read again the pending records, whichever meter had read them."""
         after = b"0"
         while not self._stopping.is_set() and (
             entries := await streams.read_pending(self._store, self.shard, after, count=self._batch)
@@ -109,12 +112,12 @@ class ShardConsumer:
             ids = unknown[start : start + self._batch]
             entries = await streams.fetch(self._store, self.shard, ids)
             gone = set(ids).difference(entry.id for entry in entries)
-            if gone:  # deleted by hand; nothing is left of them but the mark that they are pending
+            if gone:  # somebody deleted them; only the mark that they are pending is left
                 await streams.drop(self._store, self.shard, list(gone))
             await self._take(entries)
 
     async def _sweep(self) -> None:
-        """What has been waiting for records: replays of what is settled already, and orphans of dead gateways."""
+        """Handle exchanges that wait for records in vain: drop replays of settled ones, and book orphans."""
         idle = self._assembler.idle(time.monotonic() - _TIDY_SECONDS)
         if not idle:
             return
@@ -127,12 +130,12 @@ class ShardConsumer:
         states = await boots.find(self._store, {id.boot for id in orphans})
         lost = [(id, states[id.boot]) for id in orphans if states[id.boot].state is not BootState.LIVE]
         if lost:
-            # What a boot that is accounted for has sent is in Redis, but need not have been read.
+            # Redis has all records of a boot that is accounted for, but we need not have read them.
             await self._read_up()
             await self._settle_lost([(id, boot) for id, boot in lost if self._assembler.holds(id)])
 
     async def _read_up(self) -> None:
-        """Read everything that is in the stream now, and what a former holder of the shard has read."""
+        """Read everything that is in the stream now, including the records that a former holder had read."""
         last = _order(await streams.last_id(self._store, self.shard))
         while entries := await streams.read(self._store, self.shard, count=self._batch, block_ms=1):
             await self._take(entries)
@@ -146,17 +149,20 @@ class ShardConsumer:
         booked = await self._ledger.provisional(self.shard, [id for id, _ in orphans])
         now_ms = await streams.now_ms(self._store)
         batch: list[Settlement] = []
+        given_up: list[Settlement] = []
         for (id, boot), so_far in zip(orphans, booked, strict=True):
             stream_ids = self._assembler.stream_ids(id)
-            # By age only at the second sight: when Redis's clock jumps, all boots look gone until their next beat.
+            # Age counts at the second sight only: when Redis's clock jumps, boots look gone until their next heartbeat.
             aged = id in self._provisional and now_ms - max(map(_order, stream_ids))[0] > _ORPHAN_MS
             over = boot.accounted or aged
             if not over and self._provisional.get(id) == len(stream_ids):
-                continue  # nothing new; what is learned meanwhile is no reason to book again
+                continue  # no new records; a newer calibration is not a reason to book again
             settlement = await self._measured_rest(id, final=over, so_far=so_far)
             if settlement is None:
                 continue
             self._provisional[id] = len(stream_ids)
+            if over and _unreadable(settlement):
+                given_up.append(settlement)
             if settlement.changes:
                 batch.append(settlement)
                 log.warning("shard %d: exchange %s has lost its gateway", self.shard, id, extra={"exchange_id": id})
@@ -165,9 +171,13 @@ class ShardConsumer:
             if settlement.final or settlement.id in refused:
                 self._provisional.pop(settlement.id, None)
                 self._assembler.forget(settlement.id)
+        for settlement in given_up:
+            self._provisional.pop(settlement.id, None)
+            self._assembler.forget(settlement.id)
+        await self._hold(given_up)
 
     async def _measured_rest(self, id: ExchangeId, *, final: bool, so_far: str) -> Settlement | None:
-        """The settlement of an exchange as far as it came; None where it has none, now or for good."""
+        """The settlement of an exchange from the records that came; None where there is nothing to settle."""
         try:
             rest = self._assembler.rest(id)
         except BadRecord as exc:
@@ -198,15 +208,25 @@ class ShardConsumer:
         await self._settle(whole)
 
     async def _settle(self, whole: Sequence[Assembled]) -> None:
-        batch = [await self._measured(assembled) for assembled in whole]
-        await self._book([settlement for settlement in batch if settlement is not None])
+        measured = [await self._measured(assembled) for assembled in whole]
+        batch = [settlement for settlement in measured if settlement is not None]
+        refused = await self._book(batch)
+        await self._hold([one for one in batch if _unreadable(one) and one.id not in refused])
+
+    async def _hold(self, unreadable: Sequence[Settlement]) -> None:
+        """Quarantine what is booked as unreadable: `retry` amends it, `drop` makes it final."""
+        for settlement in unreadable:
+            self._metrics.unreadable(settlement.entry)
+            await self._quarantine(settlement.stream_ids, "its answer cannot be read")
 
     async def _measured(self, whole: Assembled, *, final: bool = True, so_far: str = "") -> Settlement | None:
         """The settlement of an exchange; None where it cannot be read, which quarantines it."""
         tail, stream_ids = whole
         try:
             measured = measure(tail, self._estimator)
-            settlement = Settlement(tail.id, measured.entry, stream_ids, final=final, so_far=so_far)
+            first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
+            known = final and measured.entry.ended != Ended.UNREADABLE
+            settlement = Settlement(tail.id, measured.entry, stream_ids, final=known, so_far=so_far, first=first)
         except BadRecord as exc:
             await self._quarantine(stream_ids, str(exc))
         except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
@@ -216,11 +236,11 @@ class ShardConsumer:
             self._estimator.learn(measured)
             return settlement
         finally:
-            await asyncio.sleep(0)  # counting takes its time; leases must be renewed meanwhile
+            await asyncio.sleep(0)  # counting takes long, and leases must be renewed meanwhile
         return None
 
     async def _book(self, batch: Sequence[Settlement]) -> set[ExchangeId]:
-        """Settle; the exchanges that were quarantined because the script refuses them."""
+        """Settle a batch. Returns the exchanges that the script refused, which are quarantined."""
         refused: set[ExchangeId] = set()
         for _ in range(_AMENDMENTS):
             if not batch:
@@ -243,7 +263,9 @@ class ShardConsumer:
             batch = []
             for settlement, so_far in zip(conflicts, booked, strict=True):
                 try:
-                    batch.append(settlement.replacing(so_far))
+                    replacing = settlement.replacing(so_far)
+                    if replacing.changes:
+                        batch.append(replacing)
                 except BadRecord as exc:
                     await self._quarantine(settlement.stream_ids, str(exc))
                     refused.add(settlement.id)
@@ -256,6 +278,10 @@ class ShardConsumer:
         self._metrics.quarantined(len(stream_ids))
         entries = await streams.fetch(self._store, self.shard, stream_ids)
         await quarantine.hold(self._store, self.shard, entries, reason)
+
+
+def _unreadable(settlement: Settlement) -> bool:
+    return settlement.entry.ended == Ended.UNREADABLE
 
 
 def _order(id: bytes) -> tuple[int, int]:

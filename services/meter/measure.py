@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from services.meter.endings import cause, confirmed, ended
 from services.meter.estimate import calibration, prompt
 from services.meter.estimate.calibration import Known
 from services.meter.estimate.lesson import Lesson
 from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.observing import said_of, taught
 from services.meter.prices import PriceBook
-from services.meter.readers import encodings
+from services.meter.readers import documents, encodings
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import Reading
-from services.meter.reconcile import Booked, Observed, needs_observing, reconcile
+from services.meter.readers.reading import Reading, first_count
+from services.meter.reconcile import UNKNOWN, Booked, Observed, needs_observing, reconcile
 from shared.contract.dialects import TOKENLESS, Dialect
-from shared.contract.entry import CostSource, Entry, ended
+from shared.contract.entry import CostSource, Ended, Entry, Mark
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import End, Open, Outcome, Segment
+from shared.contract.usage import Source, Usage
 
 _END_OF_TIME_MS = 1 << 42  # the year 2109
 _MAX_ERROR_BYTES = 4096
@@ -69,28 +72,95 @@ class Measured(NamedTuple):
 
 
 def measure(tail: Tail, estimator: Estimator) -> Measured:
-    """The entry of an exchange. BadRecord where its bytes, or a count in them, cannot be true."""
-    end, dialect = tail.end, tail.open.dialect
+    """The entry of an exchange. BadRecord where a count in its bytes cannot be true.
+
+    An exchange of which nothing can be read has an entry, too: it says `ended: unreadable`, and nothing is known.
+    """
+    dialect = tail.open.dialect
     if not 0 <= tail.open.opened_ms < _END_OF_TIME_MS:
         raise BadRecord(f"opened_ms {tail.open.opened_ms} is not a time")
-    reading, whole = _read(tail, observe=False)
-    if reading.bad_usage:
-        raise BadRecord(f"usage cannot be true: {reading.bad_usage}")
-    reported = None if dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA) else reading.usage
-    normal_end = end.outcome is Outcome.COMPLETED and whole and not (reported and reading.provisional)
-    needed = needs_observing(end, reported, reading.provisional)
-    observed = None
-    if dialect not in TOKENLESS and (needed or _sampled(tail, estimator.sample)):
-        observed = _observe(tail, estimator)
-    booked = reconcile(normal_end, reported, observed if needed else None)
-    lesson = taught(tail.model, reported, observed) if normal_end else None
-    known = estimator.calibration(tail.provider, tail.model).shown
+    found = _read(tail, observe=False)
+    if found.reading.bad_usage:
+        raise BadRecord(f"usage cannot be true: {found.reading.bad_usage}")
+    sees = _sees(tail, found, estimator.sample)
+    if sees:  # zeros beside output are found out only by looking at the output
+        found = _read(tail, observe=True)
+    if found.how is Ended.UNREADABLE:
+        return Measured(_entry(tail, found, UNKNOWN, None, estimator.prices, drift=False), None)
+    observed = _observe(tail, found.reading, estimator) if sees and dialect not in TOKENLESS else None
+    booked = _book(tail, found, observed)
+    model = _model(tail, found.reading)
+    lesson = taught(model, _final(found, booked), observed)
+    known = estimator.calibration(tail.provider, model).shown
     drift = (
         lesson is not None
         and lesson.shown is not None
         and calibration.drifted(known, lesson.shown, lesson.expected, estimator.drift_limit)
     )
-    return Measured(_entry(tail, reading, booked, observed, estimator.prices, drift=drift), lesson)
+    return Measured(_entry(tail, found, booked, observed, estimator.prices, drift=drift), lesson)
+
+
+class _Found(NamedTuple):
+    """A tail as far as it could be read."""
+
+    reading: Reading
+    normal_end: bool  # it completed, all its bytes are here, and it ended the way its dialect ends
+    how: Ended
+
+    def reported(self, dialect: Dialect) -> Usage | None:
+        """What is booked of the report: what the provider bills, where it says so."""
+        usage, bill = self.reading.usage, self.reading.billed
+        if usage is None or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+            return None
+        if dialect is Dialect.OPENAI_EMBEDDINGS and not usage.any:
+            return None  # what was embedded had tokens
+        if bill is not None:
+            usage = Usage(
+                first_count(bill.input_tokens, usage.input_tokens), first_count(bill.output_tokens, usage.output_tokens)
+            ).completed()
+        if dialect is Dialect.OPENAI_EMBEDDINGS and usage.output_tokens is None:
+            return replace(usage, output_tokens=0).completed()
+        return usage
+
+
+def _sees(tail: Tail, found: _Found, sample: float) -> bool:
+    """Whether the output has to be looked at."""
+    dialect = tail.open.dialect
+    if found.how is Ended.UNREADABLE or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+        return False
+    reported = found.reported(dialect)
+    if dialect is Dialect.OPENAI_EMBEDDINGS and reported is not None and found.normal_end:
+        return False
+    if dialect in TOKENLESS:
+        return reported is not None and not reported.output_tokens and not found.reading.whole
+    return needs_observing(tail.end, reported, confirmed=found.normal_end) or _sampled(tail, sample)
+
+
+def _book(tail: Tail, found: _Found, observed: Observed | None) -> Booked:
+    dialect, end = tail.open.dialect, tail.end
+    reported = found.reported(dialect)
+    if dialect is Dialect.PASSTHROUGH and reported is None and end.status is not None and end.status < 300:
+        return UNKNOWN  # a call that no reader knows: what it has cost is unknown, which is not 0
+    if observed is not None and not needs_observing(end, reported, confirmed=found.normal_end):
+        observed = None  # looked at as a sample
+    if observed is not None and end.lost_bytes and not found.reading.documents:
+        return UNKNOWN if reported is None else Booked(reported, Source.PARTIAL)
+    return reconcile(found.normal_end, reported, observed)
+
+
+def _final(found: _Found, booked: Booked) -> Usage | None:
+    """A report that calibrations can learn from."""
+    sound = found.normal_end and booked.source is Source.REPORTED and Mark.INCONSISTENT not in found.reading.marks
+    return booked.usage if sound else None
+
+
+def _model(tail: Tail, reading: Reading) -> str:
+    """The model asked for; on paths that name none, what the request's body says, or the answer's."""
+    if tail.model or tail.end.request is None:
+        return tail.model or reading.model
+    document = documents.decode(tail.end.request.unpack())
+    asked = document.get("model") if isinstance(document, dict) else None
+    return asked if isinstance(asked, str) and asked else reading.model
 
 
 def _sampled(tail: Tail, share: float) -> bool:
@@ -98,24 +168,27 @@ def _sampled(tail: Tail, share: float) -> bool:
     return tail.end.status == 200 and zlib.crc32(str(tail.id).encode()) < share * 2**32
 
 
-def _read(tail: Tail, *, observe: bool) -> tuple[Reading, bool]:
-    """What the tail says, and whether it was all readable: a hole, or a body that does not decode, ends it early."""
+def _read(tail: Tail, *, observe: bool) -> _Found:
+    """What the tail says. A hole, or a body that does not decode, ends it early."""
     reader = Reader(tail.open.dialect, tail.end.content_type, observe=observe)
-    whole = not tail.end.lost_bytes
+    decoded = True
     pieces = [packed.unpack() for packed in (*(segment.body for segment in tail.segments), tail.end.body)]
     try:
         decoder = encodings.decoder(tail.end.content_encoding)
         for piece in pieces:
             reader.feed(decoder.feed(piece))
     except BadRecord:
-        whole = False
-    return reader.close(), whole
+        decoded = False
+    reading = reader.close()
+    how = ended(tail.open.dialect, tail.end, reading, decoded=decoded)
+    all_here = tail.end.outcome is Outcome.COMPLETED and decoded and not tail.end.lost_bytes
+    final = all_here and confirmed(tail.open.dialect, tail.end, reading) and not reading.provisional
+    return _Found(reading, final, how)
 
 
-def _observe(tail: Tail, estimator: Estimator) -> Observed:
+def _observe(tail: Tail, reading: Reading, estimator: Estimator) -> Observed:
     """Our own count, and what it makes us expect to be reported."""
-    model, request = tail.model, tail.end.request
-    reading, _ = _read(tail, observe=True)
+    model, request = _model(tail, reading), tail.end.request
     said = said_of(reading, lambda text: estimator.count(text, model))
     if request is not None:
         asked = prompt.asked(request.unpack(), model, lambda text: estimator.count(text, model))
@@ -127,16 +200,17 @@ def _observe(tail: Tail, estimator: Estimator) -> Observed:
 
 
 def _entry(
-    tail: Tail, reading: Reading, booked: Booked, observed: Observed | None, prices: PriceBook, *, drift: bool
+    tail: Tail, found: _Found, booked: Booked, observed: Observed | None, prices: PriceBook, *, drift: bool
 ) -> Entry:
-    opened, end = tail.open, tail.end
+    opened, end, reading = tail.open, tail.end, found.reading
     asked = observed.asked if observed and booked.input_estimated else None
-    cost = _cost(tail, reading, booked, prices)
+    cost = _cost(tail, _model(tail, reading), booked, prices)
+    split = reading.billed is not None and reading.usage is not None
     return Entry(
         exchange_id=str(tail.id),
         key=opened.key,
         provider=tail.provider,
-        model=tail.model,
+        model=_model(tail, reading),
         dialect=opened.dialect,
         opened_ms=opened.opened_ms,
         outcome=end.outcome,
@@ -176,19 +250,36 @@ def _entry(
         permit=opened.permit,
         credential=end.credential,
         attempts=end.attempts,
-        cause=end.cause,
-        ended=ended(end.outcome, end.status, streamed=opened.streamed, complete=reading.complete),
+        cause=cause(end, reading, found.how),
+        ended=found.how,
         cost_nanousd=None if cost is None else cost * 1000,
         cost_source=CostSource.UNPRICED if cost is None else CostSource.BOOK,
+        marks=_marks(found, booked, unpriced=cost is None and bool(prices.version)),
+        units=reading.units or None,
+        modalities=dict(reading.modalities) or None,
+        model_input_tokens=reading.usage.input_tokens if split and reading.usage else None,
+        model_output_tokens=reading.usage.output_tokens if split and reading.usage else None,
         **booked.usage.as_dict(),
     )
 
 
-def _cost(tail: Tail, reading: Reading, booked: Booked, prices: PriceBook) -> int | None:
-    """Micro-dollars; None where it has no price."""
-    if tail.open.dialect is Dialect.PASSTHROUGH and reading.usage is None and tail.end.status == 200:
-        return None  # a call that no reader knows has a cost nobody knows: it is unpriced, not free
-    return prices.cost(tail.provider, tail.model, tail.open.opened_ms, booked.usage)
+def _marks(found: _Found, booked: Booked, *, unpriced: bool) -> tuple[str, ...]:
+    marks = set(found.reading.marks)
+    for holds, mark in (
+        (booked.half, Mark.HALF_REPORT),
+        (found.how is Ended.UNREADABLE, Mark.UNREADABLE),
+        (unpriced or not booked.usage.any_known, Mark.UNPRICED),
+    ):
+        if holds:
+            marks.add(mark)
+    return tuple(sorted(marks))
+
+
+def _cost(tail: Tail, model: str, booked: Booked, prices: PriceBook) -> int | None:
+    """Micro-dollars; None where it has no price, or where a side of it is unknown."""
+    if None in (booked.usage.input_tokens, booked.usage.output_tokens):
+        return None
+    return prices.cost(tail.provider, model, tail.open.opened_ms, booked.usage)
 
 
 def _bounded(error: Any) -> Any:

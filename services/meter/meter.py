@@ -56,7 +56,7 @@ class Meter:
         """Nothing, or why this meter reads no shard now."""
         since = time.monotonic() - self._renewed
         if self._stopping.is_set():
-            return ["it is told to end"]
+            return ["the process is shutting down"]
         return [f"no lease was renewed for {since:.0f} s: Redis is away"] if since > _LATE_SECONDS else []
 
     async def run(self) -> None:

@@ -19,8 +19,16 @@ class MeterMetrics:
         self.registry = registry = CollectorRegistry()
         self._settled = Counter(
             "arouter_settled_exchanges",
-            "Exchanges settled for good, by outcome and by the source of their usage.",
-            ["outcome", "source"],
+            "Exchanges settled for good, by outcome, by the source of their usage, and by how the answer ended "
+            "(whole, truncated, error, cut).",
+            ["outcome", "source", "ended"],
+            registry=registry,
+        )
+        self._marked = Counter(
+            "arouter_marked_exchanges",
+            "Exchanges whose figures are marked, by mark and provider: placeholder, half_report, inconsistent, "
+            "unreadable (each time one is put into quarantine), billed_units, unpriced.",
+            ["mark", "provider"],
             registry=registry,
         )
         self._provisional = Counter(
@@ -77,10 +85,19 @@ class MeterMetrics:
         if not final:
             self._provisional.inc()
             return
-        self._settled.labels(entry.outcome, entry.source).inc()
+        self._settled.labels(entry.outcome, entry.source, entry.ended).inc()
+        self._mark(entry)
         self._lag.observe(max(0.0, lag))
         if entry.drift:
             self._drifted.labels(entry.provider).inc()
+
+    def unreadable(self, entry: Entry) -> None:
+        """An exchange of which nothing could be read is booked provisionally, and goes into quarantine."""
+        self._mark(entry)
+
+    def _mark(self, entry: Entry) -> None:
+        for mark in entry.marks:
+            self._marked.labels(mark, entry.provider).inc()
 
     def duplicate(self) -> None:
         self._duplicates.inc()

@@ -1,4 +1,5 @@
-"""What is booked: reported usage, or an estimate where nothing was reported. Pure."""
+"""What is booked: reported usage where there is any, an estimate where there is none, both where it is half a report.
+Pure."""
 
 from __future__ import annotations
 
@@ -30,27 +31,34 @@ class Booked:
     source: Source
     estimate: Estimate | None = None  # of the output, where that is what was booked
     input_estimated: bool = False
+    half: bool = False  # one side was reported and the other had to be estimated
 
 
 NOTHING = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
+# Nothing could be read, or nobody knows how to count it: unknown, which is not 0.
+UNKNOWN = Booked(Usage(), Source.PARTIAL)
 
 
-def needs_observing(end: End, reported: Usage | None, provisional: bool) -> bool:
-    """Whether the content has to be counted: some was bought, and the provider's last word on it is missing."""
+def needs_observing(end: End, reported: Usage | None, *, confirmed: bool) -> bool:
+    """Whether the content has to be counted: some was bought, and the provider's last word on it is missing.
+
+    `confirmed`: the report is final, because the answer ended the way its dialect ends.
+    """
     if end.status is None:  # no answer, or one whose head is lost with its gateway
         return end.outcome is Outcome.GATEWAY_LOST and end.response_bytes > 0
     if end.status >= 300:
         return False  # an error's text is not output
     if end.outcome is Outcome.UPSTREAM_FAILED and end.first_byte_ms is None:
         return False  # nothing came, so nothing is owed
-    return reported is None or provisional or end.outcome is not Outcome.COMPLETED
+    doubtful = reported is None or reported.input_tokens is None or not reported.output_tokens
+    return doubtful or not confirmed or end.outcome is not Outcome.COMPLETED
 
 
 def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | None) -> Booked:
-    """Reported wins. `observed` is None where `needs_observing` said no: then nothing but the report is booked.
+    """Reported wins. `observed` is None where nothing was counted: then nothing but the report is booked.
 
-    `normal_end`: the exchange completed, all its bytes are here, and the report (if any) is the final one. Without
-    it the report's input stands, and its output is raised to what came through where output came after the report:
+    `normal_end`: the exchange completed, all its bytes are here, and the answer ended as its dialect ends. Without it
+    the report's input stands, and its output is raised to what came through where output came after the report:
     Anthropic's first report counts a handful of tokens, and a running count is as old as its last event.
     """
     if reported is None and observed is None:
@@ -59,9 +67,24 @@ def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | Non
         assert observed is not None
         counted = Usage(input_tokens=observed.input_tokens, output_tokens=observed.output.tokens).completed()
         return Booked(counted, Source.ESTIMATED if normal_end else Source.PARTIAL, observed.output, True)
-    if normal_end:
-        return Booked(reported, Source.REPORTED)
-    if observed is not None and observed.beyond_report and observed.output.tokens > (reported.output_tokens or 0):
-        raised = replace(reported, output_tokens=observed.output.tokens, total_tokens=None).completed()
-        return Booked(raised, Source.PARTIAL, observed.output)
-    return Booked(reported, Source.PARTIAL)
+    if observed is None:
+        known = None not in (reported.input_tokens, reported.output_tokens)
+        return Booked(reported, Source.REPORTED if normal_end and known else Source.PARTIAL)
+    return _completed(normal_end, reported, observed)
+
+
+def _completed(normal_end: bool, reported: Usage, observed: Observed) -> Booked:
+    """A report, with what it leaves out and with what came after it."""
+    no_input, no_output = reported.input_tokens is None, reported.output_tokens is None
+    late = not normal_end and observed.beyond_report and observed.output.tokens > (reported.output_tokens or 0)
+    half = no_input or no_output
+    if not half and not late:
+        return Booked(reported, Source.REPORTED if normal_end else Source.PARTIAL)
+    usage = replace(
+        reported,
+        input_tokens=observed.input_tokens if no_input else reported.input_tokens,
+        output_tokens=observed.output.tokens if no_output or late else reported.output_tokens,
+        total_tokens=None,
+    ).completed()
+    source = Source.ESTIMATED if normal_end else Source.PARTIAL
+    return Booked(usage, source, observed.output if no_output or late else None, no_input, half)

@@ -1,4 +1,4 @@
-"""The border to the settle script: totals, ledger and the mark of an exchange change in one atomic step."""
+"""The border to the settle script, which changes totals, ledger and the mark of an exchange in one atomic step."""
 
 from __future__ import annotations
 
@@ -20,38 +20,47 @@ _NAMES = " ".join(BOOKED)
 
 
 class Verdict(IntEnum):
-    """What the script did."""
+    """The answer of the script."""
 
-    CONFLICT = -1  # another worker has amended the provisional value: read it again
-    DUPLICATE = 0  # was final already; the records are dropped
+    CONFLICT = -1  # another meter has amended the provisional value: read it again
+    DUPLICATE = 0  # it was final already; its records are dropped
     SETTLED = 1
     AMENDED = 2
 
 
 class Settlement:
-    """An exchange to settle, with the stream entries that are done with it if that is for good.
+    """An exchange to settle, with its stream entries, which a final settlement deletes.
 
-    `so_far` is the provisional value this one replaces, "" for none. What the script will be given is made here, so
-    that an entry that cannot be written fails alone.
+    `so_far`: the provisional value that it replaces, "" for none. The script's arguments are made here, so that an
+    entry that cannot be encoded fails alone.
     """
 
     def __init__(
-        self, id: ExchangeId, entry: Entry, stream_ids: Sequence[bytes], *, final: bool = True, so_far: str = ""
+        self,
+        id: ExchangeId,
+        entry: Entry,
+        stream_ids: Sequence[bytes],
+        *,
+        final: bool = True,
+        so_far: str = "",
+        first: tuple[str, str] | None = None,
     ) -> None:
-        """BadRecord where the value it replaces cannot be read."""
+        """`first`: key and group of the open, on which meters of 1.0 have booked it, whoever answered. BadRecord where
+        the value it replaces cannot be read."""
         self.id = id
         self.entry = entry
         self.stream_ids = stream_ids
         self.final = final
         self.values = " ".join(map(str, booked.booked(entry)))
         self._so_far = so_far
+        self._first = first
         self._group = booked.group(entry.provider, entry.model)
         self._moved_from = self._other_place()
         self.keys = _keys(id, entry, self._moved_from)
         self._json = encode(entry)
 
     def arguments(self, kept: int) -> list[str | int | bytes]:
-        """What the script is given. `kept`: seconds a ledger entry stays."""
+        """The arguments of the script. `kept`: seconds that a ledger entry stays."""
         return [
             names.GROUP,
             self.id.n,
@@ -74,19 +83,24 @@ class Settlement:
 
     def replacing(self, so_far: str) -> Settlement:
         """The same, in place of another provisional value."""
-        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, so_far=so_far)
+        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, so_far=so_far, first=self._first)
 
     @property
     def changes(self) -> bool:
-        """Whether it books anything that is not booked so far."""
+        """Whether it books anything new."""
         if self.final or not self._so_far or self._moved_from:
             return True
-        return Provisional.decode(self._so_far).values != booked.booked(self.entry)
+        return Provisional.decode(self._so_far).values[: len(BOOKED)] != booked.booked(self.entry)
 
     def _other_place(self) -> Provisional | None:
-        """The value it replaces, where that is booked on another key or group. One that does not say is on this."""
-        so_far = Provisional.decode(self._so_far) if self._so_far else None
-        moved = so_far is not None and so_far.key and (so_far.key, so_far.group) != (self.entry.key, self._group)
+        """The value that it replaces, where that is booked on another key or group; else None. Meters of contract 1.0
+        do not say where: they book on the key and group of the open."""
+        if not self._so_far:
+            return None
+        so_far = Provisional.decode(self._so_far)
+        if not so_far.key and self._first is not None:
+            so_far = so_far._replace(key=self._first[0], group=self._first[1])
+        moved = so_far.key and (so_far.key, so_far.group) != (self.entry.key, self._group)
         return so_far if moved else None
 
 
@@ -94,15 +108,15 @@ class Ledger:
     """Settles batches of exchanges of one shard."""
 
     def __init__(self, store: Store, keep: int = 7 * _DAY_SECONDS) -> None:
-        """`keep`: seconds an entry stays."""
+        """`keep`: seconds that a ledger entry stays."""
         self._store = store
         self._keep = keep
         self._sha: str | None = None
 
     async def settle(self, batch: Sequence[Settlement]) -> list[Verdict | StoreError]:
-        """Settle each; the answers are in order. Settling again what was settled changes nothing.
+        """Settle each; the verdicts are in order. Settling again changes nothing.
 
-        StoreUnavailable where no reply came: any part of the batch may have been settled.
+        StoreUnavailable where no reply came: any part of the batch may be settled.
         """
         with translated():
             sha = self._sha or await self._load()
@@ -112,7 +126,7 @@ class Ledger:
         return [translate(reply) if isinstance(reply, Exception) else Verdict(int(reply[0])) for reply in replies]
 
     async def final(self, ids: Sequence[ExchangeId]) -> list[bool]:
-        """Which of these are settled for good."""
+        """Whether each of these is settled for good."""
         with translated():
             pipeline = self._store.pipeline(transaction=False)
             for id in ids:
@@ -120,7 +134,7 @@ class Ledger:
             return [bool(bit) for bit in await pipeline.execute()]
 
     async def provisional(self, shard: int, ids: Sequence[ExchangeId]) -> list[str]:
-        """What is booked for these exchanges so far, in the script's own notation; "" for nothing."""
+        """The provisional values of these exchanges, encoded; "" where nothing is booked."""
         if not ids:
             return []
         with translated():
@@ -128,7 +142,7 @@ class Ledger:
         return [(value or b"").decode() for value in values]
 
     async def keep_marks(self, shards: int, boots: Iterable[str]) -> None:
-        """Let the marks of final exchanges live as long as their boots are known."""
+        """Extend the life of the marks of final exchanges, for boots that are known."""
         with translated():
             pipeline = self._store.pipeline(transaction=False)
             for boot in boots:
@@ -174,5 +188,5 @@ def _keys(id: ExchangeId, entry: Entry, moved_from: Provisional | None) -> list[
 
 
 def _totals(shard: int, key: str, hour: str) -> tuple[str, str, str]:
-    """Where an exchange is added up: hour, day, since ever."""
+    """The keys of the totals of an exchange: hour, day, all time."""
     return names.hour(shard, key, hour), names.day(shard, key, hour[:8]), names.totals(shard, key)

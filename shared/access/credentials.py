@@ -1,4 +1,4 @@
-"""Where a caller's key may stand, and taking it out of what goes upstream. Pure."""
+"""Finds a caller's key in a request, and takes it out of the query. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from urllib.parse import unquote_to_bytes
 
 from shared.access.key_format import PREFIX, PREFIXES
 
-# SDKs differ, and one SDK's versions do: Anthropic's moved from x-api-key to Bearer with 2.0.
+# SDKs differ, and so do versions of one: Anthropic's moved from x-api-key to Bearer with 2.0.
 _HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 _QUERY = b"key="
 _USUAL = b"Bearer " + PREFIX.encode()
 
 
 def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
-    """The key a request carries; the first that looks like one of ours, else the first of any kind, else None."""
+    """The key of a request: the first one that looks like ours, else the first of any kind, else None."""
     bearer = headers.get(b"authorization", b"")
     if bearer.startswith(_USUAL):
         return bearer[len(b"Bearer ") :].decode("latin-1").strip()
@@ -25,7 +25,7 @@ def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
 
 
 def without_key(query: bytes) -> bytes:
-    """The raw query string as it came, less every `key` parameter."""
+    """A raw query string without its `key` parameters."""
     if _QUERY not in query:
         return query
     return b"&".join(part for part in query.split(b"&") if not part.startswith(_QUERY))

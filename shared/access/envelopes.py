@@ -1,4 +1,4 @@
-"""The gateway's own errors, in the form that each family's SDK expects. Pure."""
+"""Error envelopes: the gateway's own errors, in the form that each family's SDK expects. Pure."""
 
 from __future__ import annotations
 
@@ -65,6 +65,5 @@ _ENVELOPES: Mapping[Family, Callable[[int, str, str], dict[str, Any]]] = {
 
 
 def error_body(family: Family, status: int, message: str, code: str = "") -> bytes:
-    """The JSON body of an error of ours, as the family's SDKs expect it. `code`: a machine word, for those that have
-    a place for it."""
+    """The JSON body of an error. `code`: a machine word; only OpenAI's envelope has a place for it."""
     return msgspec.json.encode(_ENVELOPES[family](status, message, code))

@@ -1,4 +1,4 @@
-"""Who is calling: keys are looked up in Redis and remembered for a second, so that a revoked one is soon refused."""
+"""Authenticates callers. Records of keys are cached for a second, so that a revoked key is soon refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shared.runtime.tasks import Tasks
 
 _NO_KEY = "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-api-key or ?key="
 _FRESH_SECONDS = 1.0
-# While Redis is away, a key that was good stays good this long.
+# While Redis is away, a good key stays good for this long.
 _STALE_SECONDS = 300.0
 _REMEMBERED = 100_000
 _TOUCHED_SECONDS = 60
@@ -29,7 +29,7 @@ class _Seen:
 
 
 class KeyRing:
-    """The keys this process has seen. Lookups of one key at one time share one answer."""
+    """The keys that this process has seen. Concurrent lookups of one key share one answer."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -41,16 +41,12 @@ class KeyRing:
         self._tasks = Tasks()
 
     async def authenticate(self, key: str | None) -> KeyRecord:
-        """The record of a key that is good.
+        """The record of a good key.
 
-        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where Redis cannot be asked.
+        Refused: 401 missing, unknown or revoked; 403 disabled or expired; 503 where Redis is away.
         """
         if key is None:
-            raise Refused(
-                401,
-                "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-api-key or ?key=",
-                code="missing_api_key",
-            )
+            raise Refused(401, _NO_KEY, code="missing_api_key")
         if not key_format.well_formed(key):
             raise Refused(401, "invalid api key", code="invalid_api_key")
         record = await self._find(key)
@@ -83,7 +79,7 @@ class KeyRing:
         task = self._asking.get(key_hash)
         if task is None:
             task = self._asking[key_hash] = self._tasks.start(self._fetch(key_hash), "key lookup")
-        # Shielded: a redis-py call that is cancelled half-way may leave its connection out of step, and others wait.
+        # Shielded: others wait for it, and a cancelled call of redis-py may leave its connection out of step.
         return await asyncio.shield(task)
 
     async def _fetch(self, key_hash: str) -> KeyRecord | None:

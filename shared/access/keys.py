@@ -1,4 +1,4 @@
-"""Keys of callers, kept in Redis as HMAC-SHA256 under a pepper.
+"""Keys of callers. Redis holds their HMAC-SHA256 under a pepper.
 
 The digest is the key's *hash*: its public name, under which usage is booked. The key itself is shown once.
 """
@@ -29,7 +29,7 @@ class NoSuchKey(ARouterError):
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is kept of a key. Times are UTC seconds since the epoch; None is never, or no limit."""
+    """The record of a key. Times are UTC seconds since the epoch; None is never, or no limit."""
 
     hash: str
     name: str
@@ -49,14 +49,14 @@ class KeyRecord:
 
     @property
     def restricted(self) -> bool:
-        """Whether it may not make every request."""
+        """Whether some requests are forbidden to it."""
         return self.kind is Kind.MANAGEMENT or self.allowed_providers is not None or self.allowed_models is not None
 
     def allows_provider(self, provider: str) -> bool:
         return self.allowed_providers is None or provider in self.allowed_providers
 
     def allows_model(self, provider: str, model: str) -> bool:
-        """Whether it may call a model, named with or without its provider."""
+        """Whether it may call a model. Lists name models with or without their provider."""
         if self.allowed_models is None:
             return True
         asked = (model, f"{provider}/{model}")
@@ -73,7 +73,7 @@ _NUMBERS = [name for name, kind in get_type_hints(KeyRecord).items() if kind in 
 
 
 async def load_pepper(store: Store, settings: Settings) -> bytes:
-    """The pepper of the settings, or else the one kept in Redis, made on first use."""
+    """The pepper of the settings, else the one in Redis, which is made on first use."""
     if settings.key_pepper is not None:
         return settings.key_pepper.get_secret_value().encode()
     with translated():
@@ -86,7 +86,7 @@ async def load_pepper(store: Store, settings: Settings) -> bytes:
 
 
 async def create(store: Store, pepper: bytes, name: str, kind: Kind = Kind.LIVE, **given: Any) -> tuple[str, KeyRecord]:
-    """Make a key: `(key, record)`. The key is returned here and nowhere else. `given`: more fields of the record."""
+    """Make a key; returns `(key, record)`. The key itself is not stored. `given`: more fields of the record."""
     key = key_format.new_key(kind)
     record = KeyRecord(
         key_format.hash_key(pepper, key), name, key_format.label(key), int(time.time()), kind=kind, **given
@@ -114,7 +114,7 @@ async def find_all(store: Store) -> list[KeyRecord]:
 
 
 async def find_each(store: Store, hashes: Sequence[str]) -> list[KeyRecord]:
-    """The records of these keys, where they have one."""
+    """The records of these keys; keys without one are left out."""
     with translated():
         pipeline = store.pipeline(transaction=False)
         for key_hash in hashes:
@@ -124,7 +124,7 @@ async def find_each(store: Store, hashes: Sequence[str]) -> list[KeyRecord]:
 
 
 async def page(store: Store, start: int, count: int) -> list[KeyRecord | None]:
-    """`count` keys in the order they were made, from the `start`-th on; None where no record is kept."""
+    """`count` keys in the order of their making, from the `start`-th on; None where the record is gone."""
     with translated():
         hashes = [raw.decode() for raw in await store.zrange(names.KEYS, start, start + count - 1)]
     found = {record.hash: record for record in await find_each(store, hashes)}
@@ -132,7 +132,7 @@ async def page(store: Store, start: int, count: int) -> list[KeyRecord | None]:
 
 
 async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> KeyRecord:
-    """Change fields of a record; gateways see it within two seconds. NoSuchKey where it does not exist."""
+    """Change fields of a record; gateways notice within two seconds. NoSuchKey where it does not exist."""
     changed = await _change(store, key_hash, {**changes, "updated_at": int(time.time())})
     record = await find(store, key_hash) if changed else None
     if record is None:
@@ -141,7 +141,7 @@ async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> Key
 
 
 async def touch(store: Store, key_hash: str) -> None:
-    """Note that a key is in use."""
+    """Note that a key was used now."""
     await _change(store, key_hash, {"last_used_at": int(time.time())})
 
 
@@ -166,7 +166,7 @@ async def revoke(store: Store, hash_prefix: str) -> KeyRecord:
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, str]:
-    """Fields as Redis keeps them; those that are None are left out."""
+    """Fields as Redis stores them; those that are None are left out."""
     return {name: _text(value) for name, value in values.items() if name in _FIELDS and value is not None}
 
 

@@ -1,7 +1,7 @@
 """Checks the books against each other: conservation of exchanges, and totals against the ledger.
 
-Each side of conservation is counted on its own: gateways say how many exchanges they opened, bitmaps tell which are
-settled, the streams which are in flight, the quarantine which are held.
+Each side of conservation is counted on its own: opened by the heartbeats of gateways, settled by the bitmaps, in flight
+by the streams, quarantined by the quarantine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DAY_MS = 24 * _HOUR_MS
 
 @dataclass(slots=True)
 class Conservation:
-    """Exchanges, all boots and shards together. `gap` is 0 but for what is on its way from a gateway to Redis."""
+    """Counts of exchanges, over all boots and shards. `gap` is 0 but for exchanges on their way to Redis."""
 
     opened: int = 0
     settled: int = 0
@@ -37,13 +37,13 @@ class Conservation:
 
     @property
     def gap(self) -> int:
-        """Opened, and nowhere to be found: waiting in a gateway, or lost."""
+        """Exchanges that were opened and are nowhere else: they wait in a gateway, or are lost."""
         return self.opened - self.settled - self.in_flight - self.quarantined
 
 
 @dataclass(slots=True)
 class Audit:
-    """What was found. `differences` is empty where the books agree."""
+    """The result of an audit. `differences` is empty where the books agree."""
 
     conservation: Conservation
     exchanges: int = 0  # in the ledger
@@ -57,7 +57,7 @@ class Audit:
 
 
 async def conservation(books: Books) -> Conservation:
-    """Count every side, now. Sides are read one after the other, so that running traffic moves them a little."""
+    """Count every side now. Sides are read one after the other, so running traffic moves them a little."""
     found, store = Conservation(), books.store
     known = await boots.known(store)
     waiting: set[ExchangeId] = set()
@@ -75,14 +75,14 @@ async def conservation(books: Books) -> Conservation:
     for shard in range(books.shards):
         shipped = {boot.decode(): int(count) for boot, count in next(replies).items()}
         for boot, state in known.items():
-            # What the gateway says, or what it has shipped since.
+            # The gateway's last heartbeat, or the records that it has shipped since.
             found.opened += max(state.opened.get(shard, 0), shipped.get(boot, 0))
             found.settled += next(replies)
     return found
 
 
 async def audit(books: Books) -> Audit:
-    """Conservation, and the totals recomputed from the ledger as far back as that goes."""
+    """Check conservation, and compare totals with the ledger as far back as that goes."""
     found = Audit(await conservation(books))
     if found.conservation.gap:
         found.differences.append(f"conservation: {found.conservation.gap} exchanges are nowhere to be found")
@@ -92,7 +92,7 @@ async def audit(books: Books) -> Audit:
 
 
 class _Shard:
-    """What the ledger of one shard comes to."""
+    """The sums of one shard's ledger."""
 
     def __init__(self, shard: int, trimmed_until: int | None) -> None:
         self._shard = shard
@@ -103,7 +103,7 @@ class _Shard:
         self.differences: list[str] = []
 
     def take(self, entry: LedgerEntry) -> None:
-        """The next entry, in the order they were settled."""
+        """Add the next entry, in the order of settling."""
         self.revisions += 1
         before = self.latest.get(entry.exchange_id)
         if before is not None and entry.revision != before.revision + 1:
@@ -112,19 +112,19 @@ class _Shard:
             self.differences.append(f"{entry.exchange_id}: settled again after it was final")
         self._check_delta(entry)
         self.latest[entry.exchange_id] = entry
-        # What its meter did not know stays as the revision before has left it.
+        # Amounts that its meter did not know stay as they were.
         self._counted[entry.exchange_id] = self._counted.get(entry.exchange_id, {}) | entry.counted
 
     def _check_delta(self, entry: LedgerEntry) -> None:
         before = self._counted.get(entry.exchange_id, {} if entry.revision == 1 else None)
-        if before is None or entry.delta is None:  # the revision before is trimmed, or its meter did not say
+        if before is None or entry.delta is None:  # the revision before is trimmed, or the meter wrote no delta
             return
         wanted = {name: value - before.get(name, 0) for name, value in entry.counted.items()}
         if wanted != entry.delta:
             self.differences.append(f"{entry.exchange_id}: revision {entry.revision} does not add what it says")
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """By key in Redis the fields that are booked there. Of what was trimmed in part, nothing can be said."""
+        """By key in Redis, the fields that must be there. Hours and days that were trimmed in part are left out."""
         wanted: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for entry in self.latest.values():
             group = booked.group(entry.entry.provider, entry.entry.model)
@@ -132,17 +132,17 @@ class _Shard:
                 for name, value in self._counted[entry.exchange_id].items():
                     wanted[place][group + name] += value
             for place in self._places(entry.entry, entry.moved.key) if entry.moved else ():
-                wanted.setdefault(place, defaultdict(int))  # what is left there is looked at, too
+                wanted.setdefault(place, defaultdict(int))  # nothing of it may be left there
         return wanted
 
     def _places(self, entry: Entry, key: str) -> Iterator[str]:
-        """Where it is added up, on a key."""
+        """The totals to which an entry is added, on one key."""
         hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
         if self._trimmed is None:
             yield names.totals(self._shard, key)
         if self._whole(entry.opened_ms, _HOUR_MS):
             yield names.hour(self._shard, key, hour)
-        # Before there were prices, there were no days either.
+        # Entries from before there were prices have no days either.
         if self._whole(entry.opened_ms, _DAY_MS) and entry.price_version is not None:
             yield names.day(self._shard, key, hour[:8])
 
@@ -168,7 +168,8 @@ async def _compare(store: Store, wanted: dict[str, dict[str, int]], differences:
         replies = await pipeline.execute()
     for (key, fields), reply in zip(wanted.items(), replies, strict=True):
         stored = {name.decode(): int(value) for name, value in reply.items()}
-        for name in sorted(fields.keys() | stored.keys()):
+        known = {name for name in stored if name.rpartition(names.FIELD_SEPARATOR)[2] in booked.BOOKED}
+        for name in sorted(fields.keys() | known):
             there, here = stored.get(name, 0), fields.get(name, 0)
             if there != here:
                 shown = name.replace(names.FIELD_SEPARATOR, " ")
@@ -176,7 +177,7 @@ async def _compare(store: Store, wanted: dict[str, dict[str, int]], differences:
 
 
 async def unsettled(store: Store, ids: Iterable[str]) -> set[ExchangeId]:
-    """Which of these exchanges nothing is booked of: what is final waits to be dropped as a replay."""
+    """Those of these exchanges of which nothing is booked. Final ones wait to be dropped as replays."""
     parsed = await _open(store, ids)
     if not parsed:
         return set()
@@ -189,12 +190,12 @@ async def unsettled(store: Store, ids: Iterable[str]) -> set[ExchangeId]:
 
 
 async def _unsettled(store: Store, ids: Iterable[str], known: Container[str]) -> set[ExchangeId]:
-    """Which of these are exchanges of a known boot and not final: what is, waits to be dropped as a replay."""
+    """Those of these exchanges that belong to a known boot and are not final."""
     return {id for id in await _open(store, ids) if id.boot in known}
 
 
 async def _open(store: Store, ids: Iterable[str]) -> list[ExchangeId]:
-    """Which of these are exchanges that are not final."""
+    """Those of these ids that are exchange ids, of exchanges that are not final."""
     parsed = []
     for text in ids:
         with suppress(BadRecord):

@@ -1,4 +1,4 @@
-"""The books as one thing: a Redis, and into how many shards what it holds is divided."""
+"""The books: a Redis, and its number of shards."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from shared.runtime.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What everything that reads across shards takes."""
+    """A Redis with its number of shards, for everything that reads across shards."""
 
     store: Store
     shards: int
 
     @classmethod
     async def find(cls, store: Store, configured: int) -> Books:
-        """The books in this Redis: `configured` shards, or more where a gateway has used more."""
+        """The books in a Redis: `configured` shards, or more where a gateway has used more (decision 18)."""
         return cls(store, await boots.shards(store, configured))

@@ -1,6 +1,6 @@
-"""What Redis knows of gateway processes: which live, which are accounted for, and how many exchanges each has opened.
+"""The boots of gateways: which of them live, which are accounted for, and how many exchanges each has opened.
 
-A gateway says so once a second; meters take an exchange without an end for lost once its boot is gone.
+A gateway sends a heartbeat every second. Meters book its open exchanges as lost once the boot is gone (decision 16).
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from shared.runtime.store import Store, translated
 
 
 class BootState(StrEnum):
-    """How far the records of a boot are."""
+    """The state of a boot and of its records."""
 
-    LIVE = "live"  # its process says so itself
-    LEFT = "left"  # it ended, and everything it had is in Redis
-    ADOPTED = "adopted"  # it died, and everything its journal held is in Redis
-    GONE = "gone"  # it has not been heard of for too long; its journal may still turn up
+    LIVE = "live"  # its process sends heartbeats
+    LEFT = "left"  # it has ended, and Redis has all its records
+    ADOPTED = "adopted"  # it has died, and Redis has all the records of its journal
+    GONE = "gone"  # its heartbeat stopped; its journal may still turn up
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One boot as Redis knows it. `opened`: exchanges by shard; ids up to there were minted."""
+    """One boot as Redis knows it. `opened`: how many ids it has minted, by shard."""
 
     state: BootState
     opened: Mapping[int, int]
 
     @property
     def accounted(self) -> bool:
-        """Whether no record of it can come any more, but for replays."""
+        """Whether no further record of it can come, except replays. Age is not enough: clocks step (decision 24)."""
         return self.state in (BootState.LEFT, BootState.ADOPTED)
 
 
 async def heartbeat(store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState) -> None:
-    """Say that these boots are in this state, with the exchanges each has opened by shard."""
+    """Write the state of these boots, with the exchanges that each has opened, by shard."""
     with translated():
         for boot, counts in opened.items():
             arguments: list[str] = [boot, state, str(names.FINAL_TTL_S), str(max(counts, default=-1) + 1)]
@@ -46,7 +46,7 @@ async def heartbeat(store: Store, opened: Mapping[str, Mapping[int, int]], state
 
 
 async def shards(store: Store, configured: int) -> int:
-    """How many shards there are: those configured, or more where a gateway has used more."""
+    """The number of shards: the configured one, or more where a gateway has used more (decision 18)."""
     with translated():
         return max(configured, int(await store.get(names.SHARDS) or 0))
 

@@ -1,4 +1,4 @@
-"""Reading the ledger: one stream per shard, one entry per settlement. Meters write it, in the settle script alone."""
+"""Reading the ledger: one stream per shard, one entry per settlement. Only the settle script writes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAGE = 1000
 
 
 class LedgerEntry(NamedTuple):
-    """One settlement. (`exchange_id`, `revision`) names it; the highest revision of an exchange is what stands."""
+    """One settlement. (`exchange_id`, `revision`) names it; the highest revision of an exchange counts."""
 
     shard: int
     id: str  # of the stream entry, which begins with the time of settling in UTC milliseconds
@@ -23,14 +23,14 @@ class LedgerEntry(NamedTuple):
     revision: int
     final: bool  # no further revision will follow
     entry: Entry
-    # By booked name, what this revision has added to the one before; None where its meter did not say. Names that are
-    # not there were not known to it: what is booked of them stands.
+    # By booked name, the amounts that this revision adds to the one before; None where its meter wrote none. Amounts
+    # under missing names stay as they are.
     delta: Mapping[str, int] | None
-    moved: Provisional | None = None  # the revision before, where that was booked on another key, provider or model
+    moved: Provisional | None = None  # the value before, where it was booked on another key, provider or model
 
     @property
     def counted(self) -> dict[str, int]:
-        """What stands of this exchange once this revision is booked, by the names its meter knew."""
+        """The amounts that this exchange has with this revision, by the names that its meter knew."""
         known = FIRST_BOOKED if self.delta is None else self.delta
         return {name: value for name, value in zip(BOOKED, booked.booked(self.entry), strict=True) if name in known}
 
@@ -38,12 +38,12 @@ class LedgerEntry(NamedTuple):
 async def read(
     store: Store, shard: int, *, after: str | None = None, since_ms: int = 0, until_ms: int | None = None
 ) -> AsyncIterator[LedgerEntry]:
-    """Entries of one shard in the order they were settled: behind the entry `after`, between two times.
+    """Entries of one shard in the order of settling: behind the entry `after`, from `since_ms` until before `until_ms`.
 
     BadRecord where one cannot be read.
     """
     start = f"({after}" if after else str(since_ms)
-    end = "+" if until_ms is None else f"({until_ms}-0"  # without the number Redis takes the whole millisecond
+    end = "+" if until_ms is None else f"({until_ms}-0"  # without "-0" Redis would exclude the whole millisecond
     while True:
         with translated():
             page = await store.xrange(names.ledger(shard), start, end, count=_PAGE)
@@ -55,7 +55,7 @@ async def read(
 
 
 async def find(store: Store, id: ExchangeId) -> LedgerEntry | None:
-    """The latest entry of an exchange; None where it has none, or none any more."""
+    """The latest entry of an exchange; None where it has none, or it is trimmed."""
     with translated():
         at = await store.hget(names.entries(id.shard, id.boot, id.n), str(id.n))  # type: ignore[misc]
         page = await store.xrange(names.ledger(id.shard), at, at) if at else []
@@ -90,7 +90,7 @@ def _entry(shard: int, id: bytes, fields: Mapping[bytes, bytes]) -> LedgerEntry:
 
 
 def _delta(stored: bytes | None, what: Entry, revision: int) -> dict[str, int] | None:
-    """By name. Meters that did not write it had booked nothing before a first revision."""
+    """The delta by name. A first revision adds everything, which meters of contract 1.0 did not write."""
     if stored is not None:
-        return dict(zip(BOOKED, map(int, stored.split()), strict=False))  # a later version knows more names
+        return dict(zip(BOOKED, map(int, stored.split()), strict=False))  # a later version has more names
     return dict(zip(FIRST_BOOKED, booked.booked(what), strict=False)) if revision == 1 else None

@@ -1,4 +1,4 @@
-"""The ledger against what a demo provider says it has sent, exchange by exchange. Pure."""
+"""Compares the ledger with the emit log of a demo provider, exchange by exchange. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times a usage report can be asked for: hours and days in UTC, as totals are kept. Pure."""
+"""The ranges of usage reports: hours and days in UTC, as totals are kept (decision 26). Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DAYS_KEPT = timedelta(seconds=names.DAY_TTL_S)
 
 
 class Granularity(StrEnum):
-    """How long one data point is."""
+    """The length of a data point."""
 
     HOURLY = "hourly"
     DAILY = "daily"
@@ -25,7 +25,7 @@ class Granularity(StrEnum):
 
 
 class BadRange(ARouterError):
-    """A range of time that cannot be answered. `field` is what is wrong with it."""
+    """A range of time that cannot be answered. `field`: the parameter that is wrong."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -41,7 +41,7 @@ class Bucket:
 
     @property
     def stamp(self) -> str:
-        """As keys in Redis name it."""
+        """Its name in keys of Redis."""
         return self.start.strftime("%Y%m%d" if self.whole_day else "%Y%m%d%H")
 
 
@@ -54,7 +54,7 @@ class Range:
     daily: bool
 
     def buckets(self, granularity: Granularity | None = None) -> Iterator[Bucket]:
-        """What to add up: days where they are whole and nobody asks for hours, hours at the edges."""
+        """The totals to add up: whole days unless hours are asked for, and hours at the edges."""
         at = self.start
         while at < self.end:
             whole = granularity is not Granularity.HOURLY and at.hour == 0 and at + DAY <= self.end
@@ -63,7 +63,7 @@ class Range:
 
 
 def data_point(at: datetime, granularity: Granularity) -> datetime:
-    """The beginning of the data point that `at` belongs to."""
+    """The start of the data point that `at` belongs to."""
     if granularity is Granularity.HOURLY:
         return at
     day = at.replace(hour=0)

@@ -1,6 +1,6 @@
-"""Quarantine: what a meter could not read, with its bytes and the reason, until an operator retries or drops it.
+"""Quarantine: records that a meter could not read, with the reason, until an operator retries or drops them.
 
-Per shard a hash of stream entry id to the record as it was; the records of one exchange are held under its id together.
+Each shard has a hash of stream entry id to record. The records of one exchange are shown and handled as one case.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Held(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Everything held for one exchange; `id` is the exchange's, or `shard:entry` where the record has none."""
+    """All records held of one exchange. `id`: the exchange's, or `shard:entry` where the record has none."""
 
     id: str
     shard: int
@@ -50,7 +50,7 @@ class Case:
 
 
 async def hold(store: Store, shard: int, entries: Sequence[StreamEntry], reason: str) -> None:
-    """Move records from the shard's tail stream here, in one step; moving them again changes nothing."""
+    """Move records from the shard's tail stream to quarantine, in one step. Moving them again changes nothing."""
     if not entries:
         return
     held = [part for entry in entries for part in (entry.id, msgspec.msgpack.encode(_Held(reason, entry.fields)))]
@@ -59,7 +59,7 @@ async def hold(store: Store, shard: int, entries: Sequence[StreamEntry], reason:
 
 
 async def cases(books: Books) -> list[Case]:
-    """Everything that is held, oldest first."""
+    """All cases, the oldest first."""
     with translated():
         pipeline = books.store.pipeline(transaction=False)
         for shard in range(books.shards):
@@ -70,7 +70,7 @@ async def cases(books: Books) -> list[Case]:
 
 
 async def find(books: Books, case_id: str) -> Case:
-    """One case. NotQuarantined where there is none of this id."""
+    """One case. NotQuarantined where no case has this id."""
     found = next((case for case in await cases(books) if case.id == case_id), None)
     if found is None:
         raise NotQuarantined(f"nothing is held under {case_id!r}")
@@ -97,13 +97,15 @@ async def retry(store: Store, case: Case) -> None:
 
 
 async def drop(store: Store, case: Case) -> None:
-    """Give the records up for good. An exchange of which no others wait counts as settled then, and is never booked."""
-    with suppress(BadRecord):  # held for itself alone, it belongs to no exchange
+    """Delete the records for good. An exchange without other records counts as settled; what is booked of it stands,
+    which is nothing in most cases."""
+    with suppress(BadRecord):  # a record without an exchange id
         id = ExchangeId.parse(case.id)
         if id.shard == case.shard and str(id) not in await streams.exchanges(store, case.shard):
             with translated():
                 await store.setbit(names.final(id.shard, id.boot), id.n, 1)
                 await store.expire(names.final(id.shard, id.boot), names.FINAL_TTL_S)
+                await store.hdel(names.provisional(id.shard), str(id))  # type: ignore[misc]
     with translated():
         await store.hdel(names.quarantine(case.shard), *(entry.id for entry in case.entries))  # type: ignore[misc,arg-type]
 

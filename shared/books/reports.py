@@ -1,4 +1,4 @@
-"""Usage as it is asked for: totals of a range of time, of some keys, by whatever it is grouped by."""
+"""Usage reports: totals of a range of time and of some keys, by key, provider and model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from shared.contract import names
 from shared.contract.booked import BOOKED
 from shared.runtime.store import translated
 
-_AT_ONCE = 256  # hashes; between two batches of them others get their turn
+_AT_ONCE = 256  # hashes; other tasks run between two batches
 
 
 class Line(NamedTuple):
-    """The counters of one key, provider and model in one hour or day, of one shard."""
+    """The counters of one key, provider and model in one hour or day and one shard."""
 
     key: str
     bucket: Bucket
@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 class KeyUsage(NamedTuple):
-    """Tokens of one key: ever, and in the day, week and month that run, in UTC."""
+    """Tokens of one key: of all time, and of the current day, week and month in UTC."""
 
     ever: int
     daily: int
@@ -54,9 +54,9 @@ def add(counters: dict[str, int], more: dict[str, int]) -> None:
 async def lines(
     books: Books, keys: Sequence[str] | None, buckets: Iterable[Bucket], between: Between | None = None
 ) -> AsyncIterator[Line]:
-    """Everything that was booked in these buckets: on these keys, or on whichever something was booked on.
+    """All lines of these buckets. `keys`: hashes; None for every key on which something was booked.
 
-    `between` is awaited between two batches; what it raises ends the report.
+    `between` is awaited between two batches; an exception of it ends the report.
     """
     for bucket in buckets:
         places = _places(keys, books.shards, bucket) if keys is not None else await _active(books, bucket)

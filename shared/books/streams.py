@@ -1,7 +1,7 @@
-"""The tail streams in Redis: the one module that speaks their commands. Gateways append; meters read, claim, drop.
+"""The tail streams in Redis. Gateways append; meters read, claim and drop. No other module speaks their commands.
 
-A record stays pending in the group until the exchange it belongs to is settled, so pending entries are the meter's
-recovery log: whoever takes a shard over reads all of them again.
+A record stays pending in the group until its exchange is settled. So pending entries are the meters' recovery log: the
+next holder of a shard reads all of them again.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from shared.contract.tail import Fields, StreamEntry
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store, info, translate, translated
 
-# Every meter reads under one name: what is pending then belongs to the shard's lease, not to a worker that is gone.
+# Every meter reads under one name, so that pending entries belong to the shard's lease, not to a meter (decision 6).
 _CONSUMER = names.GROUP
 _PAGE = 1000
-_LOOK = 200  # entries a script reads at once, bodies and all: others wait for Redis meanwhile
+_LOOK = 200  # entries that a script reads at once with their bodies, while Redis serves nobody else
 
 
 async def append(store: Store, batch: Sequence[tuple[int, Fields]]) -> list[StoreError | None]:
-    """Append `(shard, fields)` records in one round trip; per record None, or why it was not taken, or not for certain.
+    """Append `(shard, fields)` records in one round trip. Returns for each record None, or why Redis did not take it.
 
-    StoreUnavailable where no reply came: any part of the batch may have been taken, and is sent again.
+    StoreUnavailable where no reply came: Redis may have taken any part of the batch.
     """
     by_shard: dict[int, list[bytes]] = {}
     for shard, fields in batch:
@@ -53,7 +53,7 @@ async def create_group(store: Store, shard: int) -> None:
 
 
 async def read(store: Store, shard: int, *, count: int, block_ms: int) -> list[StreamEntry]:
-    """The next records nobody has read, at most `count`; empty after `block_ms` without any."""
+    """The next unread records, at most `count`; empty after `block_ms` without any."""
     return await _read(store, shard, b">", count, block_ms)
 
 
@@ -70,7 +70,7 @@ async def _read(store: Store, shard: int, start: bytes, count: int, block_ms: in
 
 
 async def idle_pending(store: Store, shard: int, *, idle_ms: int) -> AsyncIterator[bytes]:
-    """Ids delivered at least `idle_ms` ago and still pending: a paused former holder may have taken them."""
+    """Ids that were delivered at least `idle_ms` ago and are pending: a paused former holder may have read them."""
     start = "-"
     while True:
         with translated():
@@ -93,7 +93,7 @@ async def fetch(store: Store, shard: int, ids: Sequence[bytes]) -> list[StreamEn
 
 
 async def exchanges(store: Store, shard: int, key_hash: str = "") -> set[str]:
-    """Ids of the exchanges that have records in the shard's stream; with a key, of those it has opened."""
+    """Ids of the exchanges that have records in the shard's stream; with a key's hash, only of that key."""
     found: set[str] = set()
     start = b"-"
     while start:
@@ -135,7 +135,7 @@ async def drop(store: Store, shard: int, ids: Sequence[bytes]) -> None:
 
 
 async def lengths(store: Store, shards: Iterable[int]) -> dict[int, int]:
-    """Records in each shard's tail stream: what is open or waiting to be settled."""
+    """The number of records in each shard's tail stream: of open exchanges, and of those that wait to be settled."""
     wanted = list(shards)
     if not wanted:
         return {}
@@ -147,12 +147,12 @@ async def lengths(store: Store, shards: Iterable[int]) -> dict[int, int]:
 
 
 async def now_ms(store: Store) -> int:
-    """Redis's clock, which stream ids are made of."""
+    """Redis's clock in UTC milliseconds; stream ids are made of it."""
     with translated():
         seconds, micros = await store.time()
     return int(seconds) * 1000 + int(micros) // 1000
 
 
 async def server_id(store: Store) -> str:
-    """Which servers these are, and which of their lives: after a change they may have lost what they acknowledged."""
+    """The run ids of all servers. After a change they may have lost records that they acknowledged (decision 20)."""
     return " ".join(sorted(str(server["run_id"]) for server in await info(store, "server")))

@@ -1,4 +1,4 @@
-"""Totals per key, provider and model, as the settle script books them: kept per shard, added up when read."""
+"""Totals per key, provider and model. The settle script books them per shard; reading adds them up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, str | int]
 
 
 async def read(books: Books, key_hashes: Iterable[str]) -> dict[str, list[Row]]:
-    """Per key hash its rows, one per provider and model, with every counter of `BOOKED`.
+    """The rows of each key by its hash, one per provider and model, with every counter of `BOOKED`.
 
     Counters that no provider reported are 0 here: a sum cannot say "unknown".
     """
@@ -30,7 +30,7 @@ async def read(books: Books, key_hashes: Iterable[str]) -> dict[str, list[Row]]:
 
 
 def parsed(fields: Mapping[bytes, bytes]) -> dict[tuple[str, str], dict[str, int]]:
-    """A totals hash: by provider and model, the counters that are not 0. Those of later versions are passed over."""
+    """The counters of a totals hash, by provider and model. Counters that are 0 or of later versions are left out."""
     found: dict[tuple[str, str], dict[str, int]] = {}
     for field, value in fields.items():
         provider, model, counter = field.decode().split(names.FIELD_SEPARATOR)

@@ -1,4 +1,4 @@
-"""What a process checks of its Redis before it works with it."""
+"""The check of its Redis that a process makes at its start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from shared.runtime.store import Store, connect, translated, verify
 
 
 async def check(store: Store, current: Version = CURRENT) -> None:
-    """SettingsError where this Redis must not hold usage, or processes of another major version of the contract work
-    with it. One that is away passes. Leaves the newest minor version there, for people to see."""
+    """Check a Redis, and note the newest minor version there. A Redis that is away passes.
+
+    SettingsError where it is unfit for usage, or belongs to another major version of the contract.
+    """
     await verify(store)
     try:
         there = await _there(store) or await _claimed(store, current)
@@ -24,7 +26,7 @@ async def check(store: Store, current: Version = CURRENT) -> None:
             with translated():
                 await store.set(names.CONTRACT, str(current))
     except StoreUnavailable:
-        return  # or it is full: what is there was read before
+        return  # away, or full: then its version was read before
     except BadRecord as exc:
         raise SettingsError(f"REDIS_URL: {names.CONTRACT} holds something else: {exc}") from None
 
@@ -45,7 +47,7 @@ async def _there(store: Store) -> Version | None:
 
 
 async def _claimed(store: Store, current: Version) -> Version:
-    """The version that holds from now on: ours, unless another process was first."""
+    """Claim a Redis without a version. Returns the version that counts: ours, unless another process was first."""
     with translated():
         first = await store.set(names.CONTRACT, str(current), nx=True, get=True)
     return Version.parse(first.decode()) if first else current

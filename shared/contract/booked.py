@@ -1,4 +1,4 @@
-"""What is booked of an entry, and where: the numbers that totals add up, and the value of what is not final. Pure."""
+"""The amounts that are booked of an entry, their place in the totals, and provisional values. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from shared.contract.entry import Entry
 from shared.contract.errors import BadRecord
 from shared.contract.usage import COUNTERS, Source
 
-# Values stand in this order in Redis, without their names. New ones are appended; none is moved, removed, or counts
-# something else from some day on.
+# Amounts stand in this order in Redis, without their names. New ones are appended; none is moved, removed, or ever
+# counts something else.
 BOOKED: tuple[str, ...] = (
     "requests",
     *COUNTERS,
@@ -21,12 +21,12 @@ BOOKED: tuple[str, ...] = (
     "cost_nanousd",
 )
 
-# What meters booked that did not say how many of these they know.
+# The amounts of meters that do not say how many they know.
 FIRST_BOOKED = BOOKED[: BOOKED.index("cost_nanousd")]
 
 
 def booked(entry: Entry) -> tuple[int, ...]:
-    """The numbers of an entry, in the order of `BOOKED`; what is unknown adds nothing."""
+    """The amounts of an entry, in the order of `BOOKED`; an unknown one is 0."""
     priced_at_all = entry.price_version is not None
     return (
         1,
@@ -46,18 +46,19 @@ def group(provider: str, model: str) -> str:
 
 
 class Provisional(NamedTuple):
-    """What is booked so far of an exchange that is not final."""
+    """The amounts that are booked so far of an exchange that is not final."""
 
     revision: int
-    values: tuple[int, ...]  # in the order of `BOOKED`, as many as its meter knew
-    key: str = ""  # hash of the key it is booked on; "" in values that do not say
-    group: str = ""  # and the group, likewise
+    values: tuple[int, ...]  # in the order of `BOOKED`, as many as the meter knew
+    key: str = ""  # hash of the key it is booked on; "" in values of contract 1.0
+    group: str = ""  # as `group` makes it; "" likewise
 
     @classmethod
     def decode(cls, stored: str) -> Provisional:
-        """From what the settle script has written. BadRecord for anything else."""
+        """The inverse of `encode`. BadRecord for anything else."""
         numbers, _, place = stored.partition(names.FIELD_SEPARATOR)
-        key, _, group_ = place.partition(names.FIELD_SEPARATOR)
+        key, *words = place.split(names.FIELD_SEPARATOR)
+        group_ = group(*words[:2]) if len(words) > 2 else ""  # what is behind them is a later version's
         try:
             revision, *values = map(int, numbers.split(" "))
         except ValueError:

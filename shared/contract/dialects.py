@@ -1,4 +1,4 @@
-"""Dialects: the wire shapes a client can speak, named as everywhere else in the project."""
+"""Dialects: the forms of requests and answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Family(StrEnum):
-    """Whose conventions a dialect follows: its credential header, error envelope and default provider."""
+    """The dialects of one SDK: they share a credential header, an error envelope and a default provider."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
@@ -14,7 +14,7 @@ class Family(StrEnum):
 
 
 class Dialect(StrEnum):
-    """The wire shape of one exchange; it decides how its tail is read."""
+    """The form of an exchange; it decides how the meter reads its tail."""
 
     OPENAI_CHAT = "openai_chat"
     OPENAI_COMPLETIONS = "openai_completions"
@@ -26,7 +26,7 @@ class Dialect(StrEnum):
     COHERE_V1_CHAT = "cohere_v1_chat"
     COHERE_V2_CHAT = "cohere_v2_chat"
     OLLAMA_CHAT = "ollama_chat"
-    # Read, not routed: Bedrock wants requests signed for its own host.
+    # Meters read them, and gateways do not route them: Bedrock's requests are signed for its own host.
     BEDROCK_CONVERSE = "bedrock_converse"
     BEDROCK_CONVERSE_STREAM = "bedrock_converse_stream"
     BEDROCK_INVOKE = "bedrock_invoke"
@@ -34,9 +34,9 @@ class Dialect(StrEnum):
     # Exchanges that buy no tokens: they are booked as requests with zero counters.
     COUNT_TOKENS = "count_tokens"
     METADATA = "metadata"  # lists, look-ups, deletions
-    # A path of a provider that no reader knows: usage is booked where the answer states it, zero otherwise.
+    # Any other path of a provider: usage is booked where the answer states it, zero otherwise.
     PASSTHROUGH = "passthrough"
 
 
-# Reported or not, these have no tokens to estimate.
+# Usage of these is never estimated.
 TOKENLESS = frozenset({Dialect.COUNT_TOKENS, Dialect.METADATA, Dialect.PASSTHROUGH})

@@ -1,8 +1,8 @@
-"""The ledger entry: what was booked for one exchange, and everything that says why. Stored as JSON.
+"""The ledger entry: what was booked for one exchange, and everything that explains it. Stored as JSON.
 
 Entries outlive the version that wrote them. A field is appended, with a default that means "not said"; none is ever
-renamed, removed, or used for something else. What is not known to a reader is passed over; that is why words of a
-closed set are plain strings here: a reader must not fail on one that is newer than itself.
+renamed, removed, or used for something else. Readers skip fields that they do not know. Words of a closed set are plain
+strings here, because a reader must not fail on a newer word.
 """
 
 from __future__ import annotations
@@ -13,21 +13,32 @@ from typing import Any
 import msgspec
 
 from shared.contract.errors import BadRecord
-from shared.contract.tail import Attempt, Outcome
+from shared.contract.tail import Attempt
 
 
 class Ended(StrEnum):
-    """What the caller got of the answer, in one word."""
+    """How much of the answer the caller got."""
 
     WHOLE = "whole"  # all of it
     TRUNCATED = "truncated"  # the connection ended properly, the stream did not
     ERROR = "error"  # the provider's answer is an error
-    CUT = "cut"  # it was broken off, by whomever, or never came
+    CUT = "cut"  # it broke off or never came, whoever ended it
+    UNREADABLE = "unreadable"  # its bytes hold no document that could be read
+
+
+class Mark(StrEnum):
+    """What is odd about the figures of an exchange; one may carry several."""
+
+    PLACEHOLDER = "placeholder"  # zeros beside output, or before the end, were passed over: they are no fact
+    HALF_REPORT = "half_report"  # one side of the report is missing: that side was estimated
+    INCONSISTENT = "inconsistent"  # parts and total, cached and input, or reasoning and output contradict each other
     UNREADABLE = "unreadable"  # no document could be read in its bytes
+    BILLED_UNITS = "billed_units"  # the provider bills other counts than its model's, and these were booked
+    UNPRICED = "unpriced"  # there are prices, and none for this; or nothing is known that could be priced
 
 
 class CostSource(StrEnum):
-    """Where the cost of an exchange came from."""
+    """The origin of an exchange's cost."""
 
     BOOK = "book"  # the operator's price book
     UNPRICED = "unpriced"  # it has no price
@@ -35,12 +46,12 @@ class CostSource(StrEnum):
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One ledger entry. Times are UTC milliseconds since the epoch or milliseconds; counters are tokens, None where
-    unknown. Fields with a default are not stored where they have it."""
+    unknown. A field that has its default is not stored."""
 
     exchange_id: str
     key: str
-    provider: str  # who answered
-    model: str  # asked for there; totals are booked under it
+    provider: str  # the one that answered, or was to answer
+    model: str  # as it was asked there; totals are booked under it
     dialect: str
     opened_ms: int
     outcome: str  # an `Outcome`
@@ -66,17 +77,17 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     service_tier: str
     error: Any
     raw_usage: dict[str, Any] | None
-    # Our own count, where there is one: always without a report, on a sample with one.
+    # Our own count: of every exchange without a report, and of a sample of the others.
     observed_input_tokens: int | None
     observed_output_tokens: int | None
-    # Where the output that is booked is an estimate: the ratio applied, and the interval it most likely lies in.
+    # Where the booked output is an estimate: the ratio applied, and the interval in which it most likely lies.
     ratio: float | None
     output_low: int | None
     output_high: int | None
-    # The same interval of the input, where that is an estimate.
+    # The same interval for the input, where that is an estimate.
     input_low: int | None
     input_high: int | None
-    drift: bool  # the report is further from what was observed than can be explained
+    drift: bool  # the report is further from our own count than its spread explains
     price_version: str | None  # of the price book, "" where there is none; None: from before there were prices
     cost_microusd: int | None  # None: it has no price
     # As in the open record.
@@ -95,9 +106,17 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     ended: str = ""  # an `Ended`
     cost_nanousd: int | None = None  # None: it has no price
     cost_source: str = ""  # a `CostSource`
+    marks: tuple[str, ...] = ()  # `Mark`s, sorted
+    # What is billed and is no token (searches, seconds, images), by the provider's name for it.
+    units: dict[str, float] | None = None
+    # Shares of the counters as far as they are reported: input_audio, output_image, cache_write_1h, …
+    modalities: dict[str, int] | None = None
+    # What the model read and wrote, where the provider bills (and we book) other counts.
+    model_input_tokens: int | None = None
+    model_output_tokens: int | None = None
 
 
-# Fields that the first entries did not have, from before this type had a rule.
+# Fields that the very first entries do not have.
 _FIRST = {"input_low": None, "input_high": None, "price_version": None, "cost_microusd": None}
 
 _ENCODER = msgspec.json.Encoder()
@@ -105,12 +124,12 @@ _DECODER = msgspec.json.Decoder(Entry)
 
 
 def encode(entry: Entry) -> bytes:
-    """An entry as the ledger keeps it."""
+    """An entry as the ledger stores it."""
     return _ENCODER.encode(entry)
 
 
 def decode(stored: bytes) -> Entry:
-    """The inverse of `encode`, of entries of every version. BadRecord for anything else."""
+    """The inverse of `encode`, for entries of every version. BadRecord for anything else."""
     try:
         return _DECODER.decode(stored)
     except msgspec.MsgspecError as exc:
@@ -123,12 +142,3 @@ def _first_version(stored: bytes, error: msgspec.MsgspecError) -> Entry:
         return msgspec.convert({**_FIRST, **fields}, Entry)
     except msgspec.MsgspecError:
         raise BadRecord(f"not a ledger entry: {error}") from error
-
-
-def ended(outcome: Outcome, status: int | None, *, streamed: bool, complete: bool) -> Ended:
-    """How the answer ended, of an exchange whose bytes could be read. `complete`: the dialect's own end was seen."""
-    if status is not None and status >= 400:
-        return Ended.ERROR
-    if outcome is not Outcome.COMPLETED:
-        return Ended.CUT
-    return Ended.WHOLE if complete or not streamed else Ended.TRUNCATED

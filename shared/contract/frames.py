@@ -1,9 +1,9 @@
-"""Journal frames: what a gateway has seen and Redis may not have, as it lies on a disk. Pure.
+"""Journal frames: the form in which records lie on a gateway's disk. Pure.
 
 A file is a run of frames: length and CRC-32 of a payload, and the payload, which is a version byte and a msgpack list
-of items. A gateway reads the journals of dead ones of other versions, so the rules of tail records hold here, too:
-append a field with a default, and never move, remove or reuse one; an item of a new kind needs a new version byte,
-and is read by one release before the next one writes it.
+of items. Gateways read the journals of dead gateways of other versions, so the rules of tail records hold here, too:
+append a field with a default, and never move, remove or reuse one. A new kind of item needs a new version byte, and one
+release must read it before the next one writes it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from shared.contract.tail import Head
 _HEADER = struct.Struct("<II")  # length and CRC-32 of the payload
 OVERHEAD = _HEADER.size  # bytes of a frame beyond its payload
 
-# Payloads of before there were versions begin with their list: none of these bytes may become a version.
+# Payloads of contract 1.0 have no version and begin with their list: none of these bytes may become a version.
 _ARRAYS = frozenset({*range(0x90, 0xA0), 0xDC, 0xDD})
 VERSION = 1
 
 
 class JournaledRecord(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
-    """A record of a tail, whole."""
+    """A whole record of a tail."""
 
     exchange_id: str
     seq: int
@@ -49,16 +49,16 @@ class Fragment(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 
 
 class Cut(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
-    """A segment that was made of the fragments before it."""
+    """The end of a segment, which is made of the fragments before it."""
 
     exchange_id: str
     seq: int
-    size: int  # bytes: the last ones before this
+    size: int  # bytes of the segment: the last ones before this item
 
 
 Item = JournaledRecord | JournaledHead | Fragment | Cut
 
-# The first form had no types: exchange id, seq or one of these, data, and the seq or the size that goes with it.
+# Items of contract 1.0: exchange id, seq or one of the two numbers below, data, and seq or size.
 _FirstItem = tuple[str, int, bytes, int]
 _FIRST_FRAGMENT = -1
 _FIRST_HEAD = -2
@@ -71,12 +71,12 @@ _HEAD_DECODER = msgspec.msgpack.Decoder(Head)
 
 
 def encode(items: Sequence[Item]) -> bytes:
-    """One frame, as it is written."""
+    """One frame with these items."""
     return framed(_PREFIX + _ENCODER.encode(items))
 
 
 def framed(payload: bytes) -> bytes:
-    """A payload with its length and CRC."""
+    """A frame with this payload."""
     return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 
@@ -93,7 +93,7 @@ def payloads(data: bytes) -> Iterator[bytes]:
 
 
 def decode(payload: bytes) -> list[Item]:
-    """What a frame holds, of any version so far. BadRecord for another, or for what no gateway wrote."""
+    """The items of a payload of this or an earlier version. BadRecord for anything else."""
     try:
         if payload[0] == VERSION:
             return _DECODER.decode(payload[1:])

@@ -1,7 +1,7 @@
 """Identities: the boot of a process, and the exchange.
 
 `exchange_id` is `boot.shard.n`: `boot` a ULID minted once per gateway process, `n` dense per boot and shard.
-Density is what makes "already settled?" cost one bit per exchange in Redis.
+Because `n` is dense, "already settled?" costs one bit per exchange in Redis.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def new_boot() -> str:
 
 
 class ExchangeId(NamedTuple):
-    """One request and its response; everything that is booked is idempotent by it."""
+    """The id of an exchange; booking is idempotent by it."""
 
     boot: str
     shard: int
@@ -40,7 +40,7 @@ class ExchangeId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> ExchangeId:
-        """The inverse of `str()`; BadRecord for anything else, including an `n` that was never minted."""
+        """The inverse of `str()`. BadRecord for anything else, including an `n` that is too large."""
         match = ID.fullmatch(text)
         if match is None or int(match[3]) >= MAX_N:
             raise BadRecord(f"not an exchange id: {text[:60]!r}")
@@ -58,7 +58,7 @@ class ExchangeIds:
 
     def next(self) -> ExchangeId:
         n, shard = divmod(self._minted, self._shards)
-        if n >= MAX_N:  # days later; the meters would refuse larger numbers
+        if n >= MAX_N:  # after days; meters refuse larger numbers
             self._exhausted.append(self.boot)
             self.boot, self._minted = new_boot(), 0
             n, shard = 0, 0
@@ -66,7 +66,7 @@ class ExchangeIds:
         return ExchangeId(self.boot, shard, n)
 
     def give_back(self) -> None:
-        """The id minted last was not used: what is opened stays dense."""
+        """Take back the id minted last, which was not used, so that ids stay dense."""
         self._minted -= 1
 
     def opened(self) -> dict[str, dict[int, int]]:

@@ -1,4 +1,4 @@
-"""Every key in Redis, every time to live, and why. Nothing else in the project spells a Redis key.
+"""Every key in Redis, every time to live, and why. No other module spells a Redis key.
 
 Keys that one script touches together share the hash tag `{shard}`, so that shards spread over a cluster.
 """
@@ -7,33 +7,33 @@ from __future__ import annotations
 
 GROUP = "meter"  # the consumer group of every tail stream
 
-# Keys of callers. Not sharded: read one by one.
-KEYS = "ar:keys"  # sorted set: hash by time of creation (µs), the list of all keys ever made
+# Keys of callers. They are not sharded, and are read one by one (decision 20).
+KEYS = "ar:keys"  # sorted set: hashes of all keys ever made, by time of creation (µs)
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 
 # Hash: what meters have learned of reported against observed usage. Fields are provider, model and "shown" or "hidden",
 # with FIELD_SEPARATOR between them; those of 1.0 were provider and model, and are still read.
 CALIBRATIONS = "ar:experience"
 
-# Live meters: sorted set, worker id by the time of its last heartbeat (ms). Leases are shared out by its size.
+# Sorted set: live meters by the time of their last heartbeat (ms). It decides how many leases each takes.
 METERS = "ar:meters"
 METER_TTL_MS = 10_000
 
-LEASE_TTL_MS = 10_000  # a dead meter's shard is taken over after this; renewed every third of it
+LEASE_TTL_MS = 10_000  # a dead meter's shard is free after this; leases are renewed every third of it
 
-# String: the newest version of the contract that has worked here. Only another major stops a process.
+# String: the newest version of the contract that has worked here. Only another major version stops a process.
 CONTRACT = "ar:{boots}:contract"
 
-# Boots of gateways: sorted set, by the time each was last heard of (ms).
+# Sorted set: boots of gateways by the time of their last heartbeat (ms).
 BOOTS = "ar:{boots}"
 SHARDS = "ar:{boots}:shards"  # string: the most shards any of them has used; meters read that many
-BOOT_TTL_MS = 15_000  # not heard of for this long, it is gone
+BOOT_TTL_MS = 15_000  # a boot without a heartbeat for this long is gone
 
-# A replay older than this is no longer recognised as one: longer than anything keeps bytes to replay.
+# A replay is recognised for this long, which is longer than anything keeps bytes to replay.
 FINAL_TTL_S = 35 * 86_400
-HOUR_TTL_S = 35 * 86_400  # hourly totals, from the hour's first request of a provider and model on
-DAY_TTL_S = 400 * 86_400  # daily totals; the all-time totals have no end
-_BUCKET_BITS = 8  # small hashes are stored compactly
+HOUR_TTL_S = 35 * 86_400  # hourly totals, from the first request of a provider and model on (decision 31)
+DAY_TTL_S = 400 * 86_400  # daily totals (decision 25); all-time totals stay for ever
+_BUCKET_BITS = 8  # Redis stores small hashes compactly
 
 
 def key(key_hash: str) -> str:
@@ -47,12 +47,12 @@ def boot(boot: str) -> str:
 
 
 def tail(shard: int) -> str:
-    """Stream: tail records, deleted by the settle script and by nothing else, never trimmed."""
+    """Stream: tail records. It is never trimmed: records are deleted once they are settled, dropped or quarantined."""
     return f"ar:{{{shard}}}:tail"
 
 
 def opened(shard: int) -> str:
-    """Hash: boot to how many of its exchanges have an open record here, replays included."""
+    """Hash: boot to how many of its exchanges have sent an open record here."""
     return f"ar:{{{shard}}}:opened"
 
 
@@ -62,7 +62,7 @@ def final(shard: int, boot: str) -> str:
 
 
 def provisional(shard: int) -> str:
-    """Hash: exchange id to what is booked so far of an exchange that is not final (`booked.Provisional`)."""
+    """Hash: id of an exchange that is not final to its provisional value (`booked.Provisional`)."""
     return f"ar:{{{shard}}}:provisional"
 
 
@@ -87,7 +87,7 @@ def active(shard: int, day_utc: str) -> str:
 
 
 def entries(shard: int, boot: str, n: int) -> str:
-    """Hash: n of an exchange to the id of its latest ledger entry; as long as those are kept, and a day."""
+    """Hash: n of an exchange to the id of its latest ledger entry; it lives a day longer than the entry."""
     return f"ar:{{{shard}}}:entries:{boot}:{n >> _BUCKET_BITS}"
 
 
@@ -97,20 +97,20 @@ def ledger(shard: int) -> str:
 
 
 def quarantine(shard: int) -> str:
-    """Hash: stream entry id to what could not be read, with the reason. A hash, so that doing it twice is once."""
+    """Hash: stream entry id to a record that could not be read, with the reason. Holding it twice changes nothing."""
     return f"ar:{{{shard}}}:quarantine"
 
 
 def stats(shard: int) -> str:
-    """Hash: settled and drifted exchanges of the shard, and duplicates that were dropped."""
+    """Hash: counts of settled, drifted and duplicate exchanges of the shard."""
     return f"ar:{{{shard}}}:stats"
 
 
 def lease(shard: int) -> str:
-    """String: the worker that reads the shard now."""
+    """String: the meter that reads the shard."""
     return f"ar:{{{shard}}}:lease"
 
 
-# Totals hash fields are provider, model and counter. The unit separator cannot occur in a provider name, and is
-# stripped from model names when they are booked.
+# Fields of totals are provider, model and counter. A provider's name cannot hold the unit separator; in the names of
+# models a space takes its place.
 FIELD_SEPARATOR = "\x1f"

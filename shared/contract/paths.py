@@ -1,11 +1,11 @@
-"""Reserved path prefixes: the first segments of paths that no provider may be named after, and whose each is. Pure."""
+"""Reserved path prefixes: first segments that cannot be the name of a provider, each with its owner. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 CONTROL = "/api/"  # the control plane: an ASGI application of its own
-PROBES = ("/", "/healthz", "/readyz")  # the gateway's own answers; agents probe "/" before they begin
+PROBES = ("/", "/healthz", "/readyz")  # the gateway answers them itself; agents probe "/" first
 
 RESERVED: Mapping[str, str] = {
     "api": "the control API",

@@ -1,4 +1,4 @@
-"""The usual providers, as data: where they answer, in which families, and where their credential usually is. Pure."""
+"""The known providers: base URL, endpoints by family, and the variables with their credential. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from shared.contract.dialects import Family
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who answers. `base_url` is what the provider's own SDK takes.
+    """A known provider. `base_url`: as its own SDK takes it.
 
-    `endpoints` says where each family is served: `{base}` is the base URL, `{root}` the same without a final `/v1`.
-    OpenAI endpoints hold the version segment, Anthropic and Gemini endpoints do not.
+    `endpoints`: the URL of each family; `{base}` is the base URL, `{root}` the same without a final `/v1`. OpenAI
+    endpoints hold the version segment, Anthropic and Gemini endpoints do not.
     """
 
     name: str
-    base_url: str | None  # None: has none of its own, the operator gives it
-    variables: tuple[str, ...]  # environment variables its own SDK reads the credential from
+    base_url: str | None  # None: the operator must give it
+    variables: tuple[str, ...]  # environment variables from which its own SDK reads the credential
     endpoints: Mapping[Family, str]
-    credential_header: str = "authorization"  # of the OpenAI family; the other two have one each
+    credential_header: str = "authorization"  # of the OpenAI family; the other two have their own
 
 
 _OPENAI = {Family.OPENAI: "{base}"}
@@ -64,7 +64,7 @@ PROVIDERS: Mapping[str, Provider] = {
     )
 }
 
-# Who answers a model name without a provider prefix.
+# The providers of models without a provider prefix (decision 4).
 DEFAULTS: Mapping[Family, str] = {
     Family.OPENAI: "openai",
     Family.ANTHROPIC: "anthropic",

@@ -1,4 +1,4 @@
-"""Every Lua script, as it is sent to Redis. What each is for, and what it takes, stands in its file in `lua/`."""
+"""Every Lua script, as it is sent to Redis. The head of each file in `lua/` says what it does and takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.resources import files
 
 
 def _script(name: str) -> str:
-    """A script without its comments: many are sent whole with each call. Its lines keep their numbers."""
+    """A script without its comments, because most are sent with each call. Its lines keep their numbers."""
     first, *rest = files("shared.contract").joinpath("lua", f"{name}.lua").read_text().splitlines()
     return "\n".join([first, *("" if line.lstrip().startswith("--") else line for line in rest)])
 

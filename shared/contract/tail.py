@@ -1,8 +1,8 @@
-"""The tail: how the raw bytes of one exchange travel from a gateway to a meter. Pure: no clock, no I/O.
+"""The tail: the records in which one exchange travels from a gateway to a meter. Pure: no clock, no I/O.
 
-A tail is a run of records with `seq` 0, 1, 2 …: one Open, any number of Segments, one End (which may carry the last
-bytes itself, so that a short exchange is two records). A record may arrive twice and out of order; (`exchange_id`,
-`seq`) names it. In Redis a record is one stream entry with the fields `x` (exchange id), `s` (seq), `r` (the record).
+A tail is a run of records with `seq` 0, 1, 2 …: one Open, any number of Segments, one End. The End may carry the last
+bytes, so that a short exchange is two records. A record may arrive twice and out of order; (`exchange_id`, `seq`) names
+it. In Redis a record is one stream entry with the fields `x` (exchange id), `s` (seq), `r` (the record).
 
 Gateways and meters of different versions read each other's records, and fields are told apart by their place alone.
 So a field is appended, with a default; none is ever moved, removed, or used for something else.
@@ -20,11 +20,11 @@ from shared.contract.dialects import Dialect
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 
-# The most bytes one segment may unpack to. The gateway cuts at 64 KiB plus one read; a corrupt frame that claims
+# The most bytes that one segment may unpack to. A gateway cuts at 64 KiB plus one read; a corrupt frame that claims
 # more must not take the meter's memory.
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
 
-# Below this compressing costs more time than the bytes it saves are worth: a short answer goes as it is.
+# Below this, compressing costs more time than it saves.
 _COMPRESS_FROM = 1024
 
 
@@ -32,7 +32,7 @@ Fields = dict[bytes, bytes]
 
 
 class StreamEntry(NamedTuple):
-    """One record as a stream holds it."""
+    """One record in a stream."""
 
     id: bytes
     fields: Fields
@@ -43,10 +43,10 @@ class Outcome(StrEnum):
 
     COMPLETED = "completed"  # the provider's body ended properly, whatever its status
     CLIENT_GONE = "client_gone"  # the client left first
-    UPSTREAM_FAILED = "upstream_failed"  # refused, unreachable, or broke off
+    UPSTREAM_FAILED = "upstream_failed"  # the provider refused, could not be reached, or broke off
     TIMED_OUT = "timed_out"  # the first-byte, idle, total or slow-reader limit
-    DRAINED = "drained"  # cut by a drain
-    GATEWAY_LOST = "gateway_lost"  # no end was ever written; said by the meter
+    DRAINED = "drained"  # the gateway shut down before it ended
+    GATEWAY_LOST = "gateway_lost"  # the gateway died before it wrote an end; meters write this outcome
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -74,7 +74,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
-    """Written before the request goes upstream, so that no token is bought without a trace."""
+    """The first record, written before the request goes upstream: no token is bought without a trace."""
 
     key: str  # hash of the caller's key
     dialect: Dialect
@@ -83,7 +83,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     opened_ms: int  # UTC, milliseconds since the epoch; its hour is the hour that is booked
     streamed: bool
     path: str  # as sent upstream, without the query
-    request_bytes: int = 0  # of the request body; all there is to estimate from where the end is lost
+    request_bytes: int = 0  # of the request body; where the end is lost, the input is estimated from it
     # Who asked, as far as the key and the request say so; "" where they do not.
     team: str = ""
     user: str = ""
@@ -96,7 +96,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
-    """What a body's reader must know of the answer's head."""
+    """The part of the answer's head that a reader needs."""
 
     status: int | None = None
     content_type: str = ""
@@ -107,22 +107,22 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment"):
     """The next bytes of the response body, as they came from the provider."""
 
     body: Packed
-    head: Head | None = None  # with the first of them, for readers of a tail whose end is lost
+    head: Head | None = None  # with the first segment, for tails whose end is lost
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One try to get the answer from one upstream."""
+    """One try of an exchange at one upstream."""
 
     provider: str
     model: str  # as it was asked there
-    credential: str  # its name, never itself; "" where it has none
+    credential: str  # its name, never the secret; "" where it has none
     status: int | None  # the provider's HTTP status; None where it sent none
-    cause: str  # of its failure, a short machine word as in `End.cause`; "" where it did not fail
-    ms: int  # from its begin to the answer's head, or to its failure
+    cause: str  # of its failure, a machine word as in `End.cause`; "" where it did not fail
+    ms: int  # from its start to the answer's head, or to its failure
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
-    """Written once; its `seq` tells how many records the tail has."""
+    """The last record, written once; its `seq` tells how many records the tail has."""
 
     outcome: Outcome
     status: int | None  # the provider's HTTP status; None where it sent none
@@ -135,13 +135,13 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
     request_id: str  # the provider's own, from its response headers
     body: Packed  # the last bytes, often all of them
     request: Packed | None = None  # the request body, where usage may have to be estimated
-    lost_bytes: int = 0  # bytes the tap had no memory for: the tail has a hole, its usage is partial
-    # Who answered, which is who is booked; "" is the provider and model of the open.
+    lost_bytes: int = 0  # bytes that the tap had no room for: the tail has a hole, and its usage is partial
+    # Provider and model that answered, and are booked; "" stands for those of the open.
     provider: str = ""
     model: str = ""
     credential: str = ""  # name of the credential that was used
-    attempts: tuple[Attempt, ...] = ()  # in the order they were made, the one that answered last
-    # Why it did not end well, as a short machine word: connect_refused, tls, dns, reset, idle_timeout, client_gone, …
+    attempts: tuple[Attempt, ...] = ()  # in order; the one that answered is the last
+    # Why it did not end well, a machine word: connect_refused, tls, dns, reset, idle_timeout, client_gone, …
     cause: str = ""
 
 
@@ -154,12 +154,12 @@ _DECODER = msgspec.msgpack.Decoder(Record)
 
 
 def pack(record: Record) -> bytes:
-    """A record as it travels."""
+    """A record as bytes."""
     return _ENCODER.encode(record)
 
 
 def fields(exchange_id: ExchangeId | str, seq: int, packed: bytes) -> Fields:
-    """The fields of one stream entry, of a record that is packed already."""
+    """The fields of one stream entry for a packed record."""
     return {b"x": str(exchange_id).encode(), b"s": b"%d" % seq, b"r": packed}
 
 
@@ -169,7 +169,7 @@ def encode(exchange_id: ExchangeId, seq: int, record: Record) -> Fields:
 
 
 def decode_open(packed: bytes) -> Open:
-    """An open record as it travels; BadRecord for anything else."""
+    """The inverse of `pack`, for an open record. BadRecord for anything else."""
     try:
         record = _DECODER.decode(packed)
     except msgspec.MsgspecError as exc:
@@ -180,7 +180,7 @@ def decode_open(packed: bytes) -> Open:
 
 
 def decode(entry: Fields) -> tuple[ExchangeId, int, Record]:
-    """The inverse of `encode`; BadRecord for anything that `encode` did not write."""
+    """The inverse of `encode`. BadRecord for anything that `encode` did not write."""
     try:
         exchange_id = ExchangeId.parse(entry[b"x"].decode("ascii"))
         seq = int(entry[b"s"])

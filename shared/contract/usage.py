@@ -1,13 +1,13 @@
-"""Usage in its normal form: six inclusive counters, and where they came from."""
+"""Usage in its normal form: six inclusive counters, and their source."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
 class Source(StrEnum):
-    """Where a usage came from; every figure carries one."""
+    """The source of a usage; every figure has one."""
 
     REPORTED = "reported"  # the provider said so
     ESTIMATED = "estimated"  # ended normally and nothing (or not everything) was reported: counted from the content
@@ -28,13 +28,23 @@ class Usage:
     reasoning_tokens: int | None = None
     total_tokens: int | None = None
 
+    @property
+    def any_known(self) -> bool:
+        """Whether there is a count at all: without one it is no report."""
+        return any(getattr(self, name) is not None for name in COUNTERS)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a count that is not 0."""
+        return any(getattr(self, name) for name in COUNTERS)
+
     def as_dict(self) -> dict[str, int | None]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in COUNTERS}
 
     def completed(self) -> Usage:
-        """The same, with what the reported counters imply: the total of both parts, or the output a total leaves.
+        """The same with the counters that the others imply: the total, or the output that a total leaves.
 
-        An embedding, or a prompt that was blocked, reports input and total alone: its output is 0, not unknown.
+        Embeddings and blocked prompts report only input and total: their output is 0, and not unknown.
         """
         if self.input_tokens is None:
             return self

@@ -1,7 +1,7 @@
-"""Which contract this program follows. Pure.
+"""The version of the contract that this program follows. Pure.
 
-Minor: records, entries or keys have gained something; a roll-out mixes minors. Major: something means another thing
-than before, or is gone; programs of two majors must not share a Redis.
+Minor: records, entries or keys have gained something; a roll-out may mix minors. Major: something has changed its
+meaning, or is gone; programs of two majors must not share a Redis.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from shared.contract.errors import BadRecord
 
 
 class Version(NamedTuple):
-    """Of the contract, not of the program. A Redis that names none has been written by 1.0."""
+    """A version of the contract, not of the program. A Redis that names none was written by 1.0."""
 
     major: int
     minor: int

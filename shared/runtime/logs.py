@@ -12,6 +12,7 @@ from typing import Literal
 # Keys, ours and the providers', and anything after Bearer or key=: a library may log what we do not.
 _SECRETS = re.compile(r"(lr_(?:live|mgmt)_[0-9a-z]{4}|\bsk-|\bAIza|\bgsk_|\bxai-|Bearer\s+|[?&]key=)[^\s\"'&,@…]{6,}")
 _PASSWORDS = re.compile(r"(://[^\s:/@]*:)[^\s/@]+(?=@)")  # in a URL
+_BREAKS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]")  # what begins a line, or moves the cursor
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -32,6 +33,11 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # as logging calls it
+        """A message is one line: a caller's text in it must not make up others."""
+        record.message = _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), record.message)
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):

@@ -112,7 +112,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
 
 
 def golden(version: str, name: str) -> bytes:
-    """What lies there of a version."""
+    """The golden bytes of a version, by name of their file."""
     return (GOLDEN / version / name).read_bytes()
 
 

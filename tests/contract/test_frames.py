@@ -1,4 +1,4 @@
-"""What stands in a journal's file, and what does not."""
+"""The frames of a journal's file."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ def test_another_payload_is_no_frame_of_ours(payload: bytes, tmp_path: Path) -> 
     [orphan] = replay.orphaned_journals(tmp_path)
     with pytest.raises(BadRecord):
         list(orphan.records())
-    orphan.close(shipped=False)
+    orphan.close(complete=False)
     assert list(replay.orphaned_journals(tmp_path, but={folder.name})) == []
 
 
 def test_zeros_behind_the_last_frame_are_torn() -> None:
-    """A file system that lost its power may leave them."""
+    """A file system may leave zeros after a loss of power."""
     assert list(frames.payloads(frames.encode([]) + bytes(64))) == [b"\x01\x90"]
 
 
 def test_the_journal_of_a_later_version_is_left_for_others(tmp_path: Path) -> None:
     mine = Journal(tmp_path, new_boot(), limit=1 << 20, keep=1)
-    mine.close(shipped=False)
+    mine.close(complete=False)
     later = tmp_path / f"{new_boot()}.v{frames.VERSION + 1}"
     later.mkdir()
     assert [orphan.folder for orphan in replay.orphaned_journals(tmp_path)] == [mine.folder]

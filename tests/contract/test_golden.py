@@ -1,4 +1,4 @@
-"""What earlier versions have written is read as they meant it, and this version writes what it is known to write."""
+"""Golden bytes: this version reads those of earlier versions, and writes its own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def record(version: str, name: str, seq: int) -> Record:
 
 @pytest.mark.parametrize("name", samples.WRITTEN)
 def test_this_version_writes_what_it_is_known_to_write(name: str) -> None:
-    """Bytes that change need a new version, or a default that was forgotten."""
+    """Where these bytes change, the contract needs a new version, or a new field needs a default."""
     assert samples.WRITTEN[name]() == golden(str(CURRENT), name)
 
 
@@ -110,7 +110,7 @@ def replayed(version: str, folder: Path) -> list[tuple[str, int, Record]]:
     [orphan] = replay.orphaned_journals(folder)
     found = [tail.decode(fields) for _, fields in orphan.records()]
     assert orphan.opened == {ID.boot: {0: 8, 1: 1}}
-    orphan.close(shipped=True)
+    orphan.close(complete=True)
     assert list(folder.iterdir()) == []
     return [(str(id), seq, record) for id, seq, record in found]
 

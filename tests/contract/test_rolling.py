@@ -67,7 +67,7 @@ def test_records_of_an_old_gateway_are_read_with_defaults(old: Any) -> None:
 
 @pytest.mark.parametrize("new", [samples.OPEN, samples.FIRST_SEGMENT, samples.SEGMENT, samples.END])
 def test_records_of_a_new_gateway_are_read_by_an_old_meter(new: Open | Segment | End) -> None:
-    """Values behind those it knows are passed over."""
+    """1.0 skips values behind those that it knows."""
     old = previous.unpack(tail.pack(new))
     assert plain(old, old.__struct_fields__) == plain(new, old.__struct_fields__)
 
@@ -92,15 +92,15 @@ def test_a_new_gateway_adopts_the_journal_of_an_old_one(tmp_path: Path) -> None:
     )
     [orphan] = replay.orphaned_journals(tmp_path)
     first, *segments = [tail.decode(fields)[2] for _, fields in orphan.records()]
-    orphan.close(shipped=True)
+    orphan.close(complete=True)
     assert first == Open(KEY, Dialect.OPENAI_CHAT, "openai", "gpt-4o", 1, True, "v1/chat/completions")
     assert segments == [Segment(Packed(b"one two"), Head(200, "text/event-stream")), Segment(Packed(b"three"))]
 
 
 def test_an_old_gateway_does_not_look_at_the_journal_of_a_new_one(tmp_path: Path) -> None:
-    """It would take what it cannot read for torn, and delete it."""
+    """1.0 would take frames that it cannot read for torn ones, and delete the journal."""
     journal = Journal(tmp_path, new_boot(), limit=1 << 20, keep=1)
-    journal.close(shipped=False)
+    journal.close(complete=False)
     [folder] = tmp_path.iterdir()
     assert not BOOT.fullmatch(folder.name)
 
@@ -124,7 +124,18 @@ async def settle(redis: Store, by: str, what: Entry, *, final: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "meters", [(OLD, NEW), (NEW, OLD), (OLD, OLD, NEW), (OLD, NEW, OLD), (NEW, NEW, OLD), (OLD, OLD)]
+    "meters",
+    [
+        (OLD, NEW),
+        (NEW, OLD),
+        (OLD, OLD, NEW),
+        (OLD, NEW, OLD),
+        (NEW, NEW, OLD),
+        (OLD, OLD),
+        (NEW, OLD, NEW),
+        (NEW, OLD, OLD, NEW),
+        (OLD, NEW, OLD, NEW),
+    ],
 )
 async def test_meters_of_both_versions_amend_each_other(redis: Store, meters: tuple[str, ...]) -> None:
     costs = {"price_version": "1", "cost_source": "book"}

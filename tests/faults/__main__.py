@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def run(name: str, seed: int, crippled: str = "", patience: float = 120) -> bool:
-    """One fault on a fresh system; whether the books were right afterwards, within `patience` seconds."""
+    """Run one fault on a fresh system. Returns whether the books were right within `patience` seconds."""
     started = time.monotonic()
     passed = True
     with tempfile.TemporaryDirectory(prefix="ar") as folder:

@@ -23,14 +23,14 @@ def dedupe() -> None:
 
 
 def compare() -> None:
-    """The settle script takes its caller's word for what is booked so far."""
+    """The settle script does not compare the provisional value with the one that its caller expects."""
     script = scripts.SETTLE.replace("call('HGET', KEYS[3], ARGV[3]) or ''", "ARGV[5]")
     assert script != scripts.SETTLE
     scripts.SETTLE = script
 
 
 def replay() -> None:
-    """What Redis may have lost is not sent again."""
+    """Gateways do not send records again."""
 
     async def nothing(self: JournalRecovery, records: object) -> int:
         return 0
@@ -48,7 +48,7 @@ def journal() -> None:
 
 
 def reclaim() -> None:
-    """What another meter has read is not read again."""
+    """Meters do not read again the records that another meter has read."""
 
     async def nothing(self: ShardConsumer) -> None:
         return

@@ -90,7 +90,7 @@ def _dead(system: Broken, name: str) -> bool:
 
 
 def journal_torn(system: Broken) -> Expectation:
-    """kill -9 of a gateway whose last write was cut short."""
+    """kill -9 of a gateway in the middle of a write: the end of its journal is torn."""
     with system.load():
         time.sleep(2)
         with system.frozen(system.gateways[0].pid):
@@ -180,7 +180,7 @@ def redis_power_lost(system: Broken) -> Expectation:
 
 
 def redis_failed_over(system: Broken) -> Expectation:
-    """Another server takes over that lags behind by some seconds: here from a copy of the files."""
+    """Another server takes over, from a copy of the files that is some seconds old."""
     folder, copy = system.folder / "valkey" / "appendonlydir", system.folder / "replica"
     with system.load():
         time.sleep(2)
@@ -195,7 +195,7 @@ def redis_failed_over(system: Broken) -> Expectation:
 
 
 def redis_full(system: Broken) -> Expectation:
-    """Redis takes nothing more for a while; settling goes on."""
+    """Redis is full for a while; settling goes on."""
     with system.load():
         time.sleep(1)
         system.redis.config_set("maxmemory", "1mb")
@@ -215,7 +215,7 @@ def scripts_flushed(system: Broken) -> Expectation:
 
 
 def duplicates(system: Broken) -> Expectation:
-    """Every record comes twice, out of order, some long after their exchange was settled."""
+    """Every record comes twice and out of order, some long after their exchange was settled."""
     seen: list[tuple[int, dict[bytes, bytes]]] = []
     with system.load():
         end = time.monotonic() + 4
@@ -234,7 +234,7 @@ def duplicates(system: Broken) -> Expectation:
 
 
 def poison(system: Broken) -> Expectation:
-    """Entries that are no records at all."""
+    """Stream entries that are not records."""
     with system.load():
         for number in range(20):
             system.redis.xadd(names.tail(number % SHARDS), {b"x": b"nonsense %d" % number, b"r": os.urandom(50)})
@@ -294,7 +294,7 @@ def shards_changed(system: Broken) -> Expectation:
 
 
 def journal_full(system: Broken) -> Expectation:
-    """The journal reaches its limit while Redis is away: not ready, then 503, and no loss of what was taken."""
+    """The journal reaches its limit while Redis is away: not ready, then 503, and no record is lost."""
     system.extra["AROUTER_JOURNAL_BYTES"] = str(16 * 1024 * 1024)
     system.stop(system.gateways[0])
     system.restart_gateway(0)
@@ -340,7 +340,7 @@ def cancel_storm(system: Broken) -> Expectation:
 
 
 def open_files(pid: int) -> int:
-    """Sockets and files a process holds."""
+    """The number of sockets and files that a process holds."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 

@@ -35,7 +35,7 @@ class Unmet(AssertionError):
 
 @dataclass(slots=True)
 class Expectation:
-    """What a fault may leave behind, beyond nothing at all."""
+    """The traces that a fault may leave in the books."""
 
     provisional: bool = False  # orphans whose journal is lost
     quarantined: int = 0  # cases that belong to no exchange
@@ -91,7 +91,7 @@ class Broken(System):
 
     @contextmanager
     def frozen(self, *pids: int) -> Iterator[None]:
-        """These processes do not run while the block does."""
+        """Stop these processes while the block runs."""
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -117,7 +117,7 @@ class Broken(System):
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """Clients at work while the block runs; they put up with whatever the gateways do."""
+        """Run clients while the block runs. They accept any error of a gateway."""
         self._stopping.clear()
         clients = [
             threading.Thread(target=self._client, args=(self.rng.random(),), daemon=True) for _ in range(_CLIENTS)
@@ -157,7 +157,7 @@ class Broken(System):
                     return
 
     def settle(self, expected: Expectation) -> dict[str, Any]:
-        """Wait until nothing moves, and check the books. Unmet where they are wrong; what the audit says."""
+        """Wait until nothing moves, and check the books. Returns the audit; Unmet where the books are wrong."""
         deadline = time.monotonic() + self._patience
         while True:
             found = self._audit()

@@ -1,4 +1,4 @@
-"""Clients that are never content."""
+"""Clients that run without a pause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = [name for name in ASKS if name != "embeddings"]
 
 
 class Callers:
-    """What they have seen: ids of exchanges that were answered, and errors."""
+    """The ids of answered exchanges, and the errors that the clients saw."""
 
     def __init__(self, url: str, key: str) -> None:
         self.answered: set[str] = set()
@@ -29,7 +29,7 @@ class Callers:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Each on connections of its own, while the block runs."""
+        """Run the clients while the block runs, each on connections of its own."""
         threads = [threading.Thread(target=self._call, args=(number,), daemon=True) for number in range(_CLIENTS)]
         for thread in threads:
             thread.start()

@@ -36,7 +36,7 @@ class Line:
 
 
 class Fleet:
-    """The whole of it, for as long as the block runs."""
+    """The whole fleet, while the block runs."""
 
     def __init__(self, folder: Path, gateways: int = 3, meters: int = 3) -> None:
         self.timeline: list[Line] = []
@@ -106,7 +106,7 @@ class Fleet:
         self.say(f"gateway {number} rolled")
 
     def kill_gateway(self, number: int) -> None:
-        """kill -9: the one error that clients are told of by the connection alone."""
+        """kill -9 of a gateway: the one error that clients see only by their connection."""
         self._processes.forget(self.gateways[number])
         self.gateways[number].kill()
         self.gateways[number].wait()
@@ -134,7 +134,7 @@ class Fleet:
         return Counter(str(holder) for holder in held if holder)
 
     def until_balanced(self, seconds: float = 120) -> Counter[str]:
-        """Until every shard is read, and no meter reads more than its share."""
+        """Wait until every shard is read, and no meter reads more than its share."""
         deadline = time.monotonic() + seconds
         shards = int(self.environment["AROUTER_SHARDS"])
         share = -(-shards // len(self.meters))
@@ -147,7 +147,7 @@ class Fleet:
             time.sleep(0.2)
 
     def audited(self) -> dict[str, Any]:
-        """What the audit says once nothing moves any more."""
+        """Wait until nothing moves. Returns the audit."""
         deadline = time.monotonic() + _BOOK_SECONDS
         while True:
             found: dict[str, Any] = json.loads(self.command("audit", "--json", "--oracle", self._log))

@@ -9,7 +9,7 @@ from tests.scale.fleet import SHARDS, Fleet
 
 
 def rollout(fleet: Fleet) -> dict[str, Any]:
-    """Run it; what the audit says in the end. AssertionError where a client saw an error that was not announced."""
+    """Run the story. Returns the audit at its end; AssertionError where a client saw an unexpected error."""
     fleet.say("three gateways, three meters, a cluster of three")
     fleet.until_balanced()
     with fleet.callers.at_work():

@@ -1,4 +1,4 @@
-"""What an amendment changes: differences on the same provider and model, or all of it from one place to another."""
+"""Amendments: they book the difference on the same provider and model, or move everything to another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRICED: dict[str, Any] = {"price_version": "1", "cost_source": "book"}
 
 
 async def settle(redis: Store, *, final: bool = False, **changes: Any) -> None:
-    """Book the exchange as it is known now, over whatever is booked of it."""
+    """Book an exchange over its provisional value."""
     books = Ledger(redis)
     [so_far] = await books.provisional(0, [ID])
     settlement = Settlement(ID, entry(ID, **changes), [], final=final, so_far=so_far)

@@ -37,7 +37,7 @@ async def booked(redis: Store) -> list[LedgerEntry]:
 
 
 async def metered(redis: Store, until: Callable[[list[LedgerEntry]], bool]) -> list[LedgerEntry]:
-    """Meter until the ledger is as it should be, and a little longer."""
+    """Meter until the ledger meets the condition, and a little longer."""
     consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics())
     run = asyncio.get_running_loop().create_task(consumer.run())
     try:

@@ -24,7 +24,7 @@ def dead(root: Path, *, readable: bool) -> tuple[Path, ExchangeId]:
     id = ExchangeId(new_boot(), 0, 0)
     journal = Journal(root, id.boot, limit=1 << 20, keep=60)
     journal.open(str(id), records(id)[0][b"r"])
-    journal.close(shipped=False)
+    journal.close(complete=False)
     [path] = journal.folder.glob("*.journal")
     if not readable:
         frame = frames.encode([])
@@ -49,7 +49,7 @@ async def test_a_journal_that_cannot_be_read_stays_and_is_no_hindrance(
                 await asyncio.sleep(0.02)
     resending.cancel()
     await writer.close(writing, 5)
-    own.close(shipped=True)
+    own.close(complete=True)
     assert list(bad.glob("*.journal"))
     assert str(bad) in caplog.text
     assert (await boots.find(redis, [id.boot]))[id.boot].accounted

@@ -1,4 +1,4 @@
-"""Reports on a real Redis: whatever is asked, sums and series are the ledger added up."""
+"""Reports on a real Redis: sums and series always equal the added ledger."""
 
 from __future__ import annotations
 

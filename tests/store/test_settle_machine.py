@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
             self.loop.close()
 
     def _finish(self) -> None:
-        """Everything comes at last, and one worker reads it."""
+        """All records arrive, and one meter reads them."""
         for id, all_of_it in self.exchanges:
             for number in range(len(all_of_it)):
                 self._send(id, number)

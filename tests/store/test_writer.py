@@ -37,7 +37,7 @@ async def writing(redis: Store, folder: Path, memory: int = 1 << 20) -> AsyncIte
     run = tasks.start(writer.run())
     yield writer, journal
     await writer.close(run, 5)
-    journal.close(shipped=False)
+    journal.close(complete=False)
 
 
 async def length(redis: Store, wanted: int) -> None:
@@ -139,7 +139,7 @@ async def test_a_journal_gives_back_the_records_the_tap_had_made(redis: Store, t
     assert isinstance(first, Segment)
     assert first.head == tail.Head(200, "text/event-stream", "gzip")
     assert orphan.opened == {ID.boot: {0: 1}}
-    orphan.close(shipped=True)
+    orphan.close(complete=True)
     assert not list(replay.orphaned_journals(tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""An estimator that counts words: what the meter does with counts can then be told by eye."""
+"""An estimator that counts words, so that the expected counts are easy to see."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.meter.settings import MeterSettings
 
 
 class WordEstimator(TokenEstimator):
-    """Words instead of tokens; nothing learned, nothing sampled unless asked for."""
+    """Counts words instead of tokens. It does not learn, and samples only where it is told to."""
 
     def __init__(self, sample: float = 0.0) -> None:
         super().__init__(MeterSettings(sample=sample))

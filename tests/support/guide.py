@@ -54,7 +54,7 @@ class Snippet:
 
 
 def snippets(*languages: str) -> list[Snippet]:
-    """Those in these languages, in order; without any, those in every language."""
+    """The programs in these languages, in order; by default in every language."""
     found = []
     heading = ""
     guide = (ROOT / "docs" / "streaming.md").read_text()

@@ -38,7 +38,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What its processes are known by. A worker's id is its controller's, a dot, and its own name."""
+    """The id by which a session knows its processes. A worker's is its controller's, a dot, and its own name."""
 
     run: str
     folder: Path
@@ -65,7 +65,7 @@ def end(found: list[Leftover]) -> None:
 
 
 def remaining(session: Session, patience: float) -> list[Leftover]:
-    """The leftovers once those that are about to end have had `patience` seconds to do so."""
+    """The leftovers after `patience` seconds, in which ending processes may end."""
     deadline = time.monotonic() + patience
     while (found := leftovers(session)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -19,7 +19,7 @@ GET = b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n"
 
 @dataclass
 class Server:
-    """What uvicorn's server shows a protocol."""
+    """The state of uvicorn's server, as a protocol sees it."""
 
     total_requests: int = 0
     connections: set[Any] = field(default_factory=set)
@@ -28,13 +28,13 @@ class Server:
 
 @dataclass
 class Draining:
-    """Whether the process is told to end."""
+    """Whether the process is shutting down."""
 
     draining: bool = False
 
 
 class MemoryTransport(asyncio.Transport):
-    """Keeps what is written; holds back what is sent while reading is paused, as a socket would."""
+    """A transport that keeps written bytes, and holds received ones back while reading is paused."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__({"peername": ("192.0.2.7", 1234), "sockname": ("192.0.2.1", 80)})
@@ -116,13 +116,13 @@ class MemoryClient:
 
 
 async def settled() -> None:
-    """Until nothing is left to do but to wait for time or bytes."""
+    """Run the loop until everything waits for time or bytes."""
     for _ in range(12):
         await asyncio.sleep(0)
 
 
 class Script:
-    """Answers by calling what it is given, in order; or waits for ever."""
+    """A handler that makes the given calls in order, or waits for ever."""
 
     def __init__(self, *calls: Any, wait: bool = False) -> None:
         self._calls = calls
@@ -166,13 +166,13 @@ def sized(body: bytes, *lines: bytes, version: bytes = b"1.1") -> bytes:
 
 
 def statuses(answers: bytes) -> tuple[int, ...]:
-    """Of the responses in what a client has got."""
+    """The responses in the bytes that a client got."""
     return tuple(int(part[1:4]) for part in answers.split(b"HTTP/1.1")[1:])
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a handler is shown of a request."""
+    """A request, as a handler sees it."""
 
     method: str
     target: bytes

@@ -35,7 +35,7 @@ class Clock:
 
 
 class Client:
-    """What the client's side was told, in `seen`, and what it does."""
+    """The client's side. `seen` records the calls on it."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -45,6 +45,9 @@ class Client:
 
     def attach(self, listener: ClientListener) -> None:
         self.listener = listener
+
+    def close_after(self) -> None:
+        self.seen.append("last")
 
     def detach(self) -> None:
         self.listener = None
@@ -126,7 +129,7 @@ class Upstream:
 
 
 class Tap:
-    """What the tail got."""
+    """A tap that keeps its calls."""
 
     def __init__(self) -> None:
         self.id = ExchangeId(new_boot(), 0, 0)
@@ -149,7 +152,7 @@ class Tap:
 
 
 class Watching(Observer):
-    """Keeps what it is told."""
+    """An observer that keeps the summaries."""
 
     def __init__(self) -> None:
         self.summaries: list[Summary] = []
@@ -173,7 +176,7 @@ class Plane:
 
 
 class Stage:
-    """Everything around one exchange that runs."""
+    """One running exchange, with everything around it."""
 
     def __init__(self, *, read_on: bool = False, room: bool = True, keep_body: bool = False) -> None:
         self.clock, self.client, self.tap, self.given = Clock(), Client(), Tap(), Answer()
@@ -192,7 +195,7 @@ class Stage:
             clock=self.clock,
         )
         outcome = await self.exchange.run()
-        assert self._task.cancelling() == 0, "a cut is not passed on to whoever runs the exchange"
+        assert self._task.cancelling() == 0, "the cancellation of an exchange that ends early must not reach its caller"
         return outcome
 
     async def act(self, script: str) -> None:
@@ -204,7 +207,7 @@ class Stage:
             await _turns()
 
     async def play(self, script: str) -> Outcome:
-        """The same, to the end; how the exchange ended."""
+        """Do what the words say; the exchange must have ended then. Returns its outcome."""
         await self.act(script)
         assert self._task.done(), f"it has not ended after {script!r}"
         return await self._task
@@ -221,7 +224,7 @@ class Stage:
         elif word in _ENDINGS:
             self.given.words.put_nowait(_ENDINGS[word]())
         elif word in _CUTS:
-            self.exchange.cut(Outcome.TIMED_OUT, _CUTS[word])
+            self.exchange.end_early(Outcome.TIMED_OUT, _CUTS[word])
         elif word == "shutdown":
             self._task.cancel()
         elif word in ("leave", "full", "ready"):

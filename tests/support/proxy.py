@@ -11,7 +11,7 @@ from tests.support.serving import Handler
 
 @dataclass
 class Proxy:
-    """What it was asked for. `handle` serves one connection; with `refuses`, it answers with that status line."""
+    """Records its requests. `handle` serves one connection; with `refuses` it answers with that status line."""
 
     heads: list[bytes] = field(default_factory=list)
     refuses: bytes = b""
@@ -53,7 +53,7 @@ class Proxy:
 
 
 def _forwarded(head: bytes, origin: bytes) -> bytes:
-    """The target in origin form, and without what is for the proxy."""
+    """The request with its target in origin form, without headers for the proxy."""
     return re.sub(rb"(?im)^proxy-[^\n]*\n", b"", head.replace(b" " + origin, b" ", 1))
 
 

@@ -1,4 +1,4 @@
-"""An upstream that answers every request with the same raw bytes, for answers no decent server would give."""
+"""An upstream that answers every request with the same raw bytes, which no decent server would send."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RawUpstream:
 
 
 def _read_request(connection: socket.socket) -> None:
-    """All of it: closing with bytes unread would reset the connection under the answer."""
+    """Read the whole request: closing with unread bytes would reset the connection."""
     data = b""
     while b"\r\n\r\n" not in data and (part := connection.recv(65536)):
         data += part

@@ -1,4 +1,4 @@
-"""What the tests know about patterns: which constructs one uses, and how many steps backtracking takes on a text."""
+"""Patterns, for tests: the constructs that one uses, and the steps of backtracking that it takes on a text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _parts(argument: Any) -> Iterator[Nodes]:
 
 
 def forbidden(pattern: str | bytes) -> set[str]:
-    """The constructs of a pattern, or of a piece of one, that not every supported interpreter has whole."""
+    """The constructs of a pattern, or of a piece of one, that are broken in a supported Python."""
     try:
         parsed = parser.parse(pattern)
     except (re.error, OverflowError, RecursionError):
@@ -61,7 +61,7 @@ class Steps:
         self._nodes: Nodes = list(parser.parse(pattern.pattern, pattern.flags))
 
     def run(self) -> int:
-        """Match at the beginning; how many nodes were tried."""
+        """Match at the beginning. Returns the number of nodes that were tried."""
         self.end = next(self._ends(self._nodes, 0), None)
         return self.count
 
@@ -89,7 +89,7 @@ class Steps:
             raise NotImplementedError(str(operator))
 
     def _repeat(self, argument: Any, at: int) -> Iterator[int]:
-        """As often as it goes, then once less each time; what is open stands on a stack, not on Python's."""
+        """Repeat as often as possible, then once less each time, on a stack of our own."""
         least, most, body = argument
         open_rounds, ends = [self._ends(list(body), at)], [at]
         while open_rounds:

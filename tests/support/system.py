@@ -59,7 +59,7 @@ class System:
         return self
 
     def _begin(self) -> None:
-        """Start everything. What a subclass starts beyond that it starts here, too."""
+        """Start everything. Subclasses start their own processes here, too."""
         (self.folder / "prices.toml").write_text(PRICES)
         settings = Settings(data_dir=self.folder, redis_url=None)
         self.redis_url = self._stack.enter_context(embedded.redis_url(settings))
@@ -83,7 +83,7 @@ class System:
         return self.processes.start("meter", environment=self.environment)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """kill -9: no goodbye."""
+        """kill -9."""
         self.processes.forget(process)
         process.kill()
         process.wait()

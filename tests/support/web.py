@@ -1,4 +1,4 @@
-"""httpx with a minute of patience, and without this machine's proxies: a test that waits longer fails for a reason."""
+"""httpx with a timeout of a minute, and without this machine's proxies."""
 
 from __future__ import annotations
 

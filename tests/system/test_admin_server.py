@@ -167,7 +167,7 @@ def test_before_it_ends_a_gateway_says_so(observed: Observed) -> None:
     ):
         gateway.send_signal(signal.SIGTERM)
         late = observed.until(lambda: (a := web.get(f"{url}/readyz")).status_code == 503 and a)
-        assert late.json()["reasons"] == ["it is told to end"]
+        assert late.json()["reasons"] == ["the process is shutting down"]
         assert web.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
         taken = web.post(url + ask.path, headers=ask.headers(observed.key), json=ask.body)
         assert (taken.status_code, taken.headers["connection"]) == (200, "close")

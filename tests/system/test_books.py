@@ -127,6 +127,7 @@ def check_totals(system: System, ledger: Book) -> None:
         sums[*place, "partial_requests"] += entry["source"] == "partial"
         sums[*place, "unpriced_requests"] += entry["cost_microusd"] is None
         sums[*place, "cost_microusd"] += entry["cost_microusd"] or 0
+        sums[*place, "cost_nanousd"] += entry.get("cost_nanousd") or 0
         for name in COUNTERS:
             sums[*place, name] += entry[name] or 0
     assert any(entry["cost_microusd"] for entry in ledger.values())

@@ -1,4 +1,4 @@
-"""SIGTERM: what may end does, what must be cut is cut so that nobody takes it for whole, and all of it is booked."""
+"""SIGTERM: streams may end; the others are aborted so that no client takes them for whole, and all are booked."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Writer:
 def journal(tmp_path: Path) -> Iterator[Journal]:
     made = Journal(tmp_path, new_boot(), limit=1000, keep=60)
     yield made
-    made.close(shipped=True)
+    made.close(complete=True)
 
 
 def tap_of(journal: Journal, unkept: list[str] | None = None) -> Tap:
@@ -115,7 +115,7 @@ def test_a_name_that_cannot_be_booked_is_refused(journal: Journal) -> None:
 
 
 def test_lists_come_before_the_journal(journal: Journal) -> None:
-    """Whoever may not ask at all is told so, and not to come back."""
+    """A key that may not call a model gets 403 even where the journal is full."""
     journal.open("A.0.0", b"x" * 1000)
     admission = Admission(cast("Any", None), tap_of(journal))
     with pytest.raises(Refused) as refused:

@@ -37,7 +37,7 @@ PATCHING = {
 
 @cache
 def sources() -> dict[str, str]:
-    """The text of every file of the rooms by its path; what is installed there apart."""
+    """The text of every file of the rooms by its path, without installed packages."""
     found = (path for room in ROOMS for kind in ("*.py", "*.lua") for path in (ROOT / room).rglob(kind))
     inside = (path for path in found if not {".venv", "node_modules"} & set(path.parts))
     return {str(path.relative_to(ROOT)): path.read_text() for path in inside}
@@ -53,7 +53,7 @@ def classes() -> Iterator[tuple[str, ast.ClassDef]]:
 
 
 def name_of(node: ast.expr) -> str:
-    """The last part of a name, whatever it is called or subscripted with."""
+    """The last part of a name, without its call or subscript."""
     if isinstance(node, ast.Call):
         return name_of(node.func)
     if isinstance(node, ast.Subscript):
@@ -62,7 +62,7 @@ def name_of(node: ast.expr) -> str:
 
 
 def is_record(node: ast.ClassDef) -> bool:
-    """A class that is its fields, or derives from one by name."""
+    """Whether a class is a record: a dataclass, or derived from a record by name."""
     decorated = any(name_of(decorator) == "dataclass" for decorator in node.decorator_list)
     return decorated or any(name_of(base) in RECORD_BASES or name_of(base).endswith("Settings") for base in node.bases)
 
@@ -94,13 +94,13 @@ def test_no_file_is_long() -> None:
 
 
 def patches(text: str) -> bool:
-    """Whether a test puts something of its own in the place of what it tests."""
+    """Whether a test patches attributes."""
     calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
     return any(isinstance(call.func, ast.Attribute) and call.func.attr == "setattr" for call in calls)
 
 
 def test_no_test_patches_what_it_tests() -> None:
-    """Clocks and limits are handed in. (That none calls a private method is for ruff to say: SLF001.)"""
+    """Clocks and limits are passed in. (Ruff sees to it that tests call no private method: SLF001.)"""
     tests = {path: text for path, text in sources().items() if path.startswith("tests/") and path.endswith(".py")}
     assert {path for path, text in tests.items() if patches(text)} == PATCHING.keys()
 

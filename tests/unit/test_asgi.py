@@ -17,7 +17,7 @@ def client_of(app: Application) -> MemoryClient:
 
 
 class App:
-    """Reads the body, and says what it is given to say."""
+    """An application that reads the body and sends the given messages."""
 
     def __init__(self, *messages: Message) -> None:
         self._messages = messages

@@ -69,9 +69,12 @@ def test_only_the_model_changes(body: bytes) -> None:
     assert len(changed) == len(body) - 2 * (body.count(b'"model":"p/m","model"') + 1)
 
 
+NAMES = st.text(max_size=6).filter(lambda name: name != "stream")  # whose type is checked before
+
+
 @given(
-    st.dictionaries(st.text(max_size=6), JSON, max_size=5),
-    st.dictionaries(st.text(max_size=6), JSON, max_size=3),
+    st.dictionaries(NAMES, JSON, max_size=5),
+    st.dictionaries(NAMES, JSON, max_size=3),
     st.booleans(),
 )
 def test_any_body_keeps_everything_else(before: dict[str, object], after: dict[str, object], ascii_only: bool) -> None:

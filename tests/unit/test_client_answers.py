@@ -291,6 +291,41 @@ async def test_who_does_not_take_its_answer_is_cut_after_a_while(flush: float) -
     assert client.transport.aborted is (flush == 0)
 
 
+async def test_a_client_that_does_not_read_gets_no_more_answers() -> None:
+    """Each answer is small, and the client could ask for any number of them."""
+    script = Script(lambda request: request.respond(200, [], b""))
+    client = MemoryClient(script.handle)
+    client.protocol.pause_writing()
+    await client.send(GET * 100)
+    assert len(script.requests) == 1, "the others wait until it has read"
+    assert not client.transport.is_reading()
+    client.protocol.resume_writing()
+    for _ in range(100):
+        await settled()
+    assert len(script.requests) == 100
+
+
+async def test_many_waiting_requests_stop_the_reading() -> None:
+    script = Script(wait=True)
+    client = MemoryClient(script.handle)
+    await client.send(GET * 20)
+    assert len(script.requests) == 1
+    script.requests[0].respond(200, [], b"")
+    await settled()
+    assert len(script.requests) == 2
+    assert not client.transport.is_reading(), "eighteen wait"
+
+
+async def test_nothing_can_be_written_behind_the_end() -> None:
+    script = Script(start(), write(b"all"), lambda request: request.finish(), wait=True)
+    client = MemoryClient(script.handle)
+    await client.send(GET)
+    before = client.answers
+    with pytest.raises(RuntimeError):
+        script.requests[0].write(b"late")
+    assert client.answers == before
+
+
 async def test_addresses() -> None:
     script = Script(wait=True)
     await MemoryClient(script.handle).send(GET)

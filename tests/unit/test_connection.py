@@ -16,7 +16,7 @@ LIMITS: Timeouts = {"read": 2.0, "write": 2.0}  # two ticks
 
 
 class Wire(asyncio.Transport):
-    """What the connection does to its socket."""
+    """The connection's calls on its socket."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Wire(asyncio.Transport):
 
 
 class Pool:
-    """What the connection tells its owner."""
+    """The connection's calls on its owner."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()

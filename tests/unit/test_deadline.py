@@ -27,7 +27,7 @@ class Timer:
 
 
 class Clock:
-    """Moved by hand; runs what is due."""
+    """A clock that the test moves; it makes the calls that are due."""
 
     def __init__(self) -> None:
         self.now = 0.0

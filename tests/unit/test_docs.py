@@ -56,8 +56,15 @@ def test_links_lead_somewhere() -> None:
 def test_decisions_are_short() -> None:
     for record in (ROOT / "docs/decisions").glob("*.md"):
         lines = record.read_text().strip().splitlines()
-        assert re.fullmatch(r"# \d+\. .+", lines[0])
+        assert re.match(r"# \d+\. .", lines[0])
         assert len(lines) == 5
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    records = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [int(record.name[:4]) for record in records]
+    assert numbers == list(range(1, len(records) + 1))
+    assert numbers == [int(record.read_text()[2:].partition(".")[0]) for record in records]
 
 
 def test_decisions_that_are_named_exist() -> None:

@@ -20,7 +20,7 @@ DONE, GONE, FAILED, LATE, DRAINED = (
 
 
 class Row(NamedTuple):
-    """A script, and what comes of it. `seen`: what the client's side was told; `body`: what the tail holds."""
+    """A script with its expected results. `seen`: calls on the client's side; `body`: the bytes in the tail."""
 
     script: str
     outcome: Outcome
@@ -38,12 +38,12 @@ TABLE = [
     Row("late", LATE, "total_timeout", "whole 504"),
     Row("full late", LATE, "total_timeout", "abort"),  # bytes of an earlier answer block it
     Row("full slow", LATE, "slow_reader", "abort"),
-    Row("shutdown", DRAINED, "drain", "whole 503"),
+    Row("shutdown", DRAINED, "drain", "last|whole 503"),
     Row("leave", GONE, "client_gone", ""),
     Row("leave unreachable", GONE, "client_gone", "whole 502", read_on=True),
     Row("leave unanswered", GONE, "client_gone", "whole 504", read_on=True),
     Row("leave late", GONE, "client_gone", "", read_on=True),
-    Row("leave shutdown", DRAINED, "drain", "whole 503", read_on=True),
+    Row("leave shutdown", DRAINED, "drain", "last|whole 503", read_on=True),
     # The answer came whole.
     Row("whole", DONE, "", "whole 200", "body"),
     Row("full whole", DONE, "", "whole 200", "body"),
@@ -106,7 +106,7 @@ async def test_there_is_exactly_one_outcome(row: Row) -> None:
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.read_on], ids=lambda row: row.script)
 async def test_without_room_nothing_is_read_on(row: Row) -> None:
-    """The same scripts where no more upstreams may be read on: whoever leaves ends its exchange."""
+    """The same scripts where no more upstreams may be read on: a client that leaves ends its exchange."""
     until = row.script[: row.script.index("leave") + len("leave")]
     stage = Stage(read_on=row.read_on, room=False)
     assert await stage.play(until) is GONE
@@ -120,19 +120,27 @@ async def test_a_client_that_closes_after_the_last_byte_has_had_everything() -> 
     assert [end.outcome for end in stage.tap.ends] == [DONE]
 
 
-@pytest.mark.parametrize("script", ["unreachable", "unanswered"])
-async def test_an_attempt_says_why_it_failed(script: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "cause"),
+    [
+        ("unreachable", "connect_refused"),
+        ("unanswered", "first_byte_timeout"),
+        ("nonsense", "internal"),
+        ("leave", "cancelled"),
+    ],
+)
+async def test_an_attempt_says_why_it_failed(script: str, cause: str) -> None:
     stage = Stage()
     await stage.play(script)
     (end,) = stage.tap.ends
-    assert end.attempts == (Attempt("openai", "gpt", "", None, end.cause, 0),)
+    assert end.attempts == (Attempt("openai", "gpt", "", None, cause, 0),)
 
 
 async def test_the_first_reason_counts() -> None:
     stage = Stage()
     await asyncio.sleep(0)
-    stage.exchange.cut(LATE, "total_timeout")
-    stage.exchange.cut(GONE, "client_gone")
+    stage.exchange.end_early(LATE, "total_timeout")
+    stage.exchange.end_early(GONE, "client_gone")
     assert await stage.play("") is LATE
 
 

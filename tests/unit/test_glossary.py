@@ -75,7 +75,7 @@ def test_words_that_were_given_up_are_gone(old: str) -> None:
 
 
 def test_a_gauge_is_a_metric_and_nothing_else() -> None:
-    """The estimator of tokens was called so once."""
+    """The token estimator was once called a gauge."""
     assert {"gauge", "counter"} <= {metric.type for found in metrics_doc.declared().values() for metric in found}
     metrics = re.compile(r"metrics|books_monitor|0022")
     assert not [

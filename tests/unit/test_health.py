@@ -1,4 +1,4 @@
-"""What a gateway says of itself to those who probe it."""
+"""A gateway's answers to probes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shared.contract.ids import new_boot
 def journal(tmp_path: Path) -> Iterator[Journal]:
     made = Journal(tmp_path, new_boot(), limit=1000, keep=60)
     yield made
-    made.close(shipped=True)
+    made.close(complete=True)
 
 
 def health(journal: Journal, *, needs_journal: bool = True, silent: float = 0.0) -> Health:
@@ -44,12 +44,12 @@ def test_a_journal_that_fills_is_a_reason_where_it_is_needed(journal: Journal) -
 def test_who_is_told_to_end_is_not_ready(journal: Journal) -> None:
     told = health(journal)
     told.draining = True
-    assert told.ready() == ["it is told to end"]
+    assert told.ready() == ["the process is shutting down"]
 
 
 @contextmanager
 def a_full_disk() -> Iterator[None]:
-    """This process can write to no file while the block runs."""
+    """Writing to files fails in this process while the block runs."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:

@@ -43,3 +43,19 @@ def test_a_batch_answers_every_line_in_order(tmp_path: Path) -> None:
         assert list(answer) == list(answers[0])
         assert list(answer["usage"]) == list(COUNTERS)
     assert all(answer["error"] for answer in answers[1:-1])
+
+
+def test_what_is_marked_is_shown(tmp_path: Path) -> None:
+    tokens.load(tmp_path / "ranks")
+    path = tmp_path / "body"
+    path.write_bytes(b"<html></html>")
+    found = inspect.inspect(path, Dialect.OPENAI_CHAT, "text/html", None)
+    assert (found["reported"], found["error"], found["estimated"]["output_high"]) == (False, "unreadable", None)
+    usage = {
+        "billed_units": {"input_tokens": 4, "output_tokens": 6},
+        "tokens": {"input_tokens": 190, "output_tokens": 6},
+    }
+    path.write_text(json.dumps({"id": "c", "usage": usage}))
+    found = inspect.inspect(path, Dialect.COHERE_V2_CHAT, "", None)
+    assert (found["usage"]["input_tokens"], found["billed"]["input_tokens"]) == (190, 4)
+    assert found["marks"] == ["billed_units"]

@@ -53,7 +53,7 @@ def test_what_is_torn_ends_its_file_and_nothing_else(tmp_path: Path) -> None:
     assert 20 <= len(kept(whole.folder)) <= 30
     (whole.folder / "00000002.journal").write_bytes(data)
     assert kept(whole.folder)[-50:] == [name(n) for n in range(50)]
-    whole.close(shipped=True)
+    whole.close(complete=True)
 
 
 def test_a_full_journal_refuses_and_goes_on_when_it_is_emptied(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_full_journal_refuses_and_goes_on_when_it_is_emptied(tmp_path: Path) -
     assert not is_failed(small)
     small.open(name(100), b"x")
     assert kept(small.folder)[-1] == name(100)
-    small.close(shipped=True)
+    small.close(complete=True)
 
 
 def test_a_disk_that_refuses_is_an_error_until_it_does_not(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_disk_that_refuses_is_an_error_until_it_does_not(tmp_path: Path) -> No
     kept_by.open(name(2), b"z")
     assert not is_failed(kept_by)
     assert kept(kept_by.folder) == [name(0), name(2)]
-    kept_by.close(shipped=True)
+    kept_by.close(complete=True)
 
 
 def test_a_segment_whose_first_bytes_are_deleted_is_left_out(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_segment_whose_first_bytes_are_deleted_is_left_out(tmp_path: Path) -> 
     part.flush()
     [(_, fields)] = replay.records(part.folder)
     assert tail.decode(fields)[1:] == (4, Segment(Packed(b"all")))
-    part.close(shipped=True)
+    part.close(complete=True)
 
 
 def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
@@ -116,15 +116,15 @@ def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None
 def test_a_closed_journal_is_deleted_or_left_to_be_adopted(tmp_path: Path) -> None:
     done, left = journal(tmp_path), journal(tmp_path)
     left.open(name(0), b"x")
-    done.close(shipped=True)
+    done.close(complete=True)
     assert list(replay.orphaned_journals(tmp_path)) == []
-    left.close(shipped=False)
+    left.close(complete=False)
     [orphan] = replay.orphaned_journals(tmp_path)
     assert list(replay.orphaned_journals(tmp_path)) == []  # it is held
-    orphan.close(shipped=False)
+    orphan.close(complete=False)
     [again] = replay.orphaned_journals(tmp_path)
     assert len(list(again.records())) == 1
-    again.close(shipped=True)
+    again.close(complete=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,4 +144,4 @@ def test_a_cut_that_was_not_written_costs_its_own_segment_alone(tmp_path: Path) 
     part.flush()
     [(_, fields)] = replay.records(part.folder)
     assert tail.decode(fields)[1:] == (2, Segment(Packed(b"second")))
-    part.close(shipped=True)
+    part.close(complete=True)

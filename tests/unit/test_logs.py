@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from shared.runtime.logs import JsonFormatter, redacted
+from shared.runtime.logs import JsonFormatter, TextFormatter, redacted
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
@@ -53,3 +53,11 @@ def test_json_lines_hold_the_exception() -> None:
     line = json.loads(JsonFormatter().format(record("no", exc_info=(ValueError, error, None))))
     assert "ValueError" in line["exception"]
     assert "0123456789abcdef" not in line["exception"]
+
+
+def test_a_message_is_one_line() -> None:
+    """A model's name, say, is a caller's text, and must not make up lines of its own."""
+    said = TextFormatter("%(message)s").format(record("model %s", "a\nINFO forged\u2028b\x00\x1b[2J"))
+    assert said == "model a\\nINFO forged\\u2028b\\x00\\x1b[2J"
+    broken = record("no", exc_info=(ValueError, ValueError("x"), None))
+    assert "\nValueError: x" in TextFormatter("%(message)s").format(broken)

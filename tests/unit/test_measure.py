@@ -17,7 +17,7 @@ from services.meter.prices import Price, PriceBook
 from services.meter.reconcile import Observed, reconcile
 from services.meter.settings import MeterSettings
 from shared.contract.dialects import Dialect
-from shared.contract.entry import CostSource, Ended, Entry, ended
+from shared.contract.entry import CostSource, Entry
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import Attempt, End, Open, Outcome, Packed, Segment
@@ -89,15 +89,15 @@ def test_a_start_value_is_no_final_report() -> None:
 
 
 def test_nothing_reported_is_estimated() -> None:
-    chunk = b'data: {"choices":[{"delta":{"content":"one two three "}}]}\n\n'
+    chunk = b'data: {"choices":[{"delta":{"content":"one two three "}}]}\n\ndata: [DONE]\n\n'
     body = json.dumps({"messages": [{"role": "user", "content": "a b c d"}]}).encode()
     estimated = entry(chunk, Dialect.OPENAI_CHAT, request=Packed.pack(body))
     source, asked, said, total = figures(estimated)
-    assert (source, said) == (Source.ESTIMATED, 3)
+    assert (source, said) == (Source.ESTIMATED, 4)  # three words and an end
     assert asked == prompt.asked(body, "gpt-4o", lambda text: len(text.split())).tokens
     assert (estimated.input_low or 0) <= asked <= (estimated.input_high or 0)
-    assert total == (asked or 0) + 3
-    assert figures(entry(chunk, Dialect.OPENAI_CHAT))[:3] == (Source.ESTIMATED, 100, 3)  # by its length
+    assert total == (asked or 0) + 4
+    assert figures(entry(chunk, Dialect.OPENAI_CHAT))[:3] == (Source.ESTIMATED, 100, 4)  # by its length
 
 
 @pytest.mark.parametrize("status", [None, 400, 429, 500])
@@ -115,7 +115,7 @@ def test_a_hole_in_the_tail_is_partial() -> None:
 
 
 def test_tokenless_exchanges_book_a_request_and_no_tokens() -> None:
-    for dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA, Dialect.PASSTHROUGH):
+    for dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
         assert figures(entry(b'{"input_tokens": 12}', dialect)) == (Source.REPORTED, 0, 0, 0)
     listed = b'{"usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}}'
     assert figures(entry(listed, Dialect.METADATA))[1:] == (0, 0, 0)
@@ -252,22 +252,3 @@ def test_it_is_booked_on_who_answered() -> None:
     planned = entry(START + TEXT + FINAL, estimator=estimator)
     assert (planned.provider, planned.model, planned.cost_nanousd) == ("p", "gpt-4o", None)
     assert planned.cost_source == CostSource.UNPRICED
-
-
-@pytest.mark.parametrize(
-    ("outcome", "status", "streamed", "complete", "word"),
-    [
-        (Outcome.COMPLETED, 200, True, True, Ended.WHOLE),
-        (Outcome.COMPLETED, 200, False, False, Ended.WHOLE),
-        (Outcome.COMPLETED, 200, True, False, Ended.TRUNCATED),
-        (Outcome.COMPLETED, 429, True, False, Ended.ERROR),
-        (Outcome.COMPLETED, 400, False, True, Ended.ERROR),
-        (Outcome.CLIENT_GONE, 200, True, False, Ended.CUT),
-        (Outcome.UPSTREAM_FAILED, None, True, False, Ended.CUT),
-        (Outcome.GATEWAY_LOST, 200, False, False, Ended.CUT),
-    ],
-)
-def test_how_it_ended_in_one_word(
-    outcome: Outcome, status: int | None, streamed: bool, complete: bool, word: Ended
-) -> None:
-    assert ended(outcome, status, streamed=streamed, complete=complete) is word

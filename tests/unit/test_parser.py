@@ -17,7 +17,7 @@ CUT = "the provider closed the connection"
 
 @dataclass(frozen=True)
 class Seen:
-    """What an answer came to."""
+    """The result of parsing an answer."""
 
     state: State
     status: int = 200
@@ -27,7 +27,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Case:
-    """An answer, and what it comes to: as it stands, and after the connection has closed."""
+    """An answer with its expected results: before the connection closes, and after."""
 
     raw: bytes
     seen: Seen
@@ -172,7 +172,7 @@ def test_half_a_size_is_no_place_before_a_chunk() -> None:
 
 def test_a_byte_that_answers_nothing_breaks_the_connection() -> None:
     parser = ResponseParser()
-    assert (parser.feed(OK), parser.state, parser.fault) == (b"", State.BROKEN, "an answer to nothing")
+    assert (parser.feed(OK), parser.state, parser.fault) == (b"", State.BROKEN, "an answer without a request")
 
 
 def test_an_end_between_answers_is_no_answer() -> None:
@@ -198,7 +198,7 @@ def test_an_end_between_answers_is_no_answer() -> None:
     ],
 )
 def test_a_read_that_begins_with_a_chunk(chunk: bytes, body: bytes, state: State) -> None:
-    """The short way past httptools comes to what httptools comes to."""
+    """The shortcut past httptools gives the same result as httptools."""
     parser, _ = read(Case(b"", ASKED), [CHUNKED, b"2\r\nok\r\n"])
     assert parser.state is State.BETWEEN_CHUNKS
     assert (parser.feed(chunk), parser.state) == (body, state)
@@ -212,7 +212,7 @@ SIZES = [b"%x", b"%X", b"00%x", b"%x;ext=1"]
 
 @st.composite
 def split_answers(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    """A body, full of what looks like chunks itself, and the answer that holds it, in parts."""
+    """A body that looks like chunks itself, and its answer, in parts."""
     bodies = draw(st.lists(st.lists(st.sampled_from(WORDS), min_size=1).map(b"".join)))
     chunks = [draw(st.sampled_from(SIZES)) % len(body) + b"\r\n" + body + b"\r\n" for body in bodies]
     end = draw(st.sampled_from([b"0\r\n\r\n", b"0\r\nx-trailer: 1\r\n\r\n", b"000\r\n\r\n"]))

@@ -27,7 +27,7 @@ AUTHORIZATION = b"Basic " + base64.b64encode(b"user:se@cret")
 
 @dataclass
 class Provider:
-    """Streams its parts; each waits until the one before has come out at the other end."""
+    """Streams its parts; each waits until the part before has reached the client."""
 
     requests: list[bytes] = field(default_factory=list)
     arrived: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))

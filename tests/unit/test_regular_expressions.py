@@ -1,4 +1,4 @@
-"""No pattern of the product needs what an interpreter that we promise has broken (decision 0028)."""
+"""No pattern of the product uses a construct that is broken in a supported Python (decision 28)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _sum(left: str | bytes | None, right: str | bytes | None) -> str | bytes | N
 
 
 def found_in(source: str) -> list[tuple[int, str]]:
-    """Lines and constructs that must not be, in one module."""
+    """The forbidden constructs of one module, each with its line."""
     return [(line, name) for line, value in literals(source) for name in sorted(forbidden(value))]
 
 

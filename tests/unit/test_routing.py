@@ -224,3 +224,45 @@ def test_credentials_are_sent_as_the_endpoint_takes_them() -> None:
     assert anthropic.credential(Family.OPENAI) == (b"authorization", b"Bearer top-secret")
     assert azure.credential(Family.OPENAI) == (b"api-key", b"top-secret")
     assert "top-secret" not in repr(anthropic)
+
+
+CLOUDS = configured(
+    vertex={"base_url": "https://eu-aiplatform.googleapis.com/v1"},
+    bedrock={"base_url": "https://bedrock-runtime.eu-west-1.amazonaws.com"},
+    cloudflare={"base_url": "https://api.cloudflare.com/client/v4"},
+)
+PROJECT = "/vertex/v1/projects/p/locations/eu/publishers"
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect", "model", "streamed"),
+    [
+        (f"{PROJECT}/google/models/gemini-x:generateContent", Dialect.GEMINI, "gemini-x", False),
+        (f"{PROJECT}/google/models/gemini-x:streamGenerateContent", Dialect.GEMINI, "gemini-x", True),
+        (f"{PROJECT}/google/models/gemini-x:countTokens", Dialect.COUNT_TOKENS, "gemini-x", False),
+        (f"{PROJECT}/google/models/embedding-x:predict", Dialect.PASSTHROUGH, "embedding-x", False),
+        (
+            f"{PROJECT}/anthropic/models/claude-x@20250219:rawPredict",
+            Dialect.ANTHROPIC_MESSAGES,
+            "claude-x@20250219",
+            False,
+        ),
+        (f"{PROJECT}/anthropic/models/claude-x:streamRawPredict", Dialect.ANTHROPIC_MESSAGES, "claude-x", True),
+        (f"{PROJECT}/mistralai/models/small:rawPredict", Dialect.OPENAI_CHAT, "small", False),
+        (f"{PROJECT}/someone/models/small:rawPredict", Dialect.PASSTHROUGH, "small", False),
+        ("/bedrock/model/eu.amazon.nova-x-v1%3A0/converse", Dialect.BEDROCK_CONVERSE, "eu.amazon.nova-x-v1:0", False),
+        ("/bedrock/model/nova-x/converse-stream", Dialect.BEDROCK_CONVERSE_STREAM, "nova-x", True),
+        ("/bedrock/model/nova-x/invoke", Dialect.BEDROCK_INVOKE, "nova-x", False),
+        ("/bedrock/model/nova-x/invoke-with-response-stream", Dialect.BEDROCK_INVOKE_STREAM, "nova-x", True),
+        ("/bedrock/model/nova-x/something", Dialect.PASSTHROUGH, "", False),
+        ("/cloudflare/accounts/a/ai/run/@cf/meta/llama-x", Dialect.PASSTHROUGH, "@cf/meta/llama-x", False),
+    ],
+)
+def test_clouds_name_the_model_in_the_path(path: str, dialect: Dialect, model: str, streamed: bool) -> None:
+    matched = match("POST", path, Family.OPENAI, CLOUDS)
+    chosen = choose(matched, None, CLOUDS)
+    assert (matched.dialect, chosen.model, matched.streamed) == (dialect, model, streamed)
+    assert chosen.url.endswith(
+        path.partition("/v1/")[2] or path.partition("/")[2].partition("/")[2].replace("%3A", ":")
+    )
+    assert match("GET", path, Family.OPENAI, CLOUDS).dialect is Dialect.METADATA

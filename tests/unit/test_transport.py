@@ -56,7 +56,7 @@ async def body_of(connection: Connection) -> bytes:
 
 
 def chunked(rng: random.Random) -> tuple[bytes, bytes]:
-    """A body, and the same body in chunks. It is full of what looks like chunks itself."""
+    """A body that looks like chunks itself, and the same body in chunks."""
     words = [
         b"a\r\n",
         b"1",

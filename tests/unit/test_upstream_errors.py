@@ -95,7 +95,7 @@ PATHS: dict[str, TransportFactory | None] = {"pushed": None, "pulled": httpx.Asy
 
 
 async def failure(url: str, path: str, **limits: float) -> UpstreamError:
-    """How one request ends."""
+    """The error of one request."""
     client = UpstreamClient(GatewaySettings.model_validate(limits), PATHS[path])
     try:
         answer = await client.send("p", "POST", url, b"", [], b"{}")

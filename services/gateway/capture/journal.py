@@ -1,12 +1,13 @@
-"""The journal: what the tap has seen and Redis may not have, on the gateway's own disk, until it certainly has.
+"""The journal: a copy on the gateway's own disk of every record that Redis may not have yet.
 
-A folder per boot, locked by the process that writes it, so that another one can tell a dead one's from a live one's. It
-is named after the boot and the version of its frames: a gateway that cannot read them must not adopt it.
-A torn frame ends its file. Written ahead: nothing is shipped to Redis before it is in the journal. What was shipped
-stays for a while, because a Redis that fails over or loses its last second has forgotten what it acknowledged.
+Each boot has a folder, locked by its process, so that other gateways can tell a dead journal from a live one. The
+folder is named after the boot and the version of its frames: a gateway that cannot read them must not adopt it
+(decision 31). A torn frame ends its file.
+
+The journal is written ahead: a record is in it before it is sent to Redis, and an open before the request goes upstream
+(decision 1). Records stay for a while after Redis has taken them, because a Redis that fails over forgets records that
+it has acknowledged. The journal is not synced to the disk: it outlives its process, not its machine (decision 17).
 `replay` reads it.
-
-Not synced to the disk: the journal outlives its process, not its machine.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from shared.runtime.errors import JournalFailed, SettingsError
 
 SUFFIX = ".journal"
 _FILE_BYTES = 8 * 1024 * 1024
-_CUT_SLACK_SECONDS = 2.0  # bytes are cut into a record, and so shipped, within one second
+_CUT_SLACK_SECONDS = 2.0  # more than the second within which bytes become a segment and are shipped
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +53,14 @@ class _File:
         self.started = time.monotonic()
 
     def append(self, frame: bytes) -> None:
-        """Write all of it. OSError where the disk takes none of it, or not all."""
+        """Write a whole frame. OSError where the disk does not take all of it."""
         written = 0
         try:
             written = os.write(self._handle, frame)
         finally:
             if written < len(frame):
                 with suppress(OSError):
-                    os.ftruncate(self._handle, self.size)  # what is torn would end the file for its readers
+                    os.ftruncate(self._handle, self.size)  # a torn frame would end the file for its readers
         if written < len(frame):
             raise OSError("the disk is full")
         self.size += written
@@ -73,7 +74,8 @@ class Journal:
     """The journal of this process."""
 
     def __init__(self, root: Path, boot: str, *, limit: int, keep: float) -> None:
-        """SettingsError where the folder cannot be written. `limit` in bytes, `keep` in seconds after shipping."""
+        """`limit` in bytes; `keep`: seconds that a record stays after it was shipped. SettingsError where the folder
+        cannot be written."""
         self.folder = root / f"{boot}.v{frames.VERSION}"
         self._limit = limit
         self._keep = keep
@@ -83,7 +85,7 @@ class Journal:
         self._number = 0
         self._broken = False
         try:
-            # Under another name until it is locked: a gateway that looks just now must not take it for a dead one's.
+            # Under another name until it is locked: another gateway must not take it for a dead one's meanwhile.
             making = root / f"{boot}.new"
             making.mkdir(parents=True)
             lock = try_lock(making)
@@ -106,11 +108,11 @@ class Journal:
 
     @property
     def failed(self) -> bool:
-        """Whether what comes now would not be kept: the limit is reached, or the disk refuses."""
+        """Whether the journal would not keep a record now: its limit is reached, or the disk refuses."""
         return self._broken or self.fill >= 1.0
 
     def open(self, id: str, record: bytes) -> None:
-        """Write an open record at once. JournalFailed where it is not kept."""
+        """Write an open record at once. JournalFailed where it cannot be kept."""
         if self.fill >= 1.0:
             raise JournalFailed("the journal is full")
         self._pending.append(JournaledRecord(id, 0, record))
@@ -119,25 +121,25 @@ class Journal:
             raise JournalFailed("the journal cannot be written")
 
     def record(self, id: str, seq: int, record: bytes) -> None:
-        """Take a record, to be written with the next flush."""
+        """Queue a record for the next flush."""
         self._pending.append(JournaledRecord(id, seq, record))
 
     def head(self, id: str, head: Head) -> None:
-        """Take the head of an answer."""
+        """Queue the head of an answer."""
         self._pending.append(JournaledHead(id, head))
 
     def fragment(self, id: str, seq: int, body: bytes) -> None:
-        """Take body bytes, which will be part of segment `seq`."""
+        """Queue body bytes, which will be part of segment `seq`."""
         self._pending.append(Fragment(id, seq, body))
 
     def cut(self, id: str, seq: int, size: int) -> None:
-        """Take that the last `size` bytes of an exchange have become its segment `seq`."""
+        """Queue the note that the last `size` bytes of an exchange have become its segment `seq`."""
         self._pending.append(Cut(id, seq, size))
 
     def flush(self) -> None:
-        """Write what was taken, as one frame. Where that fails it is lost here, and still on its way to Redis."""
+        """Write the queue as one frame. If that fails, the records are lost here, and still on their way to Redis."""
         if not self._pending and not self._broken:
-            return  # else an empty frame: whether the disk takes anything again must not wait for a request
+            return  # a broken journal writes an empty frame, to learn without a request that the disk works again
         items, self._pending = self._pending, []
         if self.fill >= 1.0:
             return
@@ -151,7 +153,7 @@ class Journal:
             self._rotate()
 
     def tidy(self, shipped: float) -> None:
-        """Delete what is no longer needed. All that was taken before `shipped` (monotonic) is in Redis."""
+        """Delete files that are no longer needed. Redis has every record from before `shipped`, a monotonic time."""
         now = time.monotonic()
         if self._file.size and now - self._file.started > max(1.0, self._keep / 4):
             self._rotate()
@@ -164,11 +166,11 @@ class Journal:
             self._closed_bytes -= oldest.size
             oldest.path.unlink(missing_ok=True)
 
-    def close(self, *, shipped: bool) -> None:
-        """Stop writing. The folder goes where everything is in Redis; else another gateway will adopt it."""
+    def close(self, *, complete: bool) -> None:
+        """Stop writing. `complete`: everything is in Redis, and the folder is deleted; else a gateway adopts it."""
         self.flush()
         self._file.close()
-        if shipped:
+        if complete:
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
@@ -186,7 +188,7 @@ class Journal:
         full = self._file
         try:
             self._file = self._create()
-        except OSError as exc:  # the full one takes more
+        except OSError as exc:  # the full file goes on
             log.warning("the journal cannot start a new file: %s", exc)
             return
         self._closed.append(full.close())

@@ -1,4 +1,4 @@
-"""The lock of a journal's folder: a live process has it, a dead one's is free."""
+"""The lock of a journal's folder: a live process holds it, and the system frees it when the process dies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LOCK = "lock"
 
 
 def try_lock(folder: Path) -> int | None:
-    """The folder's lock, an open file; None where a live process has it, or the folder is gone."""
+    """Lock a folder: the lock's open file; None where a live process holds it, or the folder is gone."""
     try:
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:

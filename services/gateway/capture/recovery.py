@@ -1,5 +1,8 @@
-"""Keeps the journal's promise: tells Redis that this boot lives, sends again what a Redis that is
-another one now may have lost, ships what dead gateways left, and deletes what is no longer needed."""
+"""Journal recovery: keeps the journal's promise.
+
+It tells Redis that this boot lives, sends again the records that Redis may have lost, adopts the journals of dead
+gateways (decision 16), and deletes files that are no longer needed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class JournalRecovery:
-    """Two loops beside the writer: one tells Redis that the boot lives, the other sends again, which may take long."""
+    """Two loops beside the writer: one sends heartbeats, the other sends records again, which may take long."""
 
     def __init__(self, store: Store, own: Journal, root: Path, writer: RecordWriter, ids: ExchangeIds) -> None:
         self._store = store
@@ -39,25 +42,26 @@ class JournalRecovery:
         self._ids = ids
         self._server: str | None = None
         self._to_send_again = False
-        self._sent_again = 0.0  # when the last such records were queued, monotonic
-        self._looked: float | None = None
+        self._sent_again = 0.0  # when records were last queued again, monotonic
+        self._looked: float | None = None  # for orphaned journals, monotonic
         self._unreadable: set[str] = set()  # orphaned journals of later versions, for others to adopt
 
     async def beat(self) -> None:
-        """Tell that the boot lives, and look who listens; for as long as the process lives."""
+        """Send heartbeats, and notice another server; for as long as the process lives."""
         while True:
             await self._guarded(self._beat)
             await asyncio.sleep(_ROUND_SECONDS)
 
     async def resend(self) -> None:
-        """Send again what Redis may have lost, and what dead gateways left; for as long as the process lives."""
+        """Send again the records that Redis may have lost, and those of dead gateways, while the process lives."""
         while True:
             await self._guarded(self._resend)
             await asyncio.sleep(_ROUND_SECONDS)
 
-    async def leave(self, *, shipped: bool) -> bool:
-        """The process ends. Whether its exchanges are accounted for: everything is in Redis, which has been told."""
-        if not shipped or self._to_send_again:
+    async def leave(self, *, complete: bool) -> bool:
+        """Tell Redis that the process ends. `complete`: Redis has every record. Returns whether the boot is accounted
+        for, so that its journal is not needed any more."""
+        if not complete or self._to_send_again:
             return False
         try:
             await boots.heartbeat(self._store, self._ids.opened(), BootState.LEFT)
@@ -71,20 +75,20 @@ class JournalRecovery:
         except StoreError as exc:
             self._writer.say(False, exc)
         except OSError as exc:
-            log.warning("journals cannot be looked after: %s", exc)
+            log.warning("journals cannot be read: %s", exc)
         except Exception:  # a bug, here or in the client library, must not make a living gateway look dead
-            log.exception("the journal recovery failed in a way nobody expected")
+            log.exception("the journal recovery failed unexpectedly")
 
     async def _beat(self) -> None:
         server = await streams.server_id(self._store)
         if self._server not in (None, server):
-            log.warning("Redis is another server, or has started anew: sending again what it may have lost")
+            log.warning("Redis is another server, or has restarted: sending again the records that it may have lost")
             self._to_send_again = True
         self._server = server
         self._writer.say(True)
         await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE)
         shipped = self._writer.shipped
-        # What is sent again is only in the queue for a while, and its files are old enough to be deleted.
+        # Records that are sent again are only in the queue for a while, and their files are old enough to be deleted.
         if not self._to_send_again and shipped > self._sent_again:
             self._journal.tidy(shipped)
 
@@ -96,7 +100,7 @@ class JournalRecovery:
             self._writer.left_to_journal = None
             server = self._server
             await self._send_again(replay.records(self._journal.folder))
-            self._to_send_again = self._server != server  # it may have gone again meanwhile
+            self._to_send_again = self._server != server  # the server may have changed again meanwhile
         if self._to_send_again or self._writer.left_to_journal is not None or not self._writer.available:
             return
         if self._looked is None or time.monotonic() - self._looked > _ADOPT_SECONDS:
@@ -105,7 +109,7 @@ class JournalRecovery:
                 await self._adopt(orphan)
 
     async def _adopt(self, orphan: OrphanedJournal) -> None:
-        shipped = False
+        complete = False
         server = await streams.server_id(self._store)
         try:
             sent = await self._send_again(orphan.records())
@@ -114,17 +118,17 @@ class JournalRecovery:
             while self._writer.queued_since <= queued:
                 await asyncio.sleep(0.05)
             if await streams.server_id(self._store) != server or self._writer.left_to_journal is not None:
-                return  # some of it may be lost, or wait here: it is adopted again
+                return  # some records may be lost, or wait here: the journal is adopted again
             await boots.heartbeat(self._store, orphan.opened, BootState.ADOPTED)
-            shipped = await streams.server_id(self._store) == server
+            complete = await streams.server_id(self._store) == server
         except BadRecord as exc:
             self._unreadable.add(orphan.folder.name)
-            log.error("the journal of a gateway that died cannot be read and stays: %s: %s", orphan.folder, exc)  # noqa: TRY400  # the reason is all there is to say
+            log.error("the journal of a gateway that died cannot be read and stays: %s: %s", orphan.folder, exc)  # noqa: TRY400  # a traceback would add nothing
         finally:
-            orphan.close(shipped=shipped)
+            orphan.close(complete=complete)
 
     async def _send_again(self, records: Iterator[tuple[int, Fields]]) -> int:
-        """Queue records out of a journal; how many. Meters know which of them they have."""
+        """Queue records of a journal; returns how many. Meters recognise those that they have."""
         sent = 0
         for shard, fields in records:
             await self._writer.put_again(shard, fields)

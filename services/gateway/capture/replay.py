@@ -1,4 +1,4 @@
-"""Reading journals: the records that were made, and what had not become one when its process died."""
+"""Reading journals: the records in them, and the bytes that had not become a record when their process died."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _FOLDER = re.compile(rf"({BOOT.pattern})(?:\.v([0-9]{{1,3}}))?")
 
 
 class OrphanedJournal:
-    """The journal of a gateway that is dead, held by this one."""
+    """The journal of a dead gateway, locked by this one."""
 
     def __init__(self, folder: Path, boot: str, lock: int) -> None:
         self.folder = folder
         self.boot = boot
-        self.opened: dict[str, dict[int, int]] = {}  # exchanges by boot and shard, known once all was read
+        self.opened: dict[str, dict[int, int]] = {}  # exchanges by boot and shard; known once `records` is through
         self._lock = lock
 
     def records(self) -> Iterator[tuple[int, Fields]]:
-        """All it holds, as `(shard, fields)`, with the bytes that had not become a record yet.
+        """All its records as `(shard, fields)`; bytes that had not become a record become one.
 
         BadRecord where some of it cannot be read: a later version has written it.
         """
@@ -42,18 +42,18 @@ class OrphanedJournal:
         yield from replay.rest()
         self.opened = replay.opened or {self.boot: {}}
 
-    def close(self, *, shipped: bool) -> None:
-        """Let go of it, and delete it where everything is in Redis."""
-        if shipped:
+    def close(self, *, complete: bool) -> None:
+        """Give up the lock. `complete`: everything is in Redis, and the journal is deleted."""
+        if complete:
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
 
 def orphaned_journals(root: Path, *, but: Container[str] = ()) -> Iterator[OrphanedJournal]:
-    """Journals below `root` whose writers are dead, each locked for us. Those of later versions are left for gateways
-    that can read them; `but`: folders to leave as well."""
+    """Journals below `root` whose writers are dead, each locked. Those of later versions are left for gateways that can
+    read them. `but`: names of folders to leave as well."""
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        # Only what is named like a journal: the folder may be a volume with other things in it.
+        # Only folders that are named like a journal: the root may be a volume with other things in it.
         named = _FOLDER.fullmatch(folder.name)
         if named is None or int(named[2] or 0) > frames.VERSION or folder.name in but or not folder.is_dir():
             continue
@@ -67,12 +67,12 @@ def orphaned_journals(root: Path, *, but: Container[str] = ()) -> Iterator[Orpha
 
 
 def records(folder: Path) -> Iterator[tuple[int, Fields]]:
-    """The records of a journal that is being written, as `(shard, fields)`, as far as they were made."""
+    """The records of a journal that is still written, as `(shard, fields)`."""
     return _Replay().read(folder)
 
 
 class _Running:
-    """What a journal holds of an exchange that is not a record yet."""
+    """Bytes of one exchange that are in no record yet."""
 
     __slots__ = ("head", "parts", "seq")
 
@@ -82,28 +82,28 @@ class _Running:
         self.head: Head | None = None
 
     def add(self, fragment: Fragment) -> None:
-        if fragment.seq != self.seq:  # the cut before it was not written
+        if fragment.seq != self.seq:  # the item that closed the segment before was not written
             self.seq, self.parts = fragment.seq, []
         self.parts.append(fragment.body)
 
     def cut(self, size: int) -> Segment | None:
-        """The segment of the last `size` bytes; None where some are in a file that is deleted: all are in Redis."""
+        """The segment of the last `size` bytes; None where some of them are in a deleted file: Redis has them all."""
         body = b"".join(self.parts)
-        self.parts = [body[-size:]]  # bytes before these had no room and are lost
+        self.parts = [body[-size:]]  # there was no room for the bytes before these, and they are lost
         if len(body) >= size:
             return self.segment()
         self.parts = []
         return None
 
     def segment(self) -> Segment:
-        """The segment of all there is."""
+        """The segment of all its bytes."""
         segment = Segment(Packed.pack(b"".join(self.parts)), self.head)
         self.parts, self.head = [], None
         return segment
 
 
 class _Replay:
-    """Makes records of a journal's items again, the same ones that the tap had made."""
+    """Makes the records of a journal's items, the same ones that the tap had made."""
 
     def __init__(self) -> None:
         self.opened: dict[str, dict[int, int]] = {}
@@ -117,14 +117,14 @@ class _Replay:
                     yield ExchangeId.parse(item.exchange_id).shard, fields
 
     def rest(self) -> Iterator[tuple[int, Fields]]:
-        """What was not a record yet when the process died."""
+        """Segments of the bytes that were in no record when the process died."""
         for text, running in self._running.items():
             if running.parts:
                 id = ExchangeId.parse(text)
                 yield id.shard, tail.encode(id, running.seq, running.segment())
 
     def _take(self, item: Item) -> Fields | None:
-        """The record that this item is, or completes."""
+        """The record that this item holds or completes; None where there is none yet."""
         running = self._running.get(item.exchange_id) or self._begin(item.exchange_id)
         match item:
             case JournaledRecord():

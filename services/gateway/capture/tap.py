@@ -1,7 +1,7 @@
-"""The tap: a bounded copy of what goes by, cut into segments for the meter. It never blocks, fails or slows the relay.
+"""The tap: a bounded copy of the relayed bytes, cut into segments for the meter. It never blocks or fails the relay.
 
-One `Tap` per process holds the open `ExchangeTap`s; its ticker cuts what has waited for a second, so that no stream
-needs a timer or a clock of its own.
+One `Tap` per process holds the open `ExchangeTap`s. Its ticker cuts bytes that have waited for a second, so that no
+stream needs a timer or a clock of its own.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _TICK_SECONDS = 0.05
 _TICKS_PER_SEGMENT = 20  # a segment is cut after a second
 _MAX_REQUEST_BYTES = 2 * 1024 * 1024
 
-# How usage looks in every dialect. Where it is in the tail the meter needs no request body. A marker cut in two by a
-# segment only sends the body along for nothing. `"usage":null` (on each chunk of a chat stream) is no usage.
+# How usage looks in every dialect. Where the tail has it, the meter does not need the request body. Where two segments
+# share the marker, the body is only sent for nothing. `"usage":null` (on each chunk of a chat stream) does not count.
 _USAGE = re.compile(rb'"(?:usage|usageMetadata)"\s*:\s*\{')
 
 log = logging.getLogger(__name__)
@@ -60,17 +60,17 @@ class ExchangeTap:
         self._tap = tap
         self._head: Head | None = None
         self._chunks: list[bytes] = []
-        self._journaled = 0  # chunks of these that are in the journal
+        self._journaled = 0  # how many of these chunks are in the journal
         self._size = 0
         self._seq = 1  # of the next record; 0 is the open
-        self.lost = 0  # of them, what there was no room for
+        self.lost = 0  # bytes that there was no room for
 
     def head(self, head: Head) -> None:
         """Take the head of the answer, before its body."""
         self._head = head
 
     def feed(self, chunk: bytes) -> None:
-        """Take a chunk of the response body, as it came."""
+        """Take a chunk of the response body, undecoded."""
         if len(self._chunks) == self._journaled:
             self._tap.changed.append(self)
         self._chunks.append(chunk)
@@ -79,17 +79,17 @@ class ExchangeTap:
             self.cut()
 
     def note(self) -> None:
-        """Give the journal what it has not got yet."""
+        """Give the journal the chunks that it does not have yet."""
         new = self._chunks[self._journaled :]
         if not new:
-            return  # it was cut meanwhile
+            return  # they have become a segment meanwhile
         if self._seq == 1 and not self._journaled and self._head is not None:
             self._tap.journal.head(self.name, self._head)
         self._tap.journal.fragment(self.name, self._seq, b"".join(new))
         self._journaled = len(self._chunks)
 
     def cut(self) -> None:
-        """Send what is pending as a segment."""
+        """Send the pending bytes as a segment."""
         if not self._chunks:
             return
         self.note()
@@ -101,7 +101,7 @@ class ExchangeTap:
     def end(self, ending: End, request: bytes | None) -> None:
         """Send the last bytes with the end record, and forget the exchange.
 
-        `request` is the request body where usage may be missing; it is left out where the tail has usage.
+        `request`: the request's body, where usage may have to be estimated; it is left out where the tail has usage.
         """
         body = self._take()
         held = request is not None and not self.usage_seen and len(request) <= _MAX_REQUEST_BYTES
@@ -136,18 +136,19 @@ class ExchangeTap:
 
 
 class Tap:
-    """The taps of one process, and what they share: the journal, the writer, the ticker."""
+    """The taps of one process, with the journal, the writer and the ticker that they share."""
 
     def __init__(
         self, ids: ExchangeIds, writer: RecordWriter, journal: Journal, *, unkept: Callable[[], None] | None = None
     ) -> None:
-        """`unkept`: exchanges begin even where the journal does not keep them, and it is called for each."""
+        """`unkept`: is called for each exchange that begins though the journal does not keep it. None: no such exchange
+        begins."""
         self.ids = ids
         self._unkept = unkept
         self.ticked = time.monotonic()
         self.writer = writer
         self.journal = journal
-        self.changed: list[ExchangeTap] = []  # have bytes that are not in the journal
+        self.changed: list[ExchangeTap] = []  # their last bytes are not in the journal yet
         self._turns: list[set[ExchangeTap]] = [set() for _ in range(_TICKS_PER_SEGMENT)]
         self._turn = 0
         self._opened = 0
@@ -158,7 +159,7 @@ class Tap:
 
     @property
     def full(self) -> bool:
-        """Whether neither memory nor the journal has room; what comes now leaves holes in its tails."""
+        """Whether neither memory nor the journal has room: bytes that come now leave holes in their tails."""
         full = self.writer.full and self.journal.failed
         if full and not self._warned:
             log.error("neither Redis nor the journal takes records: usage of running streams will count as partial")
@@ -167,11 +168,12 @@ class Tap:
 
     @property
     def takes(self) -> bool:
-        """Whether an exchange that opens now would be kept, or need not be."""
+        """Whether an exchange may open now: its record would be kept, or need not be."""
         return self._unkept is not None or not self.journal.failed
 
     def open(self, record: Open) -> ExchangeTap:
-        """Mint an exchange id and make its open record durable, in one step, so that no id is lost between the two.
+        """Mint an exchange id and make its open record durable, in one step, so that no id is lost between the two
+        (decision 1).
 
         JournalFailed where the record cannot be kept: the id is given back, and nothing must go upstream.
         """
@@ -185,12 +187,12 @@ class Tap:
                 self.ids.give_back()
                 raise
             self._unkept()
-            log.error("exchange %s is served, and its usage may be lost: %s", name, exc, extra={"exchange_id": name})  # noqa: TRY400  # the journal's own words say it all
+            log.error("exchange %s is served, and its usage may be lost: %s", name, exc, extra={"exchange_id": name})  # noqa: TRY400  # a traceback would add nothing
         except BaseException:
             self.ids.give_back()
             raise
         self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
-        # Cut in turns: all streams at once would hold up the relay by the time their compression takes.
+        # Streams are cut in turns: compressing all of them at once would hold up the relay.
         self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT
         tap = ExchangeTap(self, exchange_id, self._opened)
         self._turns[tap.turn].add(tap)
@@ -200,7 +202,7 @@ class Tap:
         self._turns[tap.turn].discard(tap)
 
     def tick(self) -> None:
-        """Write what has come to the journal, and cut what has waited for a second."""
+        """Write new bytes to the journal, and cut those that have waited for a second."""
         self._turn = (self._turn + 1) % _TICKS_PER_SEGMENT
         for tap in list(self._turns[self._turn]):
             tap.cut()
@@ -211,7 +213,7 @@ class Tap:
         self.ticked = time.monotonic()
 
     async def run(self, late: Callable[[float], None]) -> None:
-        """Tick, for as long as the process lives. `late` is told by how many seconds the loop came too late."""
+        """Tick for as long as the process lives. `late` is called with the seconds by which each tick came late."""
         while True:
             due = time.monotonic() + _TICK_SECONDS
             await asyncio.sleep(_TICK_SECONDS)

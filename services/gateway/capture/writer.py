@@ -1,7 +1,7 @@
 """The one writer to Redis of a gateway process: records queue here and leave in pipelined batches.
 
-While Redis is away records wait in memory and are sent again until they are taken. A reply that was lost means a
-record is sent twice; (`exchange_id`, `seq`) makes that harmless. What memory cannot hold is left to the journal.
+While Redis is away, records wait in memory and are sent again until Redis takes them. Where a reply is lost, records
+are sent twice; (`exchange_id`, `seq`) makes that harmless. Records that memory cannot hold wait in the journal alone.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class _Queued(NamedTuple):
 
 
 class RecordWriter:
-    """Queue of tail records. `available` says whether Redis took the last batch."""
+    """The queue of tail records. `available`: whether Redis took the last batch."""
 
     def __init__(self, store: Store, journal: Journal, memory: int) -> None:
-        """`memory`: most bytes of records that wait here."""
+        """`memory`: the most bytes of records that may wait here."""
         self.available = True
         self.pending_bytes = 0
-        self.left_to_journal: float | None = None  # since when there are records in the journal alone, monotonic
+        self.left_to_journal: float | None = None  # since when records wait in the journal alone, monotonic
         self._store = store
         self._journal = journal
         self._memory = memory
@@ -55,12 +55,12 @@ class RecordWriter:
 
     @property
     def shipped(self) -> float:
-        """All that was taken before this (monotonic) is in Redis."""
+        """Redis has every record from before this monotonic time."""
         return self.queued_since if self.left_to_journal is None else min(self.queued_since, self.left_to_journal)
 
     @property
     def queued_since(self) -> float:
-        """All that was queued before this (monotonic) is in Redis."""
+        """Redis has every record that was queued before this monotonic time."""
         if self._sending is not None:
             return self._sending
         return self._queue[0].at if self._queue else time.monotonic()
@@ -69,10 +69,10 @@ class RecordWriter:
         """Queue a record. Never waits, never fails."""
         size = len(fields[b"r"])
         if self.full:
-            self._journal.flush()  # so that it is known whether that has it
+            self._journal.flush()  # to know whether the journal has it
         if self.full and not self._journal.failed:
             if self.left_to_journal is None:
-                log.warning("records fill their memory while Redis is away: more of them wait in the journal alone")
+                log.warning("records fill their memory while Redis is away: further ones wait in the journal alone")
                 self.left_to_journal = time.monotonic()
             return
         self._queue.append(_Queued(shard, fields, size, time.monotonic()))
@@ -80,13 +80,13 @@ class RecordWriter:
         self._wake.set()
 
     async def put_again(self, shard: int, fields: Fields) -> None:
-        """Queue a record out of a journal, once there is room for it."""
+        """Queue a record of a journal, once there is room for it."""
         while self.pending_bytes >= self._memory / 2:
             await asyncio.sleep(_GATHER_SECONDS)
         self.put(shard, fields)
 
     async def run(self) -> None:
-        """Send until `close`; then send what is left and return."""
+        """Send until `close`; then send the rest and return."""
         failures = 0
         while self._queue or not self._closing:
             if not self._queue:
@@ -100,7 +100,7 @@ class RecordWriter:
                 await asyncio.sleep(_RETRY_SECONDS[min(failures, len(_RETRY_SECONDS)) - 1])
 
     async def close(self, run: asyncio.Task[None], timeout: float) -> bool:
-        """Let `run` empty the queue, for at most `timeout` seconds. Whether Redis has everything now."""
+        """Let `run` empty the queue, for at most `timeout` seconds. Returns whether Redis has every record."""
         self._closing = True
         self._wake.set()
         await asyncio.wait({run}, timeout=timeout)
@@ -120,7 +120,7 @@ class RecordWriter:
         except StoreError as exc:
             errors = [exc] * len(batch)
         except Exception as exc:  # a bug in the client library must not end the only writer
-            log.exception("writing records failed in a way nobody expected")
+            log.exception("writing records failed unexpectedly")
             errors = [StoreUnavailable(f"{type(exc).__name__}: {exc}")] * len(batch)
         refused = [queued for queued, error in zip(batch, errors, strict=True) if error is not None]
         self.pending_bytes -= sum(queued.size for queued in batch) - sum(queued.size for queued in refused)
@@ -135,5 +135,5 @@ class RecordWriter:
             if available:
                 log.info("Redis takes records")
             else:
-                log.warning("Redis takes no records, they wait: %s", error)
+                log.warning("Redis does not take records, they wait: %s", error)
         self.available = available

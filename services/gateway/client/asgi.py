@@ -23,7 +23,7 @@ def path(target: bytes) -> str:
 
 
 def scope(request: ClientRequest) -> dict[str, Any]:
-    """What ASGI says of a request."""
+    """A request as an ASGI scope."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -41,7 +41,7 @@ def scope(request: ClientRequest) -> dict[str, Any]:
 
 
 async def run(app: Application, request: ClientRequest) -> None:
-    """Have an application answer a request. Raises what it raises."""
+    """Let an application answer a request. Raises what the application raises."""
     exchange = _Exchange(request)
     request.attach(exchange)
     try:
@@ -51,12 +51,12 @@ async def run(app: Application, request: ClientRequest) -> None:
 
 
 class _Exchange:
-    """ASGI's two callables."""
+    """ASGI's two callables for one request."""
 
     def __init__(self, request: ClientRequest) -> None:
         self._request = request
         self._body_read = False
-        self._over = asyncio.Event()  # the client has gone, or has its answer
+        self._over = asyncio.Event()  # the client has left, or has its answer
 
     async def receive(self) -> Message:
         if not self._body_read and not self._over.is_set():
@@ -68,7 +68,7 @@ class _Exchange:
         return {"type": _DISCONNECT}
 
     async def send(self, message: Message) -> None:
-        """Passed on at once, whatever follows."""
+        """Write a message at once."""
         if message["type"] == "http.response.start":
             given = [(name.lower(), value) for name, value in message.get("headers", ())]
             self._request.start(message["status"], [one for one in given if one[0] != b"transfer-encoding"])
@@ -93,7 +93,7 @@ class _Exchange:
         self._over.set()
 
     def client_full(self) -> None:
-        """`send` waits."""
+        """Nothing to do: `send` waits."""
 
     def client_ready(self) -> None:
         """Likewise."""

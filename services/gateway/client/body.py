@@ -1,7 +1,7 @@
-"""The request body: what routing must know of it, and the only two changes ever made to it. Pure.
+"""The request body: the fields that routing needs, and the only two changes ever made to it. Pure.
 
-A body is never decoded into objects beyond the few fields below, because agents send megabytes; a change replaces
-the bytes of one value, found by scanning the top level, and leaves every other byte as it came.
+Only the few fields below are decoded, because agents send megabytes. A change replaces the bytes of one value, found by
+scanning the top level, and leaves every other byte as it came.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Flags(msgspec.Struct, frozen=True):
 
 _DECODER = msgspec.json.Decoder(Flags)
 
-# Strings as wholes, and the brackets between them: all a scanner of the top level needs to see.
+# Whole strings, and the brackets between them: a scanner of the top level needs no more.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 _COLON = re.compile(rb"\s*:\s*")
@@ -39,7 +39,7 @@ _SCALAR = re.compile(rb"[^\s,}]+")
 
 
 def read_flags(body: bytes) -> Flags:
-    """The flags of a JSON body. Refused with 400 where it is no JSON object or a flag has the wrong type."""
+    """The flags of a JSON body. Refused with 400 where it is not a JSON object, or a flag has the wrong type."""
     try:
         return _DECODER.decode(body)
     except msgspec.ValidationError as exc:
@@ -51,7 +51,7 @@ def read_flags(body: bytes) -> Flags:
 
 
 def names_one_model(body: bytes) -> bool:
-    """Whether a body names its model once, and no others: readers disagree on repeated names and on their case."""
+    """Whether a body names one model, once: parsers disagree on repeated names and on their case."""
     names = [_name(text).lower() for text in _names(body)]
     return names.count("model") == 1 and "models" not in names
 
@@ -62,7 +62,7 @@ def with_model(body: bytes, model: str) -> bytes:
     only = _MODEL.search(body) if body.count(b'"model"') == 1 else None
     if only is not None:
         changed = body[: only.start(1)] + encoded + body[only.end(1) :]
-        if read_flags(changed).model == model:  # it was the one at the top level, and the parser is fast
+        if read_flags(changed).model == model:  # it was the name at the top level; the decoder is faster than the scan
             return changed
     for start, end in reversed(_values(body, b'"model"')):
         body = body[:start] + encoded + body[end:]
@@ -70,7 +70,7 @@ def with_model(body: bytes, model: str) -> bytes:
 
 
 def with_usage_asked(body: bytes) -> bytes:
-    """The same body with `stream_options.include_usage` set; the client must not have set it itself."""
+    """The same body with `stream_options.include_usage` set; the client must not have set it."""
     spans = _values(body, b'"stream_options"')
     if spans and body[spans[-1][0] : spans[-1][0] + 1] == b"{":
         at = spans[-1][0] + 1
@@ -85,9 +85,9 @@ def with_usage_asked(body: bytes) -> bytes:
 
 
 def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
-    """Where the values of a top-level name stand in a JSON object, `(start, end)` each.
+    """The spans of the values of a top-level name in a JSON object, `(start, end)` each.
 
-    More than one where the name is repeated: readers disagree on which of them counts, so all are changed.
+    There are several where the name is repeated: parsers disagree on which of them counts, so all are changed.
     """
     spans: list[tuple[int, int]] = []
     depth = 0
@@ -120,7 +120,7 @@ def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
 
 
 def _names(body: bytes) -> Iterator[bytes]:
-    """The names at the top level of a JSON object, as they stand there."""
+    """The names at the top level of a JSON object, undecoded."""
     depth = 0
     for token in _TOKEN.finditer(body):
         if token[0] in (b"{", b"["):
@@ -135,7 +135,7 @@ def _name(text: bytes) -> str:
     try:
         return str(msgspec.json.decode(text))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""  # a string that is none; the decoder of the flags has skipped it unread
+        return ""  # not a valid string; the decoder of the flags has skipped it
 
 
 def _is_name(text: bytes, name: bytes) -> bool:

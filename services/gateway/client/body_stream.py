@@ -1,4 +1,4 @@
-"""A request's body on its way in: a bounded buffer between the parser and whoever reads."""
+"""A request's body: a bounded buffer between the parser and the reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HIGH_WATER = 64 * 1024
 
 
 class Reading(Protocol):
-    """Reads from the client's socket, or does not for a while."""
+    """The client's socket, as far as reading from it can be paused."""
 
     def pause_reading(self) -> None: ...
 
@@ -20,12 +20,12 @@ class Reading(Protocol):
 class _State(Enum):
     COMING = auto()
     WHOLE = auto()  # its last byte is here
-    LEFT = auto()  # the client has gone; no more will come
-    UNWANTED = auto()  # the answer is complete: what still comes is read past
+    LEFT = auto()  # the client has left; no more will come
+    UNWANTED = auto()  # the answer is complete: further bytes are dropped
 
 
 class BodyStream:
-    """Fed by the parser; pauses the socket above 64 KiB, until it is read."""
+    """Fed by the parser. Above 64 KiB it pauses the socket until it is read."""
 
     __slots__ = ("_data", "_reading", "_state", "_waiter")
 
@@ -37,7 +37,7 @@ class BodyStream:
 
     @property
     def coming(self) -> bool:
-        """Whether more of it is expected."""
+        """Whether more bytes are expected."""
         return self._state is _State.COMING
 
     def feed(self, data: bytes) -> None:
@@ -49,13 +49,13 @@ class BodyStream:
         self._wake()
 
     def end(self) -> None:
-        """That was the last byte."""
+        """The last byte was fed."""
         if self._state is _State.COMING:
             self._state = _State.WHOLE
             self._wake()
 
     def leave(self) -> None:
-        """The client has gone."""
+        """The client has left."""
         self._state = _State.LEFT
         self._wake()
 
@@ -65,7 +65,7 @@ class BodyStream:
         self._data = bytearray()
 
     def whole(self) -> bytes | None:
-        """All of it, if it is here; `read` then gives nothing more."""
+        """The whole body, if it is here; `read` then returns b""."""
         return self._take() if self._state is _State.WHOLE else None
 
     async def read(self) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Cross-origin requests of browsers, for the origins the operator names. Pure."""
+"""Cross-origin requests of browsers, for the origins that the operator names (decision 27). Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REMEMBER_SECONDS = b"7200"  # the most any browser keeps a preflight
 
 
 class Cors:
-    """What is said to which origin. Without origins nothing is said, and browsers keep answers from their pages."""
+    """The CORS headers for each origin. Without origins there are none, and browsers keep answers from their pages."""
 
     def __init__(self, origins: str) -> None:
         """`origins`: comma-separated, or `*`."""
@@ -21,7 +21,7 @@ class Cors:
         self._origins = frozenset(named)
 
     def answer(self, given: Mapping[bytes, bytes]) -> list[Header]:
-        """The headers of an answer to a request with these; none where its origin is not allowed."""
+        """CORS headers for the answer to a request with the headers `given`; none where its origin is not allowed."""
         origin = given.get(b"origin")
         if origin is None or not (self._any or origin in self._origins):
             return []
@@ -32,7 +32,7 @@ class Cors:
         ]
 
     def preflight(self, given: Mapping[bytes, bytes]) -> list[Header]:
-        """The same for the OPTIONS request that a browser sends before."""
+        """The same for the OPTIONS request that a browser sends first."""
         allowed = self.answer(given)
         if allowed and b"access-control-request-method" in given:
             allowed.append((b"access-control-allow-methods", _METHODS))
@@ -43,5 +43,5 @@ class Cors:
 
 
 def replaced(headers: list[Header], ours: list[Header]) -> list[Header]:
-    """An answer's headers with ours in place of what the provider says to its own pages."""
+    """An answer's headers with `ours` in place of the provider's CORS headers."""
     return [header for header in headers if not header[0].startswith(b"access-control-")] + ours

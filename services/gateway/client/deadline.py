@@ -1,4 +1,4 @@
-"""One time limit that is moved far more often than it is reached: moving it costs no timer."""
+"""A time limit that is moved far more often than it is reached: moving it costs no timer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class _Timer(Protocol):
 
 
 class Clock(Protocol):
-    """What is used of an event loop."""
+    """An event loop, as far as it is used here."""
 
     def time(self) -> float: ...
 
@@ -21,7 +21,7 @@ class Clock(Protocol):
 
 
 class Deadline:
-    """Calls `reached` once, when the time of the last `set` is over."""
+    """Calls `reached` when the time of the last `set` is over."""
 
     __slots__ = ("_at", "_clock", "_reached", "_timer")
 
@@ -32,11 +32,11 @@ class Deadline:
         self._timer: _Timer | None = None
 
     def set(self, seconds: float) -> None:
-        """From now on, in place of what was set before."""
+        """Set the limit, in seconds from now, in place of the one before."""
         at = self._at = self._clock.time() + seconds
         if self._timer is not None:
             if self._timer.when() <= at:
-                return  # it looks again when it rings
+                return  # `_ring` sets the timer anew
             self._timer.cancel()
         self._timer = self._clock.call_later(seconds, self._ring)
 
@@ -44,7 +44,7 @@ class Deadline:
         self._at = None
 
     def close(self) -> None:
-        """For good; nothing is called any more."""
+        """Never call `reached` again."""
         self._at = self._reached = None
         if self._timer is not None:
             self._timer.cancel()

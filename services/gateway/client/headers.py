@@ -1,4 +1,4 @@
-"""Which headers pass, each way. Deny-lists: what is not named here goes through as it came. Pure."""
+"""Headers, each way. These are deny-lists: a header that is not named here passes as it came. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Header = tuple[bytes, bytes]
 
-# RFC 9110, 7.6.1: for one connection only. Whatever Connection names goes with them.
+# For one connection only (RFC 9110, 7.6.1), like every header that Connection names.
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -22,7 +22,7 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
-GENERATION_ID = b"x-generation-id"
+GENERATION_ID = b"x-generation-id"  # each way (decision 2)
 _NONE: frozenset[bytes] = frozenset()
 
 _NOT_UPSTREAM = (
@@ -30,7 +30,7 @@ _NOT_UPSTREAM = (
     | _CREDENTIALS
     | {b"host", b"content-length", b"expect", b"accept-encoding", b"forwarded", b"via", b"x-real-ip", GENERATION_ID}
 )
-# Cookies and HTTP alternatives speak of the provider's own site; organisation ids are the operator's business.
+# Cookies and alternative services belong to the provider's site, organisation ids to the operator (decision 3).
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"set-cookie",
     b"set-cookie2",
@@ -40,7 +40,7 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"anthropic-organization-id",
     GENERATION_ID,
 }
-# Buffering proxies must pass a stream on as it comes, and must not compress it.
+# They ask proxies not to buffer or compress a stream.
 _STREAM_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 
@@ -49,11 +49,12 @@ _REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace
 
 
 def upstream_request(headers: Iterable[Header], credential: Header | None) -> list[Header]:
-    """The headers a request goes upstream with: the client's, less what is between it and us, plus our credential."""
+    """The headers of a request to a provider: the client's, without those for its connection to us, and our
+    credential. `headers` have lower-case names."""
     given = list(headers)
     banned = _NOT_UPSTREAM | _named_by_connection(given)
     passed = [(name, value) for name, value in given if name not in banned and not name.startswith(b"x-forwarded-")]
-    # Identity: the meter reads the body as it goes by, and a compressed stream holds events back.
+    # The meter reads the body as it is relayed, and a compressed stream holds events back.
     passed.append((b"accept-encoding", b"identity"))
     if credential is not None:
         passed.append(credential)
@@ -61,11 +62,11 @@ def upstream_request(headers: Iterable[Header], credential: Header | None) -> li
 
 
 def downstream_response(headers: Iterable[Header], generation_id: str, *, status: int, stream: bool) -> list[Header]:
-    """The headers an answer reaches the client with."""
+    """The headers of an answer to the client: the provider's, with lower-case names, and the exchange's id."""
     given = [(name.lower(), value) for name, value in headers]
     banned = _NOT_DOWNSTREAM | _named_by_connection(given)
     if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in given):
-        # RFC 9112, 6.3: it says nothing of a body that is not there, and is overridden by the transfer encoding.
+        # There is no body it could describe, or the transfer encoding overrides it (RFC 9112, 6.3).
         banned |= {b"content-length"}
     if stream:
         banned |= {name for name, _ in _STREAM_HEADERS}
@@ -77,17 +78,17 @@ def downstream_response(headers: Iterable[Header], generation_id: str, *, status
 
 
 def is_stream(content_type: str) -> bool:
-    """Whether a body of this type is a stream, whatever was asked for."""
+    """Whether a body of this type is a stream, whether or not one was asked for."""
     return content_type.split(";", maxsplit=1)[0].strip().lower() in _STREAM_TYPES
 
 
 def fields(headers: Sequence[Header]) -> dict[bytes, str]:
-    """Header values by lower-case name, the first where one is repeated."""
+    """Header values by lower-case name; of a repeated header the first one."""
     return {name.lower(): value.decode("latin-1") for name, value in reversed(headers)}
 
 
 def request_id(given: Mapping[bytes, str]) -> str:
-    """The provider's id of the request, by its answer's fields; "" where it gave none."""
+    """The provider's id of the request, out of its answer's `fields`; "" where it gave none."""
     return next((given[name] for name in _REQUEST_IDS if name in given), "")
 
 

@@ -1,4 +1,4 @@
-"""Requests out of a client's bytes: httptools, with the bounds it lacks. No I/O, and no clock."""
+"""Parses a client's requests: httptools with the limits that it lacks (decision 30). No I/O, and no clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.gateway.client.headers import Header
 
 
 class BadRequest(Exception):
-    """Bytes that are not a request we take."""
+    """Bytes that are not an acceptable request; `status` is the answer's."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class Sink(Protocol):
     def begun(
         self, method: str, target: bytes, query: bytes, headers: list[Header], version: str, *, keep_alive: bool
     ) -> BodyStream:
-        """A head is complete; the body goes into what this returns."""
+        """A head is complete. Returns the stream that takes the request's body."""
 
 
 _INVALID = "invalid HTTP request"
@@ -33,7 +33,7 @@ _TOO_LARGE = "the request head is too large"
 
 
 class RequestParser:
-    """One connection's. `feed` it what comes; it calls its sink."""
+    """The parser of one connection. `feed` takes bytes and calls the sink."""
 
     __slots__ = (
         "_body",
@@ -50,11 +50,11 @@ class RequestParser:
     )
 
     def __init__(self, sink: Sink, max_bytes: int, max_lines: int) -> None:
-        """`max_bytes`, `max_lines`: of a head, and of anything else that neither ends nor is body."""
+        """`max_bytes`, `max_lines`: limits of a head; `max_bytes` also of trailers and chunk sizes."""
         self._sink = sink
         self._max_bytes = max_bytes
         self._max_lines = max_lines
-        self._pending = 0  # bytes fed without a head being complete or a body growing
+        self._pending = 0  # bytes since a head was complete or a body grew
         self._last = False
         self._deaf = False
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -64,10 +64,10 @@ class RequestParser:
         self.in_head = False  # whether a head has begun and is not complete
 
     def feed(self, data: bytes) -> None:
-        """Raises BadRequest; nothing is parsed any more then."""
+        """Parse bytes. BadRequest where they are not acceptable; then nothing is parsed any more."""
         if self._deaf:
             return
-        # The parser shows a header, or a trailer, only when it is whole, so that an endless one is counted here.
+        # httptools shows only whole headers and trailers: an endless one is noticed here.
         self._pending += len(data)
         try:
             self._parse(data)
@@ -84,16 +84,17 @@ class RequestParser:
         self._last = True
 
     def close(self) -> None:
-        """Let go of everything: parser and callbacks hold each other."""
+        """Break the reference cycle of parser and callbacks."""
         self._deaf = True
         self._parser = self._body = None
+        del self._sink
 
     # What httptools calls.
 
     def on_message_begin(self) -> None:
         if self._last:
             self._deaf = True
-            raise BadRequest(400, _INVALID)  # heard by nobody
+            raise BadRequest(400, _INVALID)  # stops httptools; `feed` drops it
         self.in_head = True
         self._url = b""
         self._headers = []
@@ -106,9 +107,11 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
-            return  # the head comes again, without the upgrade
-        # A trailer is none of the request's headers, and could pass for one: the list it goes to is nobody's.
+        if parser.get_method() == b"CONNECT":
+            raise BadRequest(405, "CONNECT is not served")
+        if parser.should_upgrade():
+            return  # the head is parsed again, without the upgrade
+        # Trailers could pass for headers: they go to a list that nobody reads.
         headers, self._headers = self._headers, []
         self._check_size(headers)
         self._pending = 0
@@ -128,17 +131,17 @@ class RequestParser:
 
     def on_message_complete(self) -> None:
         if self.in_head:
-            return  # of an upgrade
+            return  # of an upgrade, whose head is parsed again
         self._pending = 0
         if self._body is not None:
             self._body.end()
-        self._deaf = self._last  # whatever follows is read past, and is no error
+        self._deaf = self._last  # further bytes are dropped, and are not an error
 
     def _parse(self, data: bytes) -> None:
-        """An upgrade nobody serves must not cost the request its body: the JDK asks for h2c on every first request.
+        """Parse bytes, ignoring upgrades: the JDK asks for h2c on every first request, which must not lose its body.
 
-        httptools takes whatever follows an upgrade for another protocol's, and cannot be told otherwise, so that a
-        new parser gets the head again without that line, and then the rest.
+        httptools takes all bytes behind an upgrade for another protocol's. So a new parser gets the head again
+        without that line, and then the rest.
         """
         pieces: list[bytes | memoryview] = [data]
         while pieces:
@@ -156,7 +159,7 @@ class RequestParser:
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _check_size(self, headers: list[Header]) -> None:
-        # Most heads are known to fit without being added up: no more has come.
+        # Adding up is needed only where more bytes than the limit have come.
         large = self._pending > self._max_bytes and self._size(headers) > self._max_bytes
         if large or len(headers) > self._max_lines:
             raise BadRequest(431, _TOO_LARGE)
@@ -166,7 +169,7 @@ class RequestParser:
 
 
 def _split(url: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request's target, percent-encoded as they came."""
+    """Path and query of a request's target, as they came. BadRequest where it has no path."""
     if url.startswith(b"/"):
         target, _, query = url.partition(b"#")[0].partition(b"?")
         return target, query
@@ -180,5 +183,5 @@ def _split(url: bytes) -> tuple[bytes, bytes]:
 
 
 def _reason(error: httptools.HttpParserError) -> BaseException:
-    """What a callback raised, or what httptools has to say."""
+    """The exception of a callback, or else BadRequest for httptools' error."""
     return error.__context__ or BadRequest(400, _INVALID)

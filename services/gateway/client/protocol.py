@@ -1,7 +1,7 @@
-"""The server side of HTTP/1.1: a connection of a client, run under uvicorn's server.
+"""The server side of HTTP/1.1: a client's connection, under uvicorn's server (decision 30).
 
-uvicorn keeps sockets, signals, lifespan and the drain. It makes the class that `protocol_class` returns once per
-connection, and looks at nothing of it but `shutdown`; `ServerState` is all that we touch of it.
+uvicorn has the sockets, signals, lifespan and drain. It makes one object of the class that `protocol_class` returns for
+each connection, and calls only its `shutdown`; we use only its `ServerState`.
 """
 
 from __future__ import annotations
@@ -26,33 +26,36 @@ log = logging.getLogger(__name__)
 
 
 class ServerState(Protocol):
-    """uvicorn's, as far as we know it: its drain waits until both sets are empty, then cancels the tasks."""
+    """uvicorn's state. Its drain waits until both sets are empty; at the limit it cancels the tasks."""
 
     total_requests: int
     connections: set[Any]
     tasks: set[asyncio.Task[None]]
 
 
+_MOST_WAITING = 16  # requests of one connection that are here and not begun
+
+
 class Limits(NamedTuple):
-    """Of a request head, in bytes, lines and seconds; and of a connection, in seconds."""
+    """Limits of a request head, in bytes, lines and seconds, and of a connection, in seconds."""
 
     max_header_bytes: int
     max_header_lines: int
     header_timeout: float
     keep_alive_timeout: float
-    flush: float = 5.0  # for a client to take what is written when its connection closes
+    flush: float = 5.0  # for a client to read the last bytes before its connection closes
 
 
 class Drain(Protocol):
-    """Knows whether the process is told to end."""
+    """Says whether the process is shutting down."""
 
     draining: bool
 
 
 class _Awaits(Enum):
-    HEAD = auto()  # the first, or one that has begun
-    NEXT = auto()  # request
-    NOTHING = auto()  # the client waits for us
+    HEAD = auto()  # the first one, or the rest of one that has begun
+    NEXT = auto()  # the next request
+    NOTHING = auto()  # the client waits for an answer
 
 
 class ClientProtocol(asyncio.Protocol):
@@ -63,6 +66,7 @@ class ClientProtocol(asyncio.Protocol):
         "_deadline",
         "_drain",
         "_handler",
+        "_held",
         "_limits",
         "_loop",
         "_out",
@@ -85,17 +89,15 @@ class ClientProtocol(asyncio.Protocol):
         self._parser = RequestParser(self, limits.max_header_bytes, limits.max_header_lines)
         self._deadline = Deadline(loop, self._timed_out)
         self._awaits = _Awaits.NOTHING
-        self._queue: deque[ClientRequest] = deque()  # not answered yet; the first one's handler runs
+        self._queue: deque[ClientRequest] = deque()  # not answered yet; the handler of the first one runs
         self._reading = True
+        self._held = False  # the next request waits until the client has read
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._out = SocketWriter(
-            cast("asyncio.Transport", transport),
-            self._loop,
-            self._limits.flush,  # uvloop's are none by inheritance
-        )
+        known = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self._out = SocketWriter(known, self._loop, self._limits.flush)
         self._server.connections.add(self)
         self._wait_for(_Awaits.HEAD, self._limits.header_timeout)
 
@@ -115,7 +117,7 @@ class ClientProtocol(asyncio.Protocol):
             self._refuse(bad.status, bad.message)
             return
         if not self._queue and self._parser.in_head and self._awaits is not _Awaits.HEAD:
-            self._wait_for(_Awaits.HEAD, self._limits.header_timeout)  # most heads come whole, and need none
+            self._wait_for(_Awaits.HEAD, self._limits.header_timeout)  # most heads come whole, and need no deadline
 
     def pause_writing(self) -> None:
         self._out.pause()
@@ -124,13 +126,16 @@ class ClientProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._out.resume()
-        if self._queue:
+        if self._held:
+            self._held = False
+            self._next()
+        elif self._queue:
             self._queue[0].ready()
 
     # What uvicorn calls.
 
     def shutdown(self) -> None:
-        """Take no more requests, and close when those that are here are answered."""
+        """Take no more requests, and close once those that are here are answered."""
         self._parser.end_after_this()
         if self._queue:
             self._queue[-1].close_after()
@@ -142,17 +147,15 @@ class ClientProtocol(asyncio.Protocol):
     def begun(
         self, method: str, target: bytes, query: bytes, headers: list[Header], version: str, *, keep_alive: bool
     ) -> BodyStream:
-        """A head is here."""
+        """A head is complete: queue its request."""
         if self._drain.draining:
-            keep_alive = False  # the client's next request goes to another gateway
+            keep_alive = False  # the client's next request goes to another gateway (decision 23)
         if not keep_alive:
             self._parser.end_after_this()
         request = ClientRequest(self, self._out, method, target, query, headers, version, keep_alive=keep_alive)
         self._queue.append(request)
-        if len(self._queue) == 1:
-            self._awaits = _Awaits.NOTHING
-            self._deadline.clear()
-            self._start(request)
+        if len(self._queue) == 1 and not self._held:
+            self._begin(request)
         else:
             self.pause_reading()
         return request.body
@@ -165,23 +168,33 @@ class ClientProtocol(asyncio.Protocol):
             self._out.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._reading and not self._out.closing:
+        """Read on, unless so many requests wait that more of them would only fill the memory."""
+        if not self._reading and not self._out.closing and len(self._queue) < _MOST_WAITING:
             self._reading = True
             self._out.transport.resume_reading()
 
     def answered(self) -> None:
-        """The first request's response is complete; the next one's turn."""
+        """The response to the first request is complete: start the next one."""
         self._server.total_requests += 1
         if self._queue.popleft().closes:
-            self._out.transport.close()
-            return
+            self._out.close(flush=True)
+        elif self._out.full:  # who does not read answers gets no more of them
+            self._held = True
+            self.pause_reading()
+            self._wait_for(_Awaits.NEXT, self._limits.keep_alive_timeout)
+        else:
+            self._next()
+
+    def _next(self) -> None:
         self.resume_reading()
         if self._queue:
-            self._start(self._queue[0])
+            self._begin(self._queue[0])
         else:
             self._wait_for(_Awaits.NEXT, self._limits.keep_alive_timeout)
 
-    def _start(self, request: ClientRequest) -> None:
+    def _begin(self, request: ClientRequest) -> None:
+        self._awaits = _Awaits.NOTHING
+        self._deadline.clear()
         task = self._loop.create_task(self._answer(request))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
@@ -195,12 +208,12 @@ class ClientProtocol(asyncio.Protocol):
             request.fail(503, "the gateway is shutting down")
             raise
         except Exception:
-            log.exception("%s %s failed in a way nobody expected", request.method, request.target.decode())
+            log.exception("%s %s failed unexpectedly", request.method, request.target.decode("latin-1"))
         if request.unfinished:
             request.fail(500, "the gateway failed")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Say no, where a client can tell that it is meant: not into a response that is on its way."""
+        """Answer bad bytes with an error, unless the client could take it for a part of another response."""
         if not self._queue:
             body = error_body(Family.OPENAI, status, message)
             given = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
@@ -211,7 +224,7 @@ class ClientProtocol(asyncio.Protocol):
             request.fail(status, message)
             request.leave()
         else:
-            self._out.transport.close()
+            self._out.close(flush=True)
 
     def _wait_for(self, awaits: _Awaits, seconds: float) -> None:
         self._awaits = awaits
@@ -225,7 +238,7 @@ class ClientProtocol(asyncio.Protocol):
 
 
 def protocol_class(handler: Handler, limits: Limits, drain: Drain) -> type[ClientProtocol]:
-    """The class for `uvicorn.Config(http=…)`: every request goes to `handler`."""
+    """The class for `uvicorn.Config(http=…)`. Every request goes to `handler`."""
 
     class GatewayProtocol(ClientProtocol):
         __slots__ = ()
@@ -237,7 +250,7 @@ def protocol_class(handler: Handler, limits: Limits, drain: Drain) -> type[Clien
             app_state: dict[str, Any],
             _loop: asyncio.AbstractEventLoop | None = None,
         ) -> None:
-            """What uvicorn passes, by name."""
+            """The arguments that uvicorn passes by name."""
             super().__init__(handler, limits, drain, server_state, _loop or asyncio.get_running_loop())
 
     return GatewayProtocol

@@ -1,4 +1,4 @@
-"""One request of a client, and the way to answer it."""
+"""A client's request, and the methods that answer it."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ class ClientLeft(Exception):
 
 
 class ClientListener(Protocol):
-    """Who is told what the client at the other end does."""
+    """Is told what the client does."""
 
     def client_gone(self) -> None:
-        """It has closed its connection."""
+        """The client has closed its connection."""
 
     def client_full(self) -> None:
-        """It reads more slowly than it is written to: write no more."""
+        """The client reads too slowly: write no more."""
 
     def client_ready(self) -> None:
-        """It has read on."""
+        """The client reads again."""
 
 
 class Connection(Reading, Protocol):
-    """What a request needs of the connection it came on."""
+    """The connection of a request."""
 
     def answered(self) -> None:
-        """The response to the first request in line is complete."""
+        """The response to the first request of the queue is complete."""
 
 
 class _Phase(Enum):
     NEW = auto()
-    ASKED = auto()  # for the rest of the body
-    BEGUN = auto()  # the response's head is written
+    ASKED = auto()  # the rest of the body was asked for
+    BEGUN = auto()  # the head of the response is written
     ENDED = auto()
-    GONE = auto()  # the client, or we have cut it: whatever is written now goes nowhere
+    GONE = auto()  # the client has left, or we have aborted it: further writes go nowhere
 
 
 class ClientRequest:
-    """Its head is here; the body may still be coming.
+    """A request whose head is here; its body may still be coming.
 
-    Nothing raises where the client has gone, but for `read`. RuntimeError, and it is our mistake: a response begun
-    twice, a body longer or shorter than its content-length.
+    Where the client has left, only `read` raises. RuntimeError means a mistake of ours: a response begun twice, or a
+    body that is longer or shorter than its content-length.
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class ClientRequest:
         self._keep_alive = keep_alive
         self._body = BodyStream(connection)
         self._phase = _Phase.NEW
-        self._left: float | None = 0  # body bytes that may still be written; None: in chunks
+        self._left: float | None = 0  # body bytes still to write; None: the body goes out in chunks
         self._listener: ClientListener | None = None
 
     @property
@@ -105,20 +105,20 @@ class ClientRequest:
 
     @property
     def client(self) -> tuple[str, int] | None:
-        """The address at the other end."""
+        """Address and port of the client."""
         return _address(self._out.transport.get_extra_info("peername"))
 
     @property
     def server(self) -> tuple[str, int] | None:
-        """The address it has connected to."""
+        """Address and port that the client has connected to."""
         return _address(self._out.transport.get_extra_info("sockname"))
 
     def whole_body(self) -> bytes | None:
-        """The request's body, if all of it is here; `read` gives nothing more then."""
+        """The request's body, if all of it is here; `read` then returns b""."""
         return self._body.whole()
 
     async def read(self) -> bytes:
-        """The next bytes of the body; b"" at its end. ClientLeft where the end will not come."""
+        """The next bytes of the body; b"" at its end. ClientLeft where the client left before it."""
         if self._phase is _Phase.NEW:
             self._phase = _Phase.ASKED
             if self._expects_continue():
@@ -129,12 +129,12 @@ class ClientRequest:
         return data
 
     def attach(self, listener: ClientListener) -> None:
-        """Tell `listener` from now on what the client does; until `detach`."""
+        """Tell `listener` what the client does, until `detach`."""
         self._listener = listener
         if self._phase is _Phase.GONE:
             listener.client_gone()
             return
-        self._connection.resume_reading()  # a closed connection is noticed only by reading from it
+        self._connection.resume_reading()  # only by reading do we notice that the client has left
         if self._out.full:
             listener.client_full()
 
@@ -142,8 +142,8 @@ class ClientRequest:
         self._listener = None
 
     def start(self, status: int, headers: list[Header]) -> None:
-        """Write the head. The body comes in chunks unless `headers` (lower-case names) state its length, or the client
-        knows no chunks: then the end of the connection is its end."""
+        """Write the head of a response; `headers` have lower-case names. Without a content-length the body goes out in
+        chunks, or, to a client of HTTP/1.0, ends with the connection."""
         if not self._may_begin():
             return
         length = response.content_length(headers)
@@ -154,13 +154,13 @@ class ClientRequest:
             self._left = None
             ours.append(response.CHUNKED)
         else:
-            self._left = _UNENDING  # and the parser has seen that such a client ends the connection
+            self._left = _UNENDING  # the parser closes the connections of such clients
         head = response.head(status, headers, ours + self._connection_header(headers))
         self._phase = _Phase.BEGUN
         self._out.write(head)
 
     def write(self, body: bytes) -> None:
-        """Write body bytes of a response that was started, in this turn of the loop."""
+        """Write body bytes of a started response, in this turn of the loop."""
         if self._left is None:
             if body:  # an empty chunk would be the last
                 self._out.write(b"%x\r\n%b\r\n" % (len(body), body))
@@ -171,11 +171,11 @@ class ClientRequest:
             self._out.write(body)
 
     async def writable(self) -> None:
-        """Wait while the client reads more slowly than it is written to."""
+        """Wait until the client has room, or has left."""
         await self._out.room()
 
     def finish(self) -> None:
-        """The proper end of a response that was started."""
+        """End a started response properly."""
         if self._phase is _Phase.GONE:
             return
         if self._phase is not _Phase.BEGUN:
@@ -187,7 +187,8 @@ class ClientRequest:
         self._ended()
 
     def respond(self, status: int, headers: list[Header], body: bytes) -> None:
-        """Write a whole response, in one system call; lower-case names. States the body's length where they do not."""
+        """Write a whole response in one system call; `headers` have lower-case names. Adds a content-length where there
+        is none."""
         if not self._may_begin():
             return
         bodiless = response.bodiless(self.method, status)
@@ -196,22 +197,22 @@ class ClientRequest:
         if not bodiless and length is None:
             ours.append((b"content-length", b"%d" % len(body)))
         elif not bodiless and length != len(body):
-            raise RuntimeError("the body has not its content-length")
+            raise RuntimeError("the body differs from its content-length")
         head = response.head(status, headers, ours)
         self._out.write(head if bodiless else head + body)
         self._ended()
 
     def abort(self, *, flush: bool) -> None:
-        """Close without a proper end, so that no client can take what it has for the whole answer.
+        """Close without a proper end, so that the client cannot take a part for the whole answer.
 
-        `flush`: it may take what is written before.
+        `flush`: the client may read first what is already written.
         """
         if self._phase is _Phase.ENDED:
             return
         unending = self._left == _UNENDING
         self._go()
         if unending:
-            self._out.reset()  # the end of the connection would be a proper end
+            self._out.reset()  # an ordinary close would be a proper end
         else:
             self._out.close(flush=flush)
 
@@ -231,7 +232,7 @@ class ClientRequest:
         self._keep_alive = False
 
     def fail(self, status: int, message: str) -> None:
-        """An error of ours, if there is room for one, and the end of the connection."""
+        """Answer with an error, unless a response has begun, and close the connection."""
         if self._phase is _Phase.NEW or self._phase is _Phase.ASKED:
             self._keep_alive = False
             self.respond(status, [(b"content-type", b"application/json")], error_body(Family.OPENAI, status, message))
@@ -239,7 +240,7 @@ class ClientRequest:
             self.abort(flush=True)
 
     def leave(self) -> None:
-        """The client has gone, or what it sends is not to be understood any more."""
+        """The client has left, or sends bytes that cannot be parsed."""
         self._go()
         self._body.leave()
         if self._listener is not None:
@@ -255,7 +256,7 @@ class ClientRequest:
 
     def _go(self) -> None:
         self._phase = _Phase.GONE
-        self._left = None  # what is still written goes into a closed socket, whatever was announced
+        self._left = None  # further writes go into a closed socket, and are not counted
 
     def _may_begin(self) -> bool:
         if self._phase is _Phase.GONE:
@@ -265,7 +266,7 @@ class ClientRequest:
         return True
 
     def _connection_header(self, headers: list[Header]) -> list[Header]:
-        """What must be added to say that the connection ends."""
+        """The header that says that the connection closes, where it is missing."""
         if response.asks_to_close(headers):
             self._keep_alive = False
             return []
@@ -276,6 +277,7 @@ class ClientRequest:
 
     def _ended(self) -> None:
         self._phase = _Phase.ENDED
+        self._left = 0
         self._body.drop()
         self._connection.answered()
 

@@ -39,12 +39,12 @@ def content_length(headers: Sequence[Header]) -> int | None:
 
 
 def asks_to_close(headers: Sequence[Header]) -> bool:
-    """Whether these headers, a response's, end the connection."""
+    """Whether these headers of a response close the connection."""
     return any(name == b"connection" and b"close" in value.lower() for name, value in headers)
 
 
 def head(status: int, headers: Sequence[Header], ours: Sequence[Header]) -> bytes:
-    """Status line, `headers`, `ours`, and the empty line. RuntimeError where a value would begin a line of its own."""
+    """Status line, `headers`, `ours`, and the empty line. RuntimeError where a value holds a line break."""
     lines = [_STATUS_LINES[status]]
     lines += [b"%b: %b\r\n" % header for header in headers]
     lines += [b"%b: %b\r\n" % header for header in ours]

@@ -1,4 +1,4 @@
-"""The way out to one client: written in this turn of the loop where the socket takes it."""
+"""Writes to one client, in the same turn of the loop where the socket takes the bytes (decision 15)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import struct
 
 
 class SocketWriter:
-    """One connection's."""
+    """The writer of one connection."""
 
-    # Slots, here and wherever else every chunk comes by: with hundreds of streams each object is cold in the cache.
+    # Every chunk comes by here, and with hundreds of streams each object is cold in the cache.
     __slots__ = ("_fd", "_flush", "_loop", "_room", "transport")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, flush: float) -> None:
-        """`flush`: seconds that the client has to take what is written when the connection closes."""
+        """`flush`: seconds for the client to read the last bytes before the connection closes."""
         self.transport = transport
         self._loop = loop
         self._flush = flush
@@ -26,7 +26,7 @@ class SocketWriter:
 
     @property
     def full(self) -> bool:
-        """Whether the client reads more slowly than it is written to."""
+        """Whether the client reads too slowly to write more."""
         return self._room is not None
 
     @property
@@ -41,7 +41,7 @@ class SocketWriter:
         if not transport.get_write_buffer_size():
             try:
                 sent = os.write(self._fd, data)
-            except OSError:  # full, or broken: the transport finds out and says so
+            except OSError:  # full or broken: the transport finds out which
                 sent = 0
             if sent == len(data):
                 return
@@ -49,7 +49,7 @@ class SocketWriter:
         transport.write(data)
 
     def close(self, *, flush: bool) -> None:
-        """Close; `flush` gives the client some seconds to take what is written."""
+        """Close. `flush`: the client has some seconds to read the last bytes."""
         if not flush:
             self.transport.abort()
             return
@@ -59,7 +59,7 @@ class SocketWriter:
             self._loop.call_later(self._flush, self.transport.abort)
 
     def reset(self) -> None:
-        """Close in a way that no client takes for the end of a body which ends with its connection."""
+        """Close with a reset, which no client takes for the end of a body that ends with its connection."""
         with contextlib.suppress(OSError):
             linger = socket.socket(fileno=os.dup(self._fd))
             linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -75,6 +75,6 @@ class SocketWriter:
             self._room = None
 
     async def room(self) -> None:
-        """Wait until the client is not full, or gone."""
+        """Wait until the client has room, or has left."""
         while self._room is not None:
             await self._room.wait()

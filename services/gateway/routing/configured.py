@@ -1,4 +1,4 @@
-"""From the settings and the provider table to the upstreams."""
+"""Makes the upstreams of the settings and the provider table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OWN_ENDPOINTS = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}", Family.GE
 
 
 def upstreams(settings: GatewaySettings) -> Upstreams:
-    """Every provider that has a credential, or a base URL if it needs none."""
+    """The upstreams: every provider that has a credential or a base URL in the settings."""
     return Upstreams(
         _upstream(name, configured)
         for name, configured in settings.providers.items()

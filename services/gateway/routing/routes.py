@@ -1,6 +1,6 @@
 """Routes: from a path to a dialect, and from a model name to an upstream. Pure.
 
-A path is matched first (what dialect is this?), the upstream chosen once the body's model is known.
+The path gives the dialect; the upstream is chosen once the body's model is known.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from shared.contract.dialects import Dialect, Family
 from shared.runtime.errors import Refused
 
-# Escapes of characters that need none (RFC 3986, 2.3), and of the colon before a Gemini method.
+# Needless escapes (RFC 3986, 2.3), and that of the colon before a Gemini method.
 _UNRESERVED = re.compile(r"%(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe]|3[0-9Aa]|2[DdEe])")
 _VERSION = re.compile(r"v\d+(?:alpha|beta)?\d*")
 _GEMINI_CALL = re.compile(r"(models|tunedModels)/(.+):(\w+)")
 
-# Paths behind the version segment that a model answers. Everything else below `/{provider}/` is passed through.
+# Calls of models: paths behind the version segment. Everything else below `/{provider}/` is passed through.
 _CALLS: Mapping[str, Dialect] = {
     "chat/completions": Dialect.OPENAI_CHAT,
     "completions": Dialect.OPENAI_COMPLETIONS,
@@ -28,7 +28,7 @@ _CALLS: Mapping[str, Dialect] = {
     "messages": Dialect.ANTHROPIC_MESSAGES,
     "interactions": Dialect.GEMINI_INTERACTIONS,
 }
-# Providers' own APIs, as they stand below `/{provider}/`.
+# Calls of models in providers' own APIs: paths below `/{provider}/`.
 _NATIVE_CALLS: Mapping[str, Dialect] = {
     "api/chat": Dialect.OLLAMA_CHAT,
     "api/generate": Dialect.OLLAMA_CHAT,
@@ -42,22 +42,36 @@ _GEMINI_METHODS: Mapping[str, Dialect] = {
     "batchEmbedContents": Dialect.GEMINI,
     "countTokens": Dialect.COUNT_TOKENS,
 }
+# Clouds name the model in the path, behind folders of their own (project, region, account).
+_VERTEX_CALL = re.compile(r"(?:.+/)?publishers/([^/]+)/models/([^/:]+):(\w+)")
+_BEDROCK_CALL = re.compile(r"(?:.+/)?model/(.+)/([\w-]+)")
+_CLOUDFLARE_CALL = re.compile(r"(?:.+/)?ai/run/(@.+)")
+_PUBLISHERS: Mapping[str, Dialect] = {
+    "anthropic": Dialect.ANTHROPIC_MESSAGES,
+    "mistralai": Dialect.OPENAI_CHAT,
+}
+_BEDROCK_METHODS: Mapping[str, Dialect] = {
+    "converse": Dialect.BEDROCK_CONVERSE,
+    "converse-stream": Dialect.BEDROCK_CONVERSE_STREAM,
+    "invoke": Dialect.BEDROCK_INVOKE,
+    "invoke-with-response-stream": Dialect.BEDROCK_INVOKE_STREAM,
+}
 # Prefixes of a provider's other endpoints, accepted below `/{provider}/` because the providers' own docs show them.
 _ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a path says by itself."""
+    """A path's dialect and destination, as far as the path alone tells."""
 
     dialect: Dialect
     family: Family
     rest: str  # the path behind the version segment
     version: str = "v1"  # as the client wrote it; Gemini has two
     upstream: Upstream | None = None  # chosen by the path itself: /{provider}/… and Azure deployments
-    url: str | None = None  # the whole upstream URL, where `rest` cannot tell it
-    path_model: str | None = None  # the model, where the path and not the body names it
-    streamed: bool = False  # asked for by the path (Gemini); elsewhere the body says
+    url: str | None = None  # the whole upstream URL, where `rest` is not enough
+    path_model: str | None = None  # the model, where the path names it and not the body
+    streamed: bool = False  # the path asks for a stream (Gemini); elsewhere the body does
 
     @property
     def model_in_body(self) -> bool:
@@ -67,7 +81,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an exchange goes."""
+    """The destination of an exchange."""
 
     upstream: Upstream
     url: str  # without the query
@@ -76,7 +90,7 @@ class Route:
 
 
 def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family:
-    """Whose error envelope a caller expects, where nothing better is known."""
+    """The family whose error envelope a caller expects, guessed before the path is matched."""
     if b"anthropic-version" in headers or "/messages" in path:
         return Family.ANTHROPIC
     google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
@@ -86,9 +100,9 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
 
 
 def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match:
-    """The dialect of a path, percent-encoded as it came. Refused with 404 where there is none.
+    """The match of a path, percent-encoded as it came. Refused with 404 where there is none.
 
-    `family` is that of `family_of`: it decides whose model list `/v1/models` is.
+    `family`: as `family_of` returns it; it decides whose model list `/v1/models` is.
     """
     segments = _segments(path)
     if not segments:
@@ -111,7 +125,8 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match
 
 
 def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
-    """The upstream of a request, by its model. Refused with 400 without a model, 404 without a provider."""
+    """The route of a request, by its model: a prefix names the provider, else the family's own is the default
+    (decision 4). Refused with 400 without a model, 404 without a provider."""
     if matched.upstream is not None:
         url = matched.url or _url(matched, matched.upstream, matched.rest)
         return Route(matched.upstream, url, matched.path_model or model or "", prefixed=False)
@@ -172,13 +187,32 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
         return replace(found, upstream=upstream)
     family, url = _raw_url(segments, upstream)
-    native = _NATIVE_CALLS.get("/".join(segments), Dialect.PASSTHROUGH)
-    dialect = native if method == "POST" else Dialect.METADATA
-    return Match(dialect, family, "/".join(segments), upstream=upstream, url=url + ("/" if slash else ""))
+    dialect, model, streamed = _native_call("/".join(segments)) if method == "POST" else (Dialect.METADATA, None, False)
+    url += "/" if slash else ""
+    rest = "/".join(segments)
+    return Match(dialect, family, rest, upstream=upstream, url=url, path_model=model, streamed=streamed)
+
+
+def _native_call(path: str) -> tuple[Dialect, str | None, bool]:
+    """The dialect of a provider's own path, the model where the path names it, and whether it asks for a stream."""
+    if path in _NATIVE_CALLS:
+        return _NATIVE_CALLS[path], None, False
+    vertex = _VERTEX_CALL.fullmatch(path)
+    if vertex is not None:
+        publisher, model, verb = vertex.groups()
+        raw = _PUBLISHERS.get(publisher, Dialect.PASSTHROUGH) if verb.lower().endswith("rawpredict") else None
+        dialect = raw or _GEMINI_METHODS.get(verb, Dialect.PASSTHROUGH)
+        return dialect, unquote(model), verb.startswith("stream")
+    bedrock = _BEDROCK_CALL.fullmatch(path)
+    if bedrock is not None and bedrock[2] in _BEDROCK_METHODS:
+        return _BEDROCK_METHODS[bedrock[2]], unquote(bedrock[1]), "stream" in bedrock[2]
+    run = _CLOUDFLARE_CALL.fullmatch(path)
+    return Dialect.PASSTHROUGH, unquote(run[1]) if run else None, False
 
 
 def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
-    """Where a path that is no known call goes: below the base URL, whose own path the caller may have repeated."""
+    """Family and URL of a path that is not a known call: below the base URL, whose own path the caller may have
+    repeated."""
     own = next(iter(upstream.endpoints))
     if (
         segments
@@ -201,14 +235,15 @@ def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
 
 
 def _versions_of(upstream: Upstream) -> set[str]:
-    """Version segments that mean the provider's own: that of its base URL, and v1, which every SDK adds."""
+    """Version segments that stand for the provider's own: that of its base URL, and v1, which every SDK adds."""
     return {"v1", upstream.base_url.rpartition("/")[2]}
 
 
 def _segments(path: str) -> list[str]:
-    """The segments of a path, with needless escapes undone: what is matched must be what the provider will see.
+    """The segments of a path, with needless escapes undone: we must match the path that the provider will see
+    (decision 13).
 
-    Empty ones are left out: SDKs double a slash now and then. Refused with 400 where a segment would climb.
+    Empty ones are left out, because some SDKs double a slash. Refused with 400 where a segment is . or ..
     """
     segments = [part for part in path.split("/") if part]
     if "%" in path:
@@ -230,7 +265,7 @@ def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Matc
 
 
 def _without_versions(segments: list[str]) -> list[str]:
-    """Behind the version; an SDK whose base URL already ends in `/v1` sends it twice."""
+    """The segments behind the version; an SDK whose base URL ends in `/v1` sends it twice."""
     while segments and _VERSION.fullmatch(segments[0]):
         segments = segments[1:]
     return segments

@@ -1,4 +1,4 @@
-"""What is configured: the providers that are on, each with its endpoints and credential. Pure."""
+"""The upstreams: configured providers, each with its endpoints and credential. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from shared.contract.dialects import Dialect, Family
 from shared.contract.providers import DEFAULTS
 
-# Dialects a model answers, by family; the others go wherever their family goes.
+# The dialects of calls of models, each with its family. The other dialects go where their family goes.
 FAMILIES: Mapping[Dialect, Family] = {
     Dialect.OPENAI_CHAT: Family.OPENAI,
     Dialect.OPENAI_COMPLETIONS: Family.OPENAI,
@@ -24,7 +24,7 @@ FAMILIES: Mapping[Dialect, Family] = {
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A provider that is on: where each family is served, and the credential, which no `repr` shows."""
+    """A configured provider: its endpoint for each family, and its credential, which `repr` does not show."""
 
     provider: str
     base_url: str
@@ -33,13 +33,13 @@ class Upstream:
     credential_header: str  # of the OpenAI family
     dialects: frozenset[Dialect]
     ask_usage: bool
-    read_on: bool  # to its end, when the client leaves
+    read_on: bool  # when the client leaves, read to the answer's end
 
     def serves(self, dialect: Dialect, family: Family) -> bool:
         return family in self.endpoints and (dialect in self.dialects or dialect not in FAMILIES)
 
     def credential(self, family: Family) -> tuple[bytes, bytes] | None:
-        """The header that authenticates us, as the family's endpoint takes it; None where there is none."""
+        """The header with the credential, as the family's endpoint expects it; None without a credential."""
         if self.api_key is None:
             return None
         secret = self.api_key.get_secret_value().encode()
@@ -53,7 +53,7 @@ class Upstream:
 
 
 class Upstreams:
-    """All upstreams by provider name, and who is the default of each family."""
+    """All upstreams by provider name, and the default of each family."""
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self._by_provider = {upstream.provider: upstream for upstream in upstreams}
@@ -65,7 +65,8 @@ class Upstreams:
         return self._by_provider.get(provider)
 
     def default(self, dialect: Dialect, family: Family) -> Upstream | None:
-        """The family's own provider where it is on, else the only one that serves the dialect, else None."""
+        """The family's own provider where it is configured, else the only one that serves the dialect, else None
+        (decision 4)."""
         own = self._by_provider.get(DEFAULTS[family])
         if own is not None:
             return own

@@ -1,8 +1,8 @@
-"""The border to the providers: requests go out here, and what goes wrong comes back as our errors.
+"""The border to the providers: it sends requests, and translates failures into our errors.
 
-A transparent relay wants no redirects, cookies, retries or added headers. Our own connections push what they read
-(`pushed.py`); through a proxy httpx's do the work and are read in the ordinary way (`pulled.py`). Both end in the same
-sink, and the contract suite holds them to the same behaviour.
+A transparent relay has no use for redirects, cookies, retries or added headers. Our own connections push the bytes that
+they read (`pushed.py`; decisions 14 and 19). Through a proxy, httpx's connections are read in the ordinary way
+(`pulled.py`). Both call the same sink, and the same tests hold both.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
 
 class Answer(Protocol):
-    """A provider's answer whose headers are here."""
+    """A provider's answer, once its headers are here."""
 
     status: int
     headers: list[Header]
 
     @property
     def ended(self) -> bool:
-        """Whether the body has come to its proper end."""
+        """Whether the whole body is here."""
 
     def whole(self) -> bytes | None:
-        """The body, if all of it has come with the headers; then there is nothing to relay."""
+        """The body, if all of it came with the headers; then there is nothing to relay."""
 
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
-        """Call `sink` with the body's bytes as they come, undecoded, until it ends.
+        """Call `sink` with the body's bytes as they come, undecoded, until the body ends.
 
-        UpstreamTimeout after `idle_timeout` seconds without any, UpstreamBroken where the body breaks off.
+        UpstreamTimeout after `idle_timeout` seconds without bytes, UpstreamBroken where the body breaks off.
         """
 
     def pause(self) -> None:
-        """Read no more until `resume`."""
+        """Stop reading until `resume`."""
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Read again."""
 
     def close(self) -> None:
-        """Give the connection back, or close it where the body was not read to its end."""
+        """Give the connection back; close it where the body was not read to its end."""
 
 
 class Path(Protocol):
-    """How requests reach one provider."""
+    """A way to reach one provider."""
 
     async def send(
         self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
     ) -> Answer:
-        """Send a request and wait for the answer's headers; httpx's errors. May be cancelled."""
+        """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled."""
 
     async def close(self) -> None:
         """Close every connection."""
 
 
 class UpstreamClient:
-    """Connections to all providers, pooled."""
+    """The connections to all providers."""
 
     def __init__(self, settings: GatewaySettings, transport: TransportFactory | None = None) -> None:
-        """`transport` makes another httpx transport for each provider than the settings ask for."""
+        """`transport`: makes an httpx transport for each provider, in place of our own connections."""
         self._settings = settings
         self._tls = client_context()
         self._transport = transport
@@ -85,9 +85,9 @@ class UpstreamClient:
     async def send(
         self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
     ) -> Answer:
-        """Send a request to a provider and wait for the answer's headers; UpstreamUnreachable or UpstreamTimeout
-        where none come. May be cancelled: the connection is then closed."""
-        # httpx would escape, unescape and normalise; the provider gets the path and query as the client wrote them.
+        """Send a request to a provider and wait for the answer's headers. UpstreamUnreachable or UpstreamTimeout where
+        none come. May be cancelled, which closes the connection."""
+        # The provider gets path and query as the client wrote them; httpx would normalise them.
         scheme, _, rest = url.partition("://")
         place, _, path = rest.partition("/")
         target = b"/" + path.encode() + (b"?" + query if query else b"")
@@ -113,7 +113,7 @@ class UpstreamClient:
         }
 
     def _path(self, provider: str) -> Path:
-        """The provider's own pool: one that hangs must not take the others' connections."""
+        """The path of one provider. Each has its own pool: one that hangs must not take the others' connections."""
         path = self._paths.get(provider)
         if path is None:
             path = self._paths[provider] = self._made()
@@ -130,7 +130,7 @@ class UpstreamClient:
         return PushedPath(Pool(self._tls, connections, keep_alive))
 
     def _place(self, scheme: str, place: str) -> tuple[Origin, bytes]:
-        """Where to connect to, and the Host header. Places come from the settings alone, so that they are few."""
+        """The origin, and the Host header. Places come from the settings alone, so they are few and can be cached."""
         found = self._places.get(scheme + place)
         if found is None:
             url = httpx.URL(f"{scheme}://{place}/")

@@ -1,7 +1,7 @@
-"""One connection to a provider: an asyncio protocol that reads for `ResponseParser`, and waits for whoever asked.
+"""One connection to a provider: an asyncio protocol around `ResponseParser` (decision 14).
 
-`push` calls its sink for every read, within the read's own turn of the loop. httpx gives the vocabulary of timeouts
-and errors, so that this path and the pulled one are translated by the same table (`errors.py`).
+`push` calls its sink for every read, in the read's own turn of the loop (decision 19). Timeouts and errors are httpx's,
+so that one table translates those of this path and of the pulled one (`errors.py`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import httpx
 from services.gateway.upstream.parser import ResponseParser, State
 
 _HIGH_WATER = 256 * 1024
-# Below it one write of head and body together is cheaper than two; above it a copy of the body is dearer.
+# Below this, one write of head and body is cheaper than two; above it, copying the body costs more.
 _JOIN_BYTES = 64 * 1024
-# An enum's members are dear to look up in 3.11, and every read asks.
+# Looking up a member of an enum is slow in Python 3.11, and every read does it.
 _IDLE: Final = State.IDLE
 _BETWEEN_CHUNKS: Final = State.BETWEEN_CHUNKS
 _DONE: Final = State.DONE
@@ -34,7 +34,7 @@ class ClosedEarly(httpx.RemoteProtocolError):
 
 
 class Owner(Protocol):
-    """The pool, as a connection sees it. `tick` is the length of a tick in seconds."""
+    """The pool, as a connection sees it. `tick`: seconds between two ticks."""
 
     loop: asyncio.AbstractEventLoop
     tick: float
@@ -71,17 +71,17 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
-        self._early = b""  # of the body, before there was a sink
+        self._early = b""  # body bytes from before there was a sink
         self._error: Exception | None = None
         self._writable = True
         self._paused = False
-        self._quiet = 0  # ticks since the last read, or since somebody began to wait
+        self._quiet = 0  # ticks since the last read, or since `_wait` began
         self._limit = math.inf  # ticks
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -104,10 +104,10 @@ class Connection(asyncio.Protocol):
             try:
                 if body:
                     self._sink(body)
-            except Exception as exc:  # noqa: BLE001  # the sink's own; it belongs to who pushes, not to the event loop
+            except Exception as exc:  # noqa: BLE001  # `push` raises it to its caller
                 self._abandon(exc)
             if self.parser.state is _BETWEEN_CHUNKS:
-                return  # the usual read, within a stream
+                return  # the usual case within a stream
         if self.parser.state is _BROKEN:
             self._fail(httpx.RemoteProtocolError(self.parser.fault))
         elif self._sink is None or self.parser.complete:
@@ -139,21 +139,21 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether a request can still be sent: it may be closing already."""
+        """Whether a request can be sent: the connection is not closing."""
         return self._transport is not None and not self._transport.is_closing()
 
     def take(self) -> bytes:
-        """The body bytes that came before there was a sink."""
+        """Body bytes that came before there was a sink."""
         body, self._early = self._early, b""
         return body
 
     async def push(self, sink: Sink, idle_timeout: float | None) -> None:
-        """Call `sink` with the body bytes of every read until the body ends; it may `pause` and `resume` meanwhile.
+        """Call `sink` with the body bytes of every read until the body ends; the sink may `pause` and `resume`.
 
-        Raises httpx.ReadTimeout, what broke the body off, or what `sink` raised.
+        Raises httpx.ReadTimeout, the httpx error that broke the body off, or the exception of `sink`.
         """
         self._sink = sink
-        self.resume()  # it may have been paused for want of a sink; the sink pauses it again if it must
+        self.resume()  # it may be paused because it had no sink; the sink may pause it again
         try:
             if self._early:
                 sink(self.take())
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
             self._sink = None
 
     def pause(self) -> None:
-        """Read no more: whoever takes the bytes has enough. Silence is not counted meanwhile."""
+        """Stop reading. Meanwhile silence does not count."""
         if not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def release(self) -> None:
-        """The request is over: the connection goes back to the pool, or is closed where it cannot take another."""
+        """The request is over: give the connection back to the pool, or close it where it cannot take another."""
         transport = self._transport
         if transport is not None and self.origin[0] == "https":
             self._owner.remember(self.origin[1], transport)
@@ -191,17 +191,17 @@ class Connection(asyncio.Protocol):
         self._owner.give_back(self, reusable=reusable)
 
     def expire_after(self, seconds: float) -> None:
-        """Abort the connection if it is not used within this time."""
+        """Abort the connection if it is not used within `seconds`."""
         self._quiet = 0
         self._limit = seconds / self._owner.tick
 
     def abort(self) -> None:
-        """Close it at once; what has not been sent is dropped."""
+        """Close at once; unsent bytes are dropped."""
         if self._transport is not None:
             self._transport.abort()
 
     def tick(self) -> None:
-        """A tick has passed."""
+        """A tick has passed: end a silence that is too long."""
         idle = self.parser.state is _IDLE
         if self._paused or not (idle or self._waiter):
             return
@@ -216,7 +216,7 @@ class Connection(asyncio.Protocol):
             self._fail(httpx.WriteTimeout("the request could not be sent in time"))
 
     async def _wait(self, timeout: float | None) -> None:
-        """Until something has happened; raises what had gone wrong before."""
+        """Wait for the next event. Raises the error of the connection, if it has one."""
         if self._error is not None:
             raise self._error
         self._quiet = 0
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
             self._waiter = None
 
     def _abandon(self, error: Exception) -> None:
-        """The sink failed, with the last bytes perhaps: no matter how the answer stands, that is the outcome."""
+        """End with the exception of the sink, even where the answer is complete."""
         self._sink = None
         self._error = error
         self.abort()

@@ -1,7 +1,7 @@
-"""What goes wrong with a provider, as our errors: one table for both paths, both of which speak httpx's errors.
+"""Translates httpx's errors into ours: one table for both paths.
 
-The class says what the exchange does about it; `cause` is a word for the books and for people. The errors behind the
-error are asked first, because httpx folds a refused connection, a bad certificate and an unknown host into one.
+The class decides what the exchange does; `cause` is a machine word for the books. The errors behind an error are looked
+at first, because httpx makes one of a refused connection, a bad certificate and an unknown host.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shared.runtime.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError)
 
-Table = tuple[tuple[type[BaseException], str], ...]  # the first class that fits
+Table = tuple[tuple[type[BaseException], str], ...]  # the first class that fits counts
 
 _LIMITS: Table = (
     (httpx.PoolTimeout, "pool_timeout"),
@@ -27,7 +27,7 @@ _LIMITS: Table = (
 _BEHIND: Table = (
     (ssl.SSLError, "tls"),
     (socket.gaierror, "dns"),
-    (UnicodeError, "dns"),  # a host name that cannot even be asked for
+    (UnicodeError, "dns"),  # a host name that cannot be encoded
     (ConnectionRefusedError, "connect_refused"),
     (ConnectionError, "reset"),
 )
@@ -42,14 +42,14 @@ _KINDS: Table = (
     (httpx.UnsupportedProtocol, "request"),
     (httpx.InvalidURL, "request"),
 )
-# What httpcore and h11 call an end before the end; they have no class for it.
+# The messages of httpcore and h11 for an early end, for which they have no class.
 _CLOSED = ("Server disconnected", "peer closed connection")
-# Several addresses were tried; asyncio and uvloop then keep the texts of the errors alone.
+# Where several addresses were tried, asyncio and uvloop keep only the texts of the errors.
 _REFUSED = ("Connection refused", "Connect call failed")
 
 
 def translate(error: Exception, *, begun: bool) -> UpstreamError:
-    """Our error for one of `TRANSPORT_ERRORS`. `begun`: the answer's head was here."""
+    """Our error for one of `TRANSPORT_ERRORS`. `begun`: the head of the answer had arrived."""
     if isinstance(error, httpx.TimeoutException):
         kind: type[UpstreamError] = UpstreamTimeout
     else:
@@ -75,8 +75,8 @@ def _found(table: Table, error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it was raised from or within, and what it holds: httpcore cuts the chain, but wraps the error;
-    a group holds the attempts at several addresses."""
+    """The error, and every error behind it: its arguments, the members of a group (one for each address), its cause and
+    context. httpcore suppresses the context, but passes the error as an argument."""
     while error is not None:
         yield error
         held = error.exceptions if isinstance(error, BaseExceptionGroup) else error.args

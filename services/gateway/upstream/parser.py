@@ -1,8 +1,8 @@
-"""A provider's answers, from bytes: HTTP/1.1 framing without I/O, a clock or a loop.
+"""Parses a provider's answers: HTTP/1.1 framing without I/O, clock or loop.
 
-`begin` says what was asked, `feed` takes the bytes of one read and gives the body's, `close` says that no more will
-come; between any two calls `state` says where the answer stands. httptools reads the heads and the chunks, and this
-module alone knows how a body is framed. How the bytes are split over reads changes nothing but the size of the parts.
+`begin` starts an answer, `feed` takes the bytes of one read and returns those of the body, `close` ends the connection;
+between two calls `state` says where the answer stands. httptools reads heads and chunks; this module decides how a body
+is framed. How bytes are split over reads changes only the size of the parts.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import httptools
 
 
 class State(Enum):
-    """Where an answer stands. Bytes and ends of connections move it; the names follow h11's."""
+    """Where an answer stands. The names follow h11's."""
 
-    IDLE = "idle"  # nothing was asked: a byte now answers no question
-    HEAD = "head"  # asked; interim answers (1xx) are passed over until the final one's head is whole
-    BODY = "body"  # within a body that says where it ends: a length, or chunks
-    BETWEEN_CHUNKS = "between chunks"  # the same, and the next byte is the first of a chunk's size
-    UNTIL_CLOSE = "until close"  # within a body whose end is the end of the connection
-    DONE = "done"  # the answer is whole, and the connection can take another question
-    MUST_CLOSE = "must close"  # the answer is whole; the connection says, or has shown, that it takes no other
-    BROKEN = "broken"  # what came is not HTTP, or it ended before its end; `fault` says which
+    IDLE = "idle"  # no request is open: a byte now is an error
+    HEAD = "head"  # a request is open; interim answers (1xx) are skipped until the final head is whole
+    BODY = "body"  # in a body with a length or chunks
+    BETWEEN_CHUNKS = "between chunks"  # in a body with chunks; the next byte is the first of a chunk's size
+    UNTIL_CLOSE = "until close"  # in a body that ends with the connection
+    DONE = "done"  # the answer is whole, and the connection can take another request
+    MUST_CLOSE = "must close"  # the answer is whole, and the connection cannot take another request
+    BROKEN = "broken"  # the bytes are not HTTP, or the answer ended early; `fault` says which
 
 
-# An enum's members are dear to look up in 3.11, and every read asks.
+# Looking up a member of an enum is slow in Python 3.11, and every read does it.
 _IDLE: Final = State.IDLE
 _HEAD: Final = State.HEAD
 _BODY: Final = State.BODY
@@ -44,7 +44,7 @@ Header = tuple[bytes, bytes]
 
 
 class ResponseParser:
-    """The answers on one connection, one after the other."""
+    """The parser of one connection: one answer after the other."""
 
     __slots__ = ("_head_only", "_http", "_parts", "fault", "headers", "state", "status")
 
@@ -55,7 +55,7 @@ class ResponseParser:
         self._parts: list[bytes] = []
         self._head_only = False
         self.state = _IDLE
-        self.status = 0  # until the final head is here
+        self.status = 0  # 0 until the final head is here
         self.headers: list[Header] = []
         self.fault = ""
 
@@ -65,21 +65,21 @@ class ResponseParser:
         return self.state is _DONE or self.state is _MUST_CLOSE
 
     def begin(self, method: bytes) -> None:
-        """A question goes out; not before the last answer is whole."""
+        """A request goes out. The answer before must be whole."""
         self._head_only = method == b"HEAD"
         self.status = 0
         self.headers = []
         self.state = _HEAD
 
     def rest(self) -> None:
-        """Nobody asks anything for now; only from DONE."""
+        """No request is open for now. Only from DONE."""
         self.state = _IDLE
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes of one read; returns those of the body among them, which are good even where `state` is BROKEN."""
+        """Parse the bytes of one read. Returns the body bytes in them, which are good even where `state` is BROKEN."""
         state = self.state
         if state is _BETWEEN_CHUNKS:
-            # Most reads are one whole chunk. httptools stands before a chunk, and still does when it is left out.
+            # Most reads are one whole chunk, which need not go through httptools: it waits for the next chunk still.
             size = _chunk(data)
             if size is not None:
                 start = size.end()
@@ -87,12 +87,12 @@ class ResponseParser:
                     return data[start:-2]
             self.state = _BODY
         elif state is _IDLE or state is _MUST_CLOSE or state is _BROKEN:
-            self._break("an answer to nothing")
+            self._break("an answer without a request")
             return b""
         return self._parse(data)
 
     def close(self) -> None:
-        """The connection has ended in good order; where it was cut off, the answer is not to be trusted."""
+        """The connection has ended in good order. Where it broke, do not call this: the answer may be a part."""
         if self.state is _UNTIL_CLOSE or self.state is _DONE:
             self.state = _MUST_CLOSE
         elif self.state is not _MUST_CLOSE:
@@ -126,7 +126,7 @@ class ResponseParser:
 
     def on_message_begin(self) -> None:
         if self.state is _DONE:
-            self.state = _MUST_CLOSE  # a second answer to one question
+            self.state = _MUST_CLOSE  # a second answer to one request
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.state is _HEAD:  # a trailer is not passed on
@@ -141,7 +141,7 @@ class ResponseParser:
             return
         self.status = status
         if self._head_only:
-            self.state = _MUST_CLOSE  # httptools does not know what was asked, and would wait for a body
+            self.state = _MUST_CLOSE  # httptools does not know the method, and would wait for a body
         elif status in _BODILESS:
             self.state = _DONE if self._http.should_keep_alive() else _MUST_CLOSE
         else:

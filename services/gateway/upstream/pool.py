@@ -1,4 +1,4 @@
-"""The connections to one provider: used again, bounded, safe to cancel anywhere, and closed when they expire."""
+"""The connections to one provider: reused, bounded, and closed when they expire. Cancelling is safe anywhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.gateway.upstream.connection import Connection, Origin, Timeouts
 from services.gateway.upstream.parser import Header
 from services.gateway.upstream.tls import ResumingContext
 
-# One ticker counts every connection's silence, so that no read needs a timer or a clock. Limits are kept to a tick.
+# One ticker counts every connection's silence, so that a read needs no timer and no clock. Limits hold to a tick.
 TICK_SECONDS = 0.25
 
 
@@ -20,7 +20,7 @@ class Pool:
     """Connections to any number of origins, at most `connections` in use at once."""
 
     def __init__(self, tls: ssl.SSLContext, connections: int, keep_alive: float, *, tick: float = TICK_SECONDS) -> None:
-        """Made within its loop. `keep_alive` and `tick` in seconds."""
+        """To be made within the running loop. `keep_alive` and `tick` in seconds."""
         self.loop = asyncio.get_running_loop()
         self.tick = tick
         self._tls = tls
@@ -34,16 +34,16 @@ class Pool:
         return len(self._all)
 
     async def open(self, origin: Origin, method: bytes, head: bytes, body: bytes, timeouts: Timeouts) -> Connection:
-        """Send a request, `head` with its empty line; returns with the answer's head, to be ended by `release`.
+        """Send a request, and wait for the head of its answer. `head` has its empty line. `release` ends it.
 
-        Raises httpx.TransportError; may be cancelled.
+        httpx.TransportError where it fails; may be cancelled.
         """
         await self._enter(timeouts)
         connection: Connection | None = None
         try:
             connection = self._idle_one(origin) or await self._connect(origin, timeouts)
             await connection.send(method, head, body, timeouts)
-        except BaseException:  # cancelled, too: what is on the connection then is nobody's answer
+        except BaseException:  # a cancelled request, too, leaves an answer that nobody reads
             if connection is not None:
                 connection.abort()
             self._free.release()
@@ -58,20 +58,20 @@ class Pool:
     # What a connection calls.
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
-        """A request on this connection is over."""
+        """The request on a connection is over."""
         self._free.release()
         if reusable:
             connection.expire_after(self._keep_alive)
             self._idle.setdefault(connection.origin, {})[connection] = None
 
     def remember(self, host: str, transport: asyncio.Transport) -> None:
-        """Keep the TLS session of a connection, for the next one to this host."""
+        """Keep the TLS session of a connection for the next one to its host."""
         connection = transport.get_extra_info("ssl_object")
         if isinstance(self._tls, ResumingContext) and connection is not None:
             self._tls.remember(host, connection)
 
     def forget(self, connection: Connection) -> None:
-        """The connection is closed."""
+        """A connection is closed."""
         self._all.discard(connection)
         self._idle.get(connection.origin, {}).pop(connection, None)
 
@@ -86,7 +86,7 @@ class Pool:
             raise httpx.PoolTimeout("all connections to the provider are in use") from None
 
     def _idle_one(self, origin: Origin) -> Connection | None:
-        """The one used last: the others may expire."""
+        """The idle connection that was used last, so that the others may expire; None where there is none."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.popitem()[0]

@@ -1,4 +1,4 @@
-"""The pulled path: any httpx transport, read in the ordinary way; it is the one that goes through a proxy."""
+"""The pulled path: any httpx transport, read in the ordinary way. It is used through a proxy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.runtime.tasks import Tasks
 
 
 class PulledAnswer:
-    """`Answer`, over a response of httpx."""
+    """An `Answer` of a httpx response."""
 
     def __init__(self, response: httpx.Response, timeouts: Timeouts, tasks: Tasks) -> None:
         self.status = response.status_code
@@ -31,7 +31,7 @@ class PulledAnswer:
         return None
 
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
-        self._timeouts["read"] = idle_timeout  # the transport looks it up when the body begins
+        self._timeouts["read"] = idle_timeout  # the transport reads it when the body begins
         try:
             async for chunk in self._response.aiter_raw():
                 sink(chunk)
@@ -47,11 +47,11 @@ class PulledAnswer:
         self._wanted.set()
 
     def close(self) -> None:
-        # Not awaited: its reader may be under cancellation.
+        # Not awaited: the reader may be being cancelled.
         self._tasks.start(self._close(), "upstream close")
 
     async def _close(self) -> None:
-        with suppress(httpx.HTTPError, OSError):  # it is gone either way
+        with suppress(httpx.HTTPError, OSError):  # the connection is gone either way
             await self._response.aclose()
 
 
@@ -65,7 +65,7 @@ class PulledPath:
     async def send(
         self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
     ) -> PulledAnswer:
-        """As `UpstreamClient.send`, but with httpx's errors."""
+        """As `Path.send`."""
         request = httpx.Request(
             method, "", headers=headers, stream=httpx.ByteStream(body), extensions={"timeout": timeouts}
         )
@@ -79,9 +79,9 @@ class PulledPath:
 
 
 class _ExactURL(httpx.URL):
-    """A URL whose path and query are sent as they are: httpx would escape, unescape and normalise.
+    """A URL whose path and query are sent as they are; httpx would normalise them.
 
-    httpcore's `target` extension does the same, but replaces the target of CONNECT and of forwarded requests, too.
+    httpcore's `target` extension would do, but it replaces the target of CONNECT and of forwarded requests, too.
     """
 
     def __init__(self, origin: Origin, target: bytes) -> None:
@@ -95,9 +95,9 @@ class _ExactURL(httpx.URL):
 
 
 def through_proxy(url: str, tls: ssl.SSLContext, connections: int, keep_alive: float) -> httpx.AsyncHTTPTransport:
-    """A transport by way of an http:// or https:// proxy: https providers by CONNECT, http ones forwarded.
+    """A transport through an http:// or https:// proxy: https providers by CONNECT, http ones forwarded.
 
-    `tls` checks the providers, and a proxy that is spoken to over TLS; `keep_alive` in seconds.
+    `tls` checks the providers, and an https:// proxy; `keep_alive` in seconds.
     """
     secure = url.startswith("https:")
     limits = httpx.Limits(

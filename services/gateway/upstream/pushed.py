@@ -1,4 +1,4 @@
-"""The pushed path: our own connections, whose reads go to the sink in the turn of the loop that has read them."""
+"""The pushed path: our own connections, which call the sink in the turn of the loop that reads the bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.gateway.upstream.pool import Pool, request_head
 
 
 class PushedAnswer:
-    """`Answer`, over a connection of the pool."""
+    """An `Answer` on a connection of the pool."""
 
     __slots__ = ("_connection", "headers", "status")
 
@@ -34,7 +34,7 @@ class PushedAnswer:
             raise translate(exc, begun=True) from exc
 
     def pause(self) -> None:
-        if self._connection is not None:  # else it may be another exchange's already
+        if self._connection is not None:  # once closed, it may belong to another exchange
             self._connection.pause()
 
     def resume(self) -> None:
@@ -56,7 +56,7 @@ class PushedPath:
     async def send(
         self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
     ) -> PushedAnswer:
-        """As `UpstreamClient.send`, but with httpx's errors."""
+        """As `Path.send`."""
         verb = method.encode()
         head = request_head(verb, target, headers)
         return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts))

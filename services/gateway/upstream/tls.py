@@ -1,4 +1,4 @@
-"""TLS to the providers: sessions are resumed, which spares a new connection most of its handshake's arithmetic."""
+"""TLS to the providers. Sessions are resumed, which makes the handshake of a new connection much cheaper."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _HOSTS = 256
 
 
 class ResumingContext(ssl.SSLContext):
-    """A client's context that remembers one session per host. asyncio and uvloop have no way to pass one."""
+    """A client's context that keeps one session per host, because asyncio and uvloop cannot pass one."""
 
     _sessions: dict[str, ssl.SSLSession]
 
@@ -35,6 +35,6 @@ class ResumingContext(ssl.SSLContext):
 def client_context() -> ResumingContext:
     """As `ssl.create_default_context`: certificates and host names are checked against the system's roots."""
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context._sessions = {}  # noqa: SLF001  # SSLContext is made by __new__, which takes no more arguments
+    context._sessions = {}  # noqa: SLF001  # SSLContext.__new__ takes no further arguments
     context.load_default_certs()
     return context

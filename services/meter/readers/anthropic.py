@@ -3,6 +3,7 @@ cumulative, so that its fields are laid over the earlier ones and never added.""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,13 +15,20 @@ from services.meter.readers.reading import (
     Json,
     Marks,
     Reading,
+    Report,
+    amounts,
     count,
     mapping,
+    most,
     sequence,
     text,
     total,
 )
+from shared.contract.entry import Mark
 from shared.contract.usage import Usage
+
+_INPUTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation")
+_UNITS = ("web_search_requests", "web_fetch_requests", "code_execution_requests")
 
 
 class AnthropicReader:
@@ -31,23 +39,26 @@ class AnthropicReader:
     def __init__(self) -> None:
         self.reading = Reading()
         self._usage: dict[str, Any] = {}
+        self._ending = False  # what comes now is the end; a count that is not in it will not come
+        self._counted = False  # the output's count came, and not as the start value alone
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
         reading = self.reading
         kind = text(document.get("type"))
         if kind == "message_start":
             self._read_message(mapping(document.get("message")))
-            reading.provisional = True
         elif kind == "message_delta":
-            reading.provisional = False
-            self._read_usage(mapping(document.get("usage")))
-            self._read_stop(mapping(document.get("delta")))
+            self._read_delta(document)
         elif kind == "message_stop":
             reading.complete = True
+            self._ending = True
+            self._report()
         elif kind == "message":
+            self._counted = self._ending = True
+            repeats = bool(reading.output)  # MiniMax ends a stream with the whole message
             self._read_message(document)
             reading.complete = bool(reading.finish)
-            if observe:
+            if observe and not repeats:
                 for index, block in enumerate(sequence(document.get("content"))):
                     self._observe_block(index, mapping(block))
         elif kind == "error" or document.get("error"):
@@ -60,19 +71,42 @@ class AnthropicReader:
     def done(self) -> None:
         """`data: [DONE]`, which OpenRouter adds; `message_stop` was the end."""
 
+    def close(self) -> None:
+        """Nothing is left to tell."""
+
     def _read_message(self, message: Json) -> None:
         reading = self.reading
         reading.response_id = reading.response_id or text(message.get("id"))
         reading.model = text(message.get("model")) or reading.model
-        self._read_usage(mapping(message.get("usage")))
+        self._lay_over(mapping(message.get("usage")))
         self._read_stop(message)
 
-    def _read_usage(self, usage: Json) -> None:
-        self._usage.update((name, value) for name, value in usage.items() if value is not None)
-        if self._usage and count(self._usage, "output_tokens") is not None:
-            self.reading.raw_usage = self._usage
-            self.reading.usage = normal_form(self._usage)
-            self.reading.service_tier = text(self._usage.get("service_tier")) or self.reading.service_tier
+    def _read_delta(self, document: Json) -> None:
+        usage = mapping(document.get("usage"))
+        self._ending = True
+        self._counted = self._counted or usage.get("output_tokens") is not None
+        self._lay_over(usage)
+        self._read_stop(mapping(document.get("delta")))
+
+    def _lay_over(self, usage: Json) -> None:
+        before = self._usage
+        self._usage = before | {name: value for name, value in usage.items() if value is not None}
+        if "iterations" not in self._usage and _input(self._usage) < _input(before):
+            # Input does not shrink: SGLang and others fill the delta's input with zeros.
+            self._usage |= {name: before[name] for name in _INPUTS if name in before}
+            self.reading.marks.add(Mark.PLACEHOLDER)
+        self._report()
+
+    def _report(self) -> None:
+        if not self._usage:
+            return
+        report = report_of(self._usage)
+        self.reading.provisional = not self._counted and not self._ending
+        if self._ending and not self._counted:
+            marks = report.marks | {Mark.HALF_REPORT}
+            report = replace(report, usage=replace(report.usage, output_tokens=None, total_tokens=None), marks=marks)
+        self.reading.report(self._usage, report)
+        self.reading.service_tier = text(self._usage.get("service_tier")) or self.reading.service_tier
 
     def _read_stop(self, holder: Json) -> None:
         if holder.get("stop_reason"):
@@ -94,20 +128,49 @@ class AnthropicReader:
             self.reading.say(CALL, index, msgspec.json.encode(block["input"]).decode())
 
 
-def normal_form(usage: Json) -> Usage:
+def report_of(usage: Json) -> Report:
     """A messages usage object, inclusive: Anthropic's `input_tokens` leaves both cache sides out.
 
     With `iterations` (compaction, advisor, fallback) the top level omits some of what is billed, so they are summed.
     """
-    parts = [mapping(part) for part in sequence(usage.get("iterations"))] or [usage]
+    parts = _billed([mapping(part) for part in sequence(usage.get("iterations"))]) or [usage]
+    plain, read, written = _inputs(parts)
+    output = total(*(count(part, "output_tokens") for part in parts))
+    asked = None if plain is None else total(plain, read, written)
+    marks = set()
+    if output and not asked:
+        asked = None  # no prompt has 0 tokens
+        marks.add(Mark.HALF_REPORT)
+    thinking = count(mapping(usage.get("output_tokens_details")), "thinking_tokens")
+    if output is not None and (thinking or 0) > output:
+        marks.add(Mark.INCONSISTENT)
+    hour = count(mapping(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
+    return Report(
+        Usage(asked, output, read, written, thinking).completed(),
+        units=amounts(mapping(usage.get("server_tool_use")), *_UNITS),
+        modalities={"cache_write_1h": hour} if hour else {},
+        marks=frozenset(marks),
+    )
+
+
+def _billed(iterations: list[Json]) -> list[Json]:
+    """Without the attempts that another model answered in place of: refused before any output, they are waived."""
+    if not any(part.get("type") == "fallback_message" for part in iterations):
+        return iterations
+    return [part for part in iterations if part.get("type") == "fallback_message" or part.get("output_tokens")]
+
+
+def _inputs(parts: list[Json]) -> tuple[int | None, int | None, int | None]:
     plain = total(*(count(part, "input_tokens") for part in parts))
     read = total(*(count(part, "cache_read_input_tokens") for part in parts))
-    written = total(*(count(part, "cache_creation_input_tokens") for part in parts))
-    thinking = count(mapping(usage.get("output_tokens_details")), "thinking_tokens")
-    return Usage(
-        input_tokens=None if plain is None else total(plain, read, written),
-        output_tokens=total(*(count(part, "output_tokens") for part in parts)),
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-        reasoning_tokens=thinking,
-    ).completed()
+    return plain, read, total(*map(_written, parts))
+
+
+def _written(part: Json) -> int | None:
+    ages = mapping(part.get("cache_creation"))
+    by_age = total(count(ages, "ephemeral_5m_input_tokens"), count(ages, "ephemeral_1h_input_tokens"))
+    return most(count(part, "cache_creation_input_tokens"), by_age or None)
+
+
+def _input(usage: Json) -> int:
+    return total(*_inputs([usage])) or 0

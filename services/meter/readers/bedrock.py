@@ -1,14 +1,11 @@
-"""Amazon Bedrock: converse, and invoke, which wraps the model's own documents."""
+"""Amazon Bedrock's converse, and Nova's invoke, which speaks the same; and the metrics at the end of any invoke."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any, ClassVar
 
 import msgspec
 
-from services.meter.readers.anthropic import AnthropicReader
 from services.meter.readers.reading import (
     CALL,
     REASONING,
@@ -16,15 +13,19 @@ from services.meter.readers.reading import (
     Json,
     Marks,
     Reading,
+    Report,
     count,
-    first_count,
     mapping,
+    most,
     sequence,
     total,
 )
+from shared.contract.entry import Mark
 from shared.contract.usage import Usage
 
-_METRICS = "amazon-bedrock-invocationMetrics"
+METRICS = "amazon-bedrock-invocationMetrics"
+# Nova's chunks hold each event under its name; ConverseStream has the name in the frame's header.
+_EVENTS = ("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop")
 
 
 class ConverseReader:
@@ -37,23 +38,26 @@ class ConverseReader:
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
         reading = self.reading
-        usage = mapping(document.get("usage"))
-        if "inputTokens" in usage or "outputTokens" in usage:
-            reading.raw_usage = dict(usage)
-            reading.usage = converse_usage(usage)
-        if document.get("stopReason"):
-            reading.finish.append(document["stopReason"])
+        inner = event_of(document)
+        usage = mapping(inner.get("usage"))
+        if usage:
+            reading.report(usage, converse_report(usage))
+        if inner.get("stopReason"):
+            reading.finish.append(inner["stopReason"])
             reading.complete = True
         if event == b"error" or (set(document) == {"message"} and isinstance(document["message"], str)):
             reading.error = document.get("message")
         if observe:
-            message = mapping(mapping(document.get("output")).get("message"))
-            start = mapping(document.get("start"))
-            for part in (mapping(document.get("delta")), start, *map(mapping, sequence(message.get("content")))):
-                self._observe(document.get("contentBlockIndex"), part)
+            message = mapping(mapping(inner.get("output")).get("message"))
+            start = mapping(inner.get("start"))
+            for part in (mapping(inner.get("delta")), start, *map(mapping, sequence(message.get("content")))):
+                self._observe(inner.get("contentBlockIndex"), part)
 
     def done(self) -> None:
         """Bedrock sends no [DONE]."""
+
+    def close(self) -> None:
+        """Nothing is left to tell."""
 
     def _observe(self, index: Any, part: Json) -> None:
         reasoning = mapping(part.get("reasoningContent"))
@@ -65,59 +69,36 @@ class ConverseReader:
             self.reading.say(CALL, index, msgspec.json.encode(call["input"]).decode())
 
 
-class InvokeReader:
-    """Reads InvokeModelWithResponseStream chunks and invoke answers, of Anthropic and of other models."""
-
-    marks: ClassVar[Marks] = Marks(every=(b'"bytes"', b'"usage"', b'"message"'))
-
-    def __init__(self) -> None:
-        self._model = AnthropicReader()
-        self.reading = self._model.reading
-
-    def read(self, event: bytes, document: Json, *, observe: bool) -> None:
-        inner = document
-        if isinstance(document.get("bytes"), str):
-            try:
-                inner = mapping(msgspec.json.decode(base64.b64decode(document["bytes"], validate=True)))
-            except (binascii.Error, ValueError, RecursionError):
-                return
-        self._model.read(event, inner, observe=observe)
-        metrics = mapping(inner.get(_METRICS))
-        # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
-        # is what Anthropic documents, and for Titan and Llama the metrics are all there is.
-        if metrics and self.reading.usage is None:
-            self.reading.raw_usage = dict(metrics)
-            self.reading.usage = metrics_usage(metrics)
-        if metrics:
-            self.reading.complete = True
-        if observe:
-            self.reading.say(TEXT, 0, inner.get("outputText"), inner.get("generation"))
-
-    def done(self) -> None:
-        """Bedrock sends no [DONE]."""
+def event_of(document: Json) -> Json:
+    """The event inside, where it stands under its name."""
+    metadata = mapping(document.get("metadata"))
+    if "usage" in metadata:
+        return metadata
+    return next((mapping(document[name]) for name in _EVENTS if name in document), document)
 
 
-def converse_usage(usage: Json) -> Usage:
+def converse_report(usage: Json) -> Report:
     """A converse usage object, inclusive. The cache fields come under two names with the same value."""
-    read = first_count(count(usage, "cacheReadInputTokens"), count(usage, "cacheReadInputTokenCount"))
-    written = first_count(count(usage, "cacheWriteInputTokens"), count(usage, "cacheWriteInputTokenCount"))
-    plain = count(usage, "inputTokens")
-    return Usage(
-        input_tokens=None if plain is None else total(plain, read, written),
-        output_tokens=count(usage, "outputTokens"),
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-        total_tokens=count(usage, "totalTokens"),
-    ).completed()
+    read = most(count(usage, "cacheReadInputTokens"), count(usage, "cacheReadInputTokenCount"))
+    written = most(count(usage, "cacheWriteInputTokens"), count(usage, "cacheWriteInputTokenCount"))
+    plain, answered = count(usage, "inputTokens"), count(usage, "outputTokens")
+    return _report(plain, answered, read, written, count(usage, "totalTokens"))
 
 
-def metrics_usage(metrics: Json) -> Usage:
+def metrics_report(metrics: Json) -> Report:
     """Invocation metrics, inclusive."""
     read, written = count(metrics, "cacheReadInputTokenCount"), count(metrics, "cacheWriteInputTokenCount")
-    plain = count(metrics, "inputTokenCount")
-    return Usage(
-        input_tokens=None if plain is None else total(plain, read, written),
-        output_tokens=count(metrics, "outputTokenCount"),
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-    ).completed()
+    return _report(count(metrics, "inputTokenCount"), count(metrics, "outputTokenCount"), read, written, None)
+
+
+def _report(
+    plain: int | None, answered: int | None, read: int | None, written: int | None, whole: int | None
+) -> Report:
+    asked = None if plain is None else total(plain, read, written)
+    marks = set()
+    if None not in (asked, answered, whole) and (asked or 0) + (answered or 0) != whole:
+        marks.add(Mark.INCONSISTENT)
+    if answered and not asked:
+        asked = whole = None  # no prompt has 0 tokens
+        marks.add(Mark.HALF_REPORT)
+    return Report(Usage(asked, answered, read, written, None, whole).completed(), marks=frozenset(marks))

@@ -1,6 +1,6 @@
 """Brackets of JSON outside its strings, in bytes that come cut anywhere. Pure; each byte is looked at a few times.
 
-The patterns have neither possessive quantifiers nor atomic groups (decision 0028). What keeps them from trying the
+The patterns have neither possessive quantifiers nor atomic groups (decision 28). What keeps them from trying the
 same bytes in many ways instead: no two repetitions meet at the same byte, and a window bounds every match.
 """
 

@@ -77,10 +77,41 @@ class _Chain:
         return data
 
 
+_GZIP = b"\x1f\x8b"
+_PLAIN = (b"{", b"[", b"data:", b"event:", b":")
+
+
+class _Checked:
+    """Believes the first bytes over the header: relays forget to set it, or to drop it once they have decoded."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._head = b""
+        self._inner: Decoder | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        if self._inner is None:
+            data = self._head = self._head + data
+            if len(data) < len(_GZIP):
+                return b""
+            self._inner = self._chosen(data)
+        return self._inner.feed(data)
+
+    def _chosen(self, head: bytes) -> Decoder:
+        zipped = head.startswith(_GZIP)
+        if zipped and not self._names:
+            return _one("gzip")
+        if not zipped and self._names[:1] in (["gzip"], ["x-gzip"]) and head.lstrip().startswith(_PLAIN):
+            return _Identity()
+        return _Chain([_one(name) for name in reversed(self._names)])
+
+
 def decoder(content_encoding: str) -> Decoder:
     """A decoder for a Content-Encoding header; BadRecord for an encoding nobody registered."""
     names = [name.strip().lower() for name in content_encoding.split(",") if name.strip()]
-    return _Chain([_one(name) for name in reversed(names)])
+    for name in names:
+        _one(name)
+    return _Checked([name for name in names if name != "identity"])
 
 
 def _one(name: str) -> Decoder:

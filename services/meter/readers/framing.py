@@ -155,6 +155,9 @@ def _event(block: bytes) -> Iterator[Payload]:
         if field == b"data":
             data.append(value)
         elif field == b"event":
+            if data:  # the empty line before it was forgotten
+                yield name, b"\n".join(data)
+                data = []
             name = value
         elif field == b"error" and colon:  # gpustack ends a failed stream with this line instead of an event
             yield b"error", value
@@ -210,6 +213,13 @@ class JsonBody:
             yield b"", body
 
 
+def _cut_element(rest: bytes) -> Iterator[Payload]:
+    """What came of an element that was cut: not a document, but text may stand in it."""
+    element = rest.lstrip(b"[, \t\r\n")
+    if element.startswith(b"{"):
+        yield b"", element
+
+
 class LinedArray:
     """The rest of a JSON array whose elements, and nothing inside them, end with a brace at a line's beginning.
 
@@ -227,7 +237,7 @@ class LinedArray:
             yield from self.parse(block)
 
     def close(self) -> Iterator[Payload]:
-        return iter(())  # an element that was cut is no document
+        yield from _cut_element(self._blocks.rest())
 
     def span(self, data: bytes) -> bytes:
         return self._blocks.span(data)
@@ -277,7 +287,7 @@ class JsonArray:
             self._keep(data[start:])
 
     def close(self) -> Iterator[Payload]:
-        return iter(())  # an element that was cut is no document
+        yield from _cut_element(b"".join(self._parts))
 
     def rest(self) -> bytes:
         """What is left behind the elements that were yielded."""

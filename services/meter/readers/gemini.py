@@ -14,15 +14,23 @@ from services.meter.readers.reading import (
     Json,
     Marks,
     Reading,
+    Report,
     count,
     mapping,
     sequence,
     text,
     total,
 )
+from shared.contract.entry import Mark
 from shared.contract.usage import Usage
 
-_COUNTS = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount")
+_DETAILS = {
+    "promptTokensDetails": "input",
+    "promptTokenDetails": "input",
+    "toolUsePromptTokensDetails": "input_tools",
+    "candidatesTokensDetails": "output",
+    "cacheTokensDetails": "cache_read",
+}
 
 
 class GeminiReader:
@@ -39,9 +47,9 @@ class GeminiReader:
         reading.model = text(document.get("modelVersion")) or reading.model
         usage = mapping(document.get("usageMetadata"))
         # Vertex's earlier chunks carry only a trafficType: that is no usage.
-        if any(name in usage for name in _COUNTS):
-            reading.raw_usage = dict(usage)
-            reading.usage = normal_form(usage)
+        if usage:
+            silent = "embedding" in document or "embeddings" in document
+            reading.report(usage, report_of(usage, silent=silent))
             reading.service_tier = text(usage.get("serviceTier")) or reading.service_tier
         if document.get("error"):
             reading.error = document["error"]
@@ -60,6 +68,9 @@ class GeminiReader:
     def done(self) -> None:
         """Gemini sends no [DONE]."""
 
+    def close(self) -> None:
+        """Nothing is left to tell."""
+
     def _observe_part(self, index: Any, part: Json) -> None:
         self.reading.say(REASONING if part.get("thought") else TEXT, index, part.get("text"))
         call = mapping(part.get("functionCall"))
@@ -68,12 +79,44 @@ class GeminiReader:
         self.reading.say(CALL, index, mapping(part.get("executableCode")).get("code"))
 
 
-def normal_form(usage: Json) -> Usage:
-    """A usageMetadata object, inclusive: thoughts are beside the candidates, tool-use prompts beside the prompt."""
-    return Usage(
-        input_tokens=total(count(usage, "promptTokenCount"), count(usage, "toolUsePromptTokenCount")),
-        output_tokens=total(count(usage, "candidatesTokenCount"), count(usage, "thoughtsTokenCount")),
-        cache_read_tokens=count(usage, "cachedContentTokenCount"),
-        reasoning_tokens=count(usage, "thoughtsTokenCount"),
-        total_tokens=count(usage, "totalTokenCount"),
-    ).completed()
+def report_of(usage: Json, *, silent: bool = False) -> Report:
+    """A usageMetadata object, inclusive: thoughts are beside the candidates, tool-use prompts beside the prompt.
+
+    `silent`: the answer is no text, so that there is no output to miss.
+    """
+    prompt, said = count(usage, "promptTokenCount"), count(usage, "candidatesTokenCount")
+    tools, thoughts = count(usage, "toolUsePromptTokenCount"), count(usage, "thoughtsTokenCount")
+    cached, whole = count(usage, "cachedContentTokenCount"), count(usage, "totalTokenCount")
+    asked, answered = total(prompt, tools), total(said, thoughts)
+    marks = set()
+    if prompt is None and said is not None and (whole or 0) > (answered or 0):
+        asked = (whole or 0) - (answered or 0)  # some answers state the prompt in the total alone
+    elif None not in (asked, answered, whole) and (whole or 0) != (asked or 0) + (answered or 0):
+        marks.add(Mark.INCONSISTENT)
+        if thoughts and whole == (asked or 0) + (said or 0):
+            answered = said  # AI Studio once counted the thoughts among the candidates
+        elif (whole or 0) < (asked or 0) + (answered or 0):
+            whole = None  # a sum is never less than its parts
+    if asked is not None and (cached or 0) > asked:
+        marks.add(Mark.INCONSISTENT)
+    if answered and not asked:
+        asked = whole = None  # no prompt has 0 tokens
+        marks.add(Mark.HALF_REPORT)
+    if silent and asked is not None:
+        answered = answered or 0
+    shares = _modalities(usage)
+    return Report(
+        Usage(asked, answered, cached, None, thoughts, whole).completed(), modalities=shares, marks=frozenset(marks)
+    )
+
+
+def _modalities(usage: Json) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for field, side in _DETAILS.items():
+        if field not in usage:
+            continue
+        for detail in map(mapping, sequence(usage.get(field))):
+            tokens, kind = count(detail, "tokenCount"), text(detail.get("modality")).lower()
+            if tokens and kind:
+                found[f"{side}_{kind}"] = found.get(f"{side}_{kind}", 0) + tokens
+    return found

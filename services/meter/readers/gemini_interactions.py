@@ -13,17 +13,28 @@ from services.meter.readers.reading import (
     Json,
     Marks,
     Reading,
+    Report,
     count,
     mapping,
     sequence,
     text,
     total,
 )
+from shared.contract.entry import Mark
 from shared.contract.usage import Usage
+
+# What an interaction's status is once nothing more will come.
+_ENDS = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action"})
+_MODALITIES = {
+    "input_tokens_by_modality": "input",
+    "output_tokens_by_modality": "output",
+    "cached_tokens_by_modality": "cache_read",
+    "tool_use_tokens_by_modality": "input_tools",
+}
 
 
 class InteractionsReader:
-    """Reads `interaction.*` and `step.*` events, and an interaction as one document."""
+    """Reads `interaction.*` and `step.*` events, and an interaction as one document (with `steps`, once `outputs`)."""
 
     marks: ClassVar[Marks] = Marks(every=(b'"interaction"', b'"usage"'))
 
@@ -33,25 +44,38 @@ class InteractionsReader:
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
         reading = self.reading
         kind = text(document.get("event_type"))
-        interaction = mapping(document.get("interaction")) or (document if "outputs" in document else {})
+        own = document.get("object") == "interaction" or "outputs" in document or "steps" in document
+        interaction = mapping(document.get("interaction")) or (document if own else {})
         reading.response_id = reading.response_id or text(interaction.get("id"))
         reading.model = text(interaction.get("model")) or reading.model
         reading.service_tier = text(interaction.get("service_tier")) or reading.service_tier
         usage = mapping(interaction.get("usage"))
         if usage:
-            reading.raw_usage = dict(usage)
-            reading.usage = normal_form(usage)
-        if kind == "interaction.completed" or text(interaction.get("status")) == "completed":
+            reading.report(usage, report_of(usage))
+        if kind == "interaction.completed" or text(interaction.get("status")) in _ENDS:
             reading.complete = True
         if document.get("error") or event == b"error":
             reading.error = document.get("error") or dict(document)
         if observe:
             self._observe(document.get("index"), mapping(document.get("delta")))
-            for index, part in enumerate(map(mapping, sequence(interaction.get("outputs")))):
-                self._observe(index, part)
+            if own:
+                self._observe_whole(interaction)
 
     def done(self) -> None:
         """`event: done`, `data: [DONE]`; interaction.completed was the end."""
+
+    def close(self) -> None:
+        """Nothing is left to tell."""
+
+    def _observe_whole(self, interaction: Json) -> None:
+        for index, part in enumerate(map(mapping, sequence(interaction.get("outputs")))):
+            self._observe(index, part)
+        for index, step in enumerate(map(mapping, sequence(interaction.get("steps")))):
+            if text(step.get("type")) in ("user_input", "function_result"):
+                continue
+            for part in map(mapping, sequence(step.get("content")) or sequence(step.get("summary"))):
+                self._observe(index, {"type": step.get("type"), **part, "content": None})
+            self._observe(index, {name: step.get(name) for name in ("type", "name", "arguments")})
 
     def _observe(self, index: Any, part: Json) -> None:
         thought = text(part.get("type")).startswith("thought")
@@ -63,13 +87,28 @@ class InteractionsReader:
             self.reading.say(CALL, index, msgspec.json.encode(part["arguments"]).decode())
 
 
-def normal_form(usage: Json) -> Usage:
+def report_of(usage: Json) -> Report:
     """A usage object, inclusive."""
-    thoughts = count(usage, "total_thought_tokens")
-    return Usage(
-        input_tokens=total(count(usage, "total_input_tokens"), count(usage, "total_tool_use_tokens")),
-        output_tokens=total(count(usage, "total_output_tokens"), thoughts),
-        cache_read_tokens=count(usage, "total_cached_tokens"),
-        reasoning_tokens=thoughts,
-        total_tokens=count(usage, "total_tokens"),
-    ).completed()
+    thoughts, whole = count(usage, "total_thought_tokens"), count(usage, "total_tokens")
+    asked = total(count(usage, "total_input_tokens"), count(usage, "total_tool_use_tokens"))
+    answered = total(count(usage, "total_output_tokens"), thoughts)
+    marks = set()
+    if None not in (asked, answered, whole) and (whole or 0) != (asked or 0) + (answered or 0):
+        marks.add(Mark.INCONSISTENT)
+    if answered and not asked:
+        asked = whole = None  # no prompt has 0 tokens
+        marks.add(Mark.HALF_REPORT)
+    return Report(
+        Usage(asked, answered, count(usage, "total_cached_tokens"), None, thoughts, whole).completed(),
+        modalities=_modalities(usage),
+        marks=frozenset(marks),
+    )
+
+
+def _modalities(usage: Json) -> dict[str, int]:
+    return {
+        f"{side}_{text(detail.get('modality'))}": tokens
+        for field, side in _MODALITIES.items()
+        for detail in map(mapping, sequence(usage.get(field)))
+        if (tokens := count(detail, "tokens"))
+    }

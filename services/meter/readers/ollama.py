@@ -1,4 +1,4 @@
-"""Ollama's own API: one JSON document a line, the last with `done` and the counts."""
+"""Ollama's own API: one JSON document a line, the last with `done` and the counts; embeddings as one document."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ from typing import ClassVar
 
 import msgspec
 
-from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Marks, Reading, count, mapping, sequence, text
+from services.meter.readers.reading import (
+    CALL,
+    REASONING,
+    TEXT,
+    Json,
+    Marks,
+    Reading,
+    Report,
+    count,
+    mapping,
+    sequence,
+    text,
+)
+from shared.contract.entry import Mark
 from shared.contract.usage import Usage
 
-_COUNTS = ("prompt_eval_count", "eval_count")
+_COUNTS = ("prompt_eval_count", "eval_count", "prompt_eval_cached_count")
 
 
 class OllamaReader:
-    """Reads `/api/chat` and `/api/generate` documents."""
+    """Reads `/api/chat`, `/api/generate` and `/api/embed` documents."""
 
-    marks: ClassVar[Marks] = Marks(every=(b'"done":true', b'"done": true'))
+    marks: ClassVar[Marks] = Marks(every_key=(b'done"',), every=(b'eval_count"',))
 
     def __init__(self) -> None:
         self.reading = Reading()
@@ -25,8 +38,7 @@ class OllamaReader:
         reading.model = text(document.get("model")) or reading.model
         counts = {name: document[name] for name in _COUNTS if name in document}
         if counts:
-            reading.raw_usage = counts
-            reading.usage = normal_form(counts)
+            reading.report(counts, report_of(counts, silent="embeddings" in document))
         if document.get("done") is True:
             reading.complete = True
             if document.get("done_reason"):
@@ -39,6 +51,9 @@ class OllamaReader:
     def done(self) -> None:
         """Ollama sends no [DONE]."""
 
+    def close(self) -> None:
+        """Nothing is left to tell."""
+
     def _observe(self, document: Json) -> None:
         message = mapping(document.get("message"))
         self.reading.say(REASONING, 0, message.get("thinking"), document.get("thinking"))
@@ -49,6 +64,11 @@ class OllamaReader:
             self.reading.say(CALL, index, function.get("name"), given)
 
 
-def normal_form(counts: Json) -> Usage:
-    """The two counts. A prompt that was cached may be reported short, or not at all."""
-    return Usage(input_tokens=count(counts, "prompt_eval_count"), output_tokens=count(counts, "eval_count")).completed()
+def report_of(counts: Json, *, silent: bool = False) -> Report:
+    """The counts. A prompt that was cached may be reported short, or not at all: then it is unknown."""
+    asked, answered = count(counts, "prompt_eval_count"), count(counts, "eval_count")
+    if silent and asked is not None:
+        answered = answered or 0
+    half = bool(answered) and not asked
+    usage = Usage(None if half else asked, answered, count(counts, "prompt_eval_cached_count")).completed()
+    return Report(usage, marks=frozenset({Mark.HALF_REPORT} if half else ()))

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
-from services.meter.readers.reading import CALL, REASONING, TEXT, Json, Marks, Reading, count, mapping, sequence, text
-from shared.contract.usage import Usage
+from services.meter.readers import openai_usage
+from services.meter.readers.reading import (
+    CALL,
+    REASONING,
+    TEXT,
+    Json,
+    Marks,
+    Reading,
+    Report,
+    amounts,
+    count,
+    mapping,
+    sequence,
+    text,
+    total,
+)
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
@@ -26,7 +41,7 @@ _DELTAS = {
 class ResponsesReader:
     """Reads response events, and a response as one document."""
 
-    marks: ClassVar[Marks] = Marks(every=(b'"response"', b"[DONE]"))
+    marks: ClassVar[Marks] = Marks(every=(b'"response"',), final=(b"[DONE]",))
 
     def __init__(self) -> None:
         self.reading = Reading()
@@ -44,7 +59,7 @@ class ResponsesReader:
                 self.reading.say(_DELTAS[kind], document.get("output_index"), document.get("delta"))
             elif observe and kind == "response.output_item.added":
                 self.reading.say(CALL, document.get("output_index"), mapping(document.get("item")).get("name"))
-        elif document.get("object") == "response":
+        elif text(document.get("object")).startswith("response"):
             self._read_response(document)
             status = text(document.get("status"))
             if status in _STATUSES:
@@ -59,6 +74,9 @@ class ResponsesReader:
         """`data: [DONE]`, as OpenRouter ends its responses too."""
         self.reading.complete = True
 
+    def close(self) -> None:
+        """Nothing is left to tell."""
+
     def _read_response(self, response: Json) -> None:
         reading = self.reading
         reading.response_id = reading.response_id or text(response.get("id"))
@@ -68,8 +86,8 @@ class ResponsesReader:
             reading.error = response["error"]
         usage = mapping(response.get("usage"))
         if usage:
-            reading.raw_usage = dict(usage)
-            reading.usage = normal_form(usage)
+            report = openai_usage.report(usage, model=reading.model)
+            reading.report(usage, _with_tools(report, mapping(response.get("tool_usage"))))
 
     def _observe_output(self, response: Json) -> None:
         for index, item in enumerate(map(mapping, sequence(response.get("output")))):
@@ -80,13 +98,21 @@ class ResponsesReader:
             self.reading.say(REASONING, index, *(mapping(part).get("text") for part in sequence(item.get("summary"))))
 
 
-def normal_form(usage: Json) -> Usage:
-    """A responses usage object; it is inclusive as it comes."""
-    return Usage(
-        input_tokens=count(usage, "input_tokens"),
-        output_tokens=count(usage, "output_tokens"),
-        cache_read_tokens=count(mapping(usage.get("input_tokens_details")), "cached_tokens"),
-        cache_write_tokens=count(mapping(usage.get("input_tokens_details")), "cache_write_tokens"),
-        reasoning_tokens=count(mapping(usage.get("output_tokens_details")), "reasoning_tokens"),
-        total_tokens=count(usage, "total_tokens"),
-    ).completed()
+def _with_tools(report: Report, tools: Json) -> Report:
+    """What hosted tools used is billed too, and stands outside the usage: an image's tokens are another model's."""
+    images = mapping(tools.get("image_gen"))
+    read, written = count(images, "input_tokens"), count(images, "output_tokens")
+    searches = amounts(mapping(tools.get("web_search")), "num_requests")
+    if not read and not written and not searches:
+        return report
+    usage = report.usage
+    summed = replace(
+        usage,
+        input_tokens=total(usage.input_tokens, read),
+        output_tokens=total(usage.output_tokens, written),
+        total_tokens=total(usage.total_tokens, read, written),
+    )
+    tokens = {"tool_input_image": read, "tool_output_image": written}
+    shares = dict(report.modalities) | {name: value for name, value in tokens.items() if value}
+    units = dict(report.units) | {f"web_search_{name}": value for name, value in searches.items()}
+    return replace(report, usage=summed, modalities=shares, units=units)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.contract.entry import Mark
 from shared.contract.errors import ARouterError
 from shared.contract.usage import Usage
 
@@ -25,10 +26,28 @@ class BadUsage(ARouterError):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What to look for in the bytes of a document before decoding it. One with no mark says nothing but text."""
+    """What to look for in the bytes of a document before decoding it. One with no mark says nothing but text.
 
-    every: tuple[bytes, ...]  # each document that holds one of these is decoded
+    A mark is bytes. A key is the end of a field's name with its quote, and is passed over where its value says nothing;
+    the quote before it is left out, since every third byte of a document might begin with one.
+    """
+
+    every: tuple[bytes, ...] = ()  # each document that holds one of these is decoded
+    every_key: tuple[bytes, ...] = ()  # and each that has a value for one of these
     last: tuple[bytes, ...] = ()  # of those that hold one of these, only the last has a say: a running usage
+    last_key: tuple[bytes, ...] = ()
+    final: tuple[bytes, ...] = ()  # what nothing of length follows: looked for near the end of what has come
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A usage object in the normal form, and what else it states."""
+
+    usage: Usage
+    billed: Usage | None = None  # what the provider bills, where it says that this is something else
+    units: Mapping[str, float] = field(default_factory=dict)  # what is billed and is no token, by the provider's name
+    modalities: Mapping[str, int] = field(default_factory=dict)  # shares of the counters: input_audio, output_image, …
+    marks: frozenset[Mark] | set[Mark] = frozenset()
 
 
 @dataclass(slots=True)
@@ -37,6 +56,10 @@ class Reading:
 
     raw_usage: dict[str, Any] | None = None  # the provider's last usage object, word for word
     usage: Usage | None = None  # the same in the normal form
+    billed: Usage | None = None  # as in the report
+    units: dict[str, float] = field(default_factory=dict)
+    modalities: Mapping[str, int] = field(default_factory=dict)
+    marks: set[Mark] = field(default_factory=set)
     provisional: bool = False  # that usage is from the beginning of the answer: its output is a start value
     model: str = ""  # as the provider names it
     response_id: str = ""
@@ -45,10 +68,48 @@ class Reading:
     bad_usage: str = ""  # why the last usage object cannot be true; there is no usage then
     error: Any = None  # the provider's error, where it sent one
     complete: bool = False  # the dialect's own end was seen
+    shaped: bool = False  # a document had a shape that a reader knows
+    whole: bool = False  # the body was one JSON document, and all of it is here
+    documents: int = 0  # JSON documents and other signs of a protocol that could be read
+    unread: int = 0  # bytes of payloads in which no document was found
     # Visible output by where it belongs (kind and index), since choices and tool calls may be interleaved; filled only
     # when observing.
     output: dict[Slot, list[str]] = field(default_factory=dict)
     output_beyond_report: bool = False  # output came after the last report, which cannot know of it
+
+    @property
+    def ended(self) -> bool:
+        """Whether the provider has said that this is all."""
+        return self.complete or self.whole
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether there was something to read, and none of it could be."""
+        return self.unread > 0 and not self.documents
+
+    @property
+    def empty_report(self) -> bool:
+        """Whether all that is reported is zero."""
+        return self.usage is not None and not self.usage.any
+
+    def report(self, raw: Json, report: Report) -> None:
+        """Take a usage object. One without a count is no report, and zeros do not replace what was counted before."""
+        if report.units:
+            self.units.update(report.units)
+        if not report.usage.any_known or (self.usage is not None and self.usage.any and not report.usage.any):
+            return
+        self.raw_usage = dict(raw)
+        self.usage, self.billed = report.usage, report.billed
+        self.modalities = report.modalities
+        if report.marks or self.marks:
+            self.marks = self.marks.difference(_OF_REPORTS) | report.marks
+
+    def take_back(self, before: Reading) -> None:
+        """Return to what was reported before; what was said since then stays said."""
+        self.raw_usage, self.usage, self.billed = before.raw_usage, before.usage, before.billed
+        self.modalities, self.provisional = before.modalities, before.provisional
+        self.finish, self.complete, self.bad_usage = before.finish, before.complete, before.bad_usage
+        self.model, self.response_id, self.service_tier = before.model, before.response_id, before.service_tier
 
     def say(self, kind: str, index: Any, *pieces: Any) -> None:
         """Add pieces of output to one slot; what is no text is no output."""
@@ -61,6 +122,10 @@ class Reading:
     def texts(self) -> list[str]:
         """The visible output, each slot in one piece."""
         return ["".join(pieces) for pieces in self.output.values()]
+
+
+# What is said of one report; the next one speaks for itself.
+_OF_REPORTS = frozenset({Mark.INCONSISTENT, Mark.HALF_REPORT, Mark.BILLED_UNITS})
 
 
 def count(usage: Json, name: str) -> int | None:
@@ -81,10 +146,25 @@ def first_count(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 
 
+def most(*values: int | None) -> int | None:
+    """The largest of several names of one count: a zero under one name never hides a count under another."""
+    return max((value for value in values if value is not None), default=None)
+
+
 def total(*parts: int | None) -> int | None:
     """The sum of what is reported; None where nothing is."""
     known = [part for part in parts if part is not None]
     return sum(known) if known else None
+
+
+def amounts(holder: Json, *names: str) -> dict[str, float]:
+    """Billed units other than tokens: positive numbers under these names."""
+    found = {name: holder.get(name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MAX_TOKENS
+    }
 
 
 def mapping(value: Any) -> Json:

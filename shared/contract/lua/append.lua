@@ -4,7 +4,7 @@
 -- cost the server.
 -- KEYS  1 tail stream   2 counts of opened exchanges, by boot
 -- ARGV  for each record: its exchange id, its seq, and the record
--- Returns how many. No allow-oom: what finds no room here waits in the gateway.
+-- Returns how many records. No allow-oom: records that find no room here wait in the gateway.
 local opened = {}
 for i = 1, #ARGV, 3 do
   redis.call('XADD', KEYS[1], '*', 'x', ARGV[i], 's', ARGV[i + 1], 'r', ARGV[i + 2])

@@ -1,7 +1,7 @@
 #!lua
--- Changes fields of a key's record. A record that is gone stays gone: half of one would be a key without its limits.
+-- Changes fields of a key's record. It does not make one: half a record would be a key without its limits.
 -- KEYS  1 record of the key
--- ARGV  name and value of each field in turn; "" takes the field away
+-- ARGV  name and value of each field in turn; "" deletes the field
 -- Returns 1, or 0 where there is no record. No allow-oom: it can wait.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 for i = 1, #ARGV, 2 do

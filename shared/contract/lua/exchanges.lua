@@ -1,6 +1,5 @@
 #!lua flags=no-writes
--- Lists the exchanges that have records in a page of a tail stream: the bytes of all tails need not leave Redis to be
--- counted.
+-- Lists the exchanges that have records in a page of a tail stream, so that the records need not leave Redis.
 -- KEYS  1 tail stream
 -- ARGV  1 where the page begins   2 entries in a page   3 key hash: only exchanges whose open record names it; "" all
 -- Returns where the next page begins ("" after the last one), and the ids.
@@ -9,7 +8,7 @@ local found, seen = {#page == tonumber(ARGV[2]) and '(' .. page[#page][1] or ''}
 for _, entry in ipairs(page) do
   local record = {}
   for at = 1, #entry[2], 2 do record[entry[2][at]] = entry[2][at + 1] end
-  -- The key is the first field of an open record; what stands further back came from callers.
+  -- The key is the first field of an open record; later fields hold text of callers.
   local head = record['s'] == '0' and string.sub(record['r'] or '', 1, 80) or ''
   local wanted = ARGV[3] == '' or string.find(head, ARGV[3], 1, true)
   local id = record['x']

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Says that a boot is in a state, by the server's clock, and how many exchanges it has opened. Counts only grow,
--- whoever tells them, and "adopted" is for good.
--- KEYS  1 boots by the time each was last heard of   2 state of this boot   3 most shards any boot has used
+-- Notes the state of a boot, by the server's clock, and how many exchanges it has opened. Counts only grow, whoever
+-- sends them, and "adopted" is final.
+-- KEYS  1 boots by their last heartbeat   2 state of this boot   3 most shards any boot has used
 -- ARGV  1 boot   2 state   3 seconds until it is forgotten   4 its shards   5.. shard and count in turn
 -- Returns 1. allow-oom: a full Redis must not make living gateways look dead.
 local time = redis.call('TIME')

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Moves records from a tail stream to the quarantine; moving them again changes nothing.
 -- KEYS  1 quarantine   2 tail stream
--- ARGV  1 group   2.. for each record: the id of its stream entry, and what is kept of it
--- Returns 1. allow-oom: what cannot be read must not fill a Redis that is full already.
+-- ARGV  1 group   2.. for each record: the id of its stream entry, and the record with the reason
+-- Returns 1. allow-oom: bad records must not keep a full Redis full.
 for i = 2, #ARGV, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
   redis.call('XACK', KEYS[2], ARGV[1], ARGV[i])

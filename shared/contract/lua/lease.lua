@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Takes, renews or gives up a lease. KEYS 1 lease. ARGV 1 worker, 2 milliseconds (0 gives it up). Returns 1 if held.
+-- Takes, renews or gives up a lease. KEYS 1 lease. ARGV 1 meter, 2 milliseconds (0 gives it up). Returns 1 if held.
 -- allow-oom: only meters can empty a full Redis.
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Settles one exchange, exactly once. allow-oom: a full Redis must still be able to drain.
+-- Settles one exchange, exactly once, with days and index (decision 25). allow-oom: settling empties a full Redis.
 --
 -- KEYS  1 tail stream             2 bitmap of final exchanges (boot, shard)   3 provisional hash
---       4 totals of the hour      5 totals of the day                         6 totals since ever
+--       4 totals of the hour      5 totals of the day                         6 totals of all time
 --       7 ledger stream           8 shard stats                               9 index of ledger entries (boot, n)
 --      10 keys with something booked that day
---      11 12 13 as 4 5 6, of the key it is booked on so far; only where key or group change
+--      11 12 13 like 4 5 6, of the key it is booked on so far; only where key or group change
 -- ARGV  1 group                   2 n of the exchange                         3 exchange id
 --       4 "1" final, "0" provisional                                          5 expected provisional value, "" for none
 --       6 provider, model prefix of the totals' fields
@@ -15,10 +15,10 @@
 --      14 "1" where the report has drifted from what was observed            15 key hash
 --      16 the prefix it is booked under so far; "" where neither key nor group change
 --      17.. ids of the stream entries to drop
--- Returns {verdict, revision}: 1 settled, 2 amended, 0 was final already, -1 somebody else has amended meanwhile.
+-- Returns {verdict, revision}: 1 settled, 2 amended, 0 was final already, -1 another meter has amended meanwhile.
 --
--- Redis rolls nothing back: whatever can fail is checked before the first write. No amount is joined with `..`, which
--- makes 1e+14 of 10^14: a value goes on as the text it came as, a difference through `whole`.
+-- Redis rolls nothing back: everything that can fail is checked before the first write. No amount is joined with `..`,
+-- which makes 1e+14 of 10^14: values stay the text that they came as, and differences go through `whole`.
 
 local call = redis.call
 local n = tonumber(ARGV[2])
@@ -55,12 +55,13 @@ for text in string.gmatch(ARGV[8], '%d+') do
   values[#values + 1] = text
 end
 
-local revision, delta = 1, ARGV[8]
-local at, fresh = 0, booked ~= '' -- an amendment may come after what it amends has expired
+local revision, delta, rest = 1, ARGV[8], ''
+local here, moved = '\31' .. ARGV[15] .. '\31' .. ARGV[6], ARGV[16] ~= ''
+local at, fresh = 0, booked ~= '' -- the totals that an amendment changes may have expired
 if booked == '' then
   for name in string.gmatch(ARGV[7], '%S+') do
     at = at + 1
-    -- The first request of an hour, and so the first of a day, may have made their hashes.
+    -- The first request of a provider and model may have made the hashes (decision 31).
     if values[at] ~= '0' and add(4, ARGV[6] .. name, values[at]) == 1 then fresh = true end
   end
 else
@@ -68,13 +69,20 @@ else
   local before = {}
   for text in string.gmatch(string.match(booked, '^[%d ]*'), '%d+') do before[#before + 1] = text end
   revision = table.remove(before, 1) + 1
+  -- A meter of an earlier version says nothing of the numbers it does not know, and leaves them as they are booked:
+  -- what the last meter that knew more has booked of them stands beside the index.
+  local beside, said = call('HGET', KEYS[9], ARGV[2] .. ':booked') or '', {}
+  for text in string.gmatch(string.match(beside, '^[%d ]*'), '%d+') do said[#said + 1] = text end
+  for place = #before + 1, #said do before[place] = said[place] end
+  -- Nor does it say where: what it amended may be booked here already, by a meter that knew who answered.
+  if not string.find(booked, '\31', 1, true) and string.sub(beside, -#here) == here then moved = false end
   delta = {}
   for name in string.gmatch(ARGV[7], '%S+') do
     at = at + 1
     local was = before[at] or '0'
     local difference = values[at] - was
     delta[at] = whole(difference)
-    if ARGV[16] ~= '' then
+    if moved then
       if was ~= '0' then add(11, ARGV[16] .. name, '-' .. was) end
       if values[at] ~= '0' then add(4, ARGV[6] .. name, values[at]) end
     elseif difference ~= 0 then
@@ -82,14 +90,24 @@ else
     end
   end
   delta = table.concat(delta, ' ')
+  -- Numbers of a later version that this one does not know stay booked, and go on.
+  for place = at + 1, #before do rest = rest .. ' ' .. before[place] end
 end
 if fresh then
   call('EXPIRE', KEYS[4], ARGV[11])
   call('EXPIRE', KEYS[5], ARGV[12])
+  if moved then
+    call('EXPIRE', KEYS[11], ARGV[11])
+    call('EXPIRE', KEYS[12], ARGV[12])
+  end
 end
 if call('SADD', KEYS[10], ARGV[15]) == 1 then call('EXPIRE', KEYS[10], ARGV[12]) end
 local fields = {'x', ARGV[3], 'revision', revision, 'final', ARGV[4], 'entry', ARGV[9], 'delta', delta}
-if ARGV[16] ~= '' then fields[11], fields[12] = 'moved', booked end
+if moved then
+  -- A value of 1.0 does not say where it was booked; the caller does.
+  local from = string.find(booked, '\31', 1, true) and booked or booked .. '\31' .. ARGV[15] .. '\31' .. ARGV[16]
+  fields[11], fields[12] = 'moved', from
+end
 local entry = call('XADD', KEYS[7], '*', unpack(fields))
 call('HSET', KEYS[9], n, entry)
 call('EXPIRE', KEYS[9], ARGV[13])
@@ -98,10 +116,12 @@ if ARGV[4] == '1' then
   call('SETBIT', KEYS[2], n, 1)
   call('EXPIRE', KEYS[2], ARGV[10])
   call('HDEL', KEYS[3], ARGV[3])
+  if booked ~= '' then call('HDEL', KEYS[9], ARGV[2] .. ':booked') end
   call('HINCRBY', KEYS[8], 'settled', 1)
   if ARGV[14] == '1' then call('HINCRBY', KEYS[8], 'drifted', 1) end
-  drop() -- a provisional settlement deletes nothing: late records amend it
+  drop() -- a provisional settlement deletes nothing, so that late records amend it
 else
-  call('HSET', KEYS[3], ARGV[3], revision .. ' ' .. ARGV[8] .. '\31' .. ARGV[15] .. '\31' .. ARGV[6])
+  call('HSET', KEYS[3], ARGV[3], revision .. ' ' .. ARGV[8] .. rest .. here)
+  call('HSET', KEYS[9], ARGV[2] .. ':booked', ARGV[8] .. rest .. here)
 end
 return {revision > 1 and 2 or 1, revision}

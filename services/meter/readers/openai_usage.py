@@ -1,0 +1,181 @@
+"""OpenAI's usage objects, under the names of chat and of responses, as everyone who copied them sends them. Pure.
+
+A gap between the total and its parts is explained before it is booked: it is cached input behind gateways that kept
+Bedrock's meaning, reasoning with xAI and with Gemini's compatible endpoint, audio and connectors with Mistral. What
+stays unexplained is booked as reported, and marked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from services.meter.readers.reading import Json, Report, amounts, count, mapping, most, total
+from shared.contract.entry import Mark
+from shared.contract.usage import Usage
+
+_DETAILS_IN = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details")
+_DETAILS_OUT = (
+    "completion_tokens_details",
+    "completion_token_details",
+    "output_tokens_details",
+    "output_token_details",
+)
+_PROMPT = ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens")
+_COMPLETION = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens")
+_TOTAL = ("total_tokens", "totalTokens")
+_CACHED_DETAILS = ("cached_tokens", "cache_read_tokens", "cache_read_input_tokens")
+_CACHED = (
+    "prompt_cache_hit_tokens",
+    "cached_tokens",
+    "num_cached_tokens",
+    "cache_read_input_tokens",
+    "cache_read_tokens",
+    "cached_input_tokens",
+    "cached_prompt_tokens",
+    "prompt_cached_tokens",
+)
+_WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
+_UNITS = ("seconds", "prompt_audio_seconds", "num_search_queries", "num_sources_used", "total_characters")
+_MODALITIES = ("text", "audio", "image", "video")
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The counts of one object, on their way to the normal form."""
+
+    prompt: int | None
+    completion: int | None
+    total: int | None
+    read: int | None
+    written: int | None
+    reasoning: int | None
+    marks: set[Mark] = field(default_factory=set)
+
+    @property
+    def gap(self) -> int:
+        """What the total has beyond its parts; negative where it is smaller."""
+        if self.prompt is None or self.completion is None or self.total is None:
+            return 0
+        return self.total - self.prompt - self.completion
+
+
+def report(usage: Json, *, model: str = "", cached: int | None = None) -> Report:
+    """A usage object, inclusive. `cached`: a count of cached input that stands elsewhere in the answer."""
+    inside = [mapping(usage.get(name)) for name in _DETAILS_IN]
+    outside = [mapping(usage.get(name)) for name in _DETAILS_OUT]
+    parts = _Parts(
+        prompt=most(*_counts([usage], _PROMPT)),
+        completion=most(*_counts([usage], _COMPLETION)),
+        total=most(*_counts([usage], _TOTAL)),
+        read=most(cached, *_counts([usage], _CACHED), *_counts(inside, _CACHED_DETAILS)),
+        written=most(*_counts([usage, *inside], _WRITTEN), *map(_written_by_age, [usage, *inside])),
+        reasoning=most(*_counts([usage, *outside], ("reasoning_tokens",))),
+    )
+    _fill(parts)
+    _add_what_is_billed_beside(parts, usage)
+    _explain_gap(parts, usage, inside, outside, model)
+    _check(parts, model)
+    return Report(
+        Usage(parts.prompt, parts.completion, parts.read, parts.written, parts.reasoning, parts.total).completed(),
+        units=amounts(usage, *_UNITS) | amounts(mapping(usage.get("server_tool_use")), "web_search_requests"),
+        modalities=_modalities(inside, outside),
+        marks=frozenset(parts.marks),
+    )
+
+
+def _counts(holders: Iterable[Json], names: Iterable[str]) -> Iterator[int | None]:
+    return (count(holder, name) for holder, name in itertools.product(holders, names))
+
+
+def _written_by_age(holder: Json) -> int | None:
+    ages = mapping(holder.get("cache_creation"))
+    return total(count(ages, "ephemeral_5m_input_tokens"), count(ages, "ephemeral_1h_input_tokens"))
+
+
+def _fill(parts: _Parts) -> None:
+    """What the other counts imply."""
+    if parts.completion is None and parts.reasoning:
+        known = parts.total - parts.prompt if parts.total is not None and parts.prompt is not None else 0
+        parts.completion = max(parts.reasoning, known)
+    if parts.prompt is None and parts.completion is None:
+        parts.prompt = parts.total  # Voyage's embeddings report nothing else
+    elif parts.prompt is None and parts.completion is not None and (parts.total or 0) > parts.completion:
+        parts.prompt = (parts.total or 0) - parts.completion
+
+
+def _add_what_is_billed_beside(parts: _Parts, usage: Json) -> None:
+    """Perplexity's deep research bills the pages it read and its reasoning beside the totals."""
+    citations = count(usage, "citation_tokens")
+    if citations is None or parts.gap > 0:
+        return
+    parts.prompt = total(parts.prompt, citations)
+    parts.completion = total(parts.completion, parts.reasoning)
+    parts.total = None
+
+
+def _explain_gap(parts: _Parts, usage: Json, inside: list[Json], outside: list[Json], model: str) -> None:
+    gap = parts.gap
+    if gap < 0:
+        parts.marks.add(Mark.INCONSISTENT)
+        parts.total = None  # a sum is never less than its parts
+    if gap <= 0 or parts.prompt is None or parts.completion is None:
+        return
+    spoken = most(*_counts(inside, ("audio_tokens",)), count(usage, "prompt_audio_tokens"))
+    seen = most(*_counts(inside, ("image_tokens",)))
+    fed = (count(usage, "connector_tokens"), count(usage, "citation_tokens"))
+    split = _split(
+        gap,
+        [parts.reasoning, *(most(*_counts(outside, (name,))) for name in ("audio_tokens", "image_tokens"))],
+        [parts.read, parts.written, spoken, seen, *fed],
+    )
+    if split is not None:
+        parts.prompt += split[0]
+        parts.completion += split[1]
+    elif usage.get("prompt_audio_seconds") is not None:
+        parts.prompt += gap
+    elif "gemini" in model:
+        parts.completion += gap  # thoughts, which its compatible endpoint has no name for
+    else:
+        parts.marks.add(Mark.INCONSISTENT)
+        if parts.completion < (parts.reasoning or 0) <= gap:
+            parts.completion += parts.reasoning or 0
+
+
+def _split(gap: int, output: list[int | None], beside: list[int | None]) -> tuple[int, int] | None:
+    """Input and output that make up the gap, of as few counts as possible; None where nothing reported does."""
+    known = [(0, value) for value in output if value] + [(value, 0) for value in beside if value]
+    for size in range(1, len(known) + 1):
+        for some in itertools.combinations(known, size):
+            asked, answered = sum(part[0] for part in some), sum(part[1] for part in some)
+            if asked + answered == gap:
+                return asked, answered
+    return None
+
+
+def _check(parts: _Parts, model: str) -> None:
+    """Sums that cannot be true."""
+    cache = (parts.read or 0) + (parts.written or 0)
+    if parts.prompt is not None and cache > parts.prompt:
+        parts.marks.add(Mark.INCONSISTENT)
+        if "claude" in model:  # a relay has kept Anthropic's count, which leaves the cache out
+            parts.prompt += cache
+            parts.total = None
+    if parts.completion is not None and (parts.reasoning or 0) > parts.completion:
+        parts.marks.add(Mark.INCONSISTENT)
+    if parts.completion and not parts.prompt:
+        parts.marks.add(Mark.HALF_REPORT)  # no prompt has 0 tokens
+        parts.prompt = parts.total = None
+
+
+def _modalities(inside: list[Json], outside: list[Json]) -> dict[str, int]:
+    found = {
+        f"{side}_{kind}": most(*_counts(holders, (f"{kind}_tokens",)))
+        for side, holders in (("input", inside), ("output", outside))
+        for kind in _MODALITIES
+    }
+    found["cache_write_1h"] = most(
+        *(count(mapping(holder.get("cache_creation")), "ephemeral_1h_input_tokens") for holder in inside)
+    )
+    return {name: value for name, value in found.items() if value}

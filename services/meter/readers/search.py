@@ -1,0 +1,67 @@
+"""Finding the documents that say something without decoding the others. Pure.
+
+A name of a field is a mark only where it has a value: streams repeat `"usage":null` and `"finish_reason":null` in every
+chunk. White space around the colon means nothing in JSON, so it means nothing here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Final
+
+from services.meter.readers.reading import Marks
+
+# Behind a name: a value that says nothing, or something else than a value.
+_SILENT: Final = re.compile(rb"\s*(?::\s*(?:null|false)|[^:\s])")
+
+
+# Bytes that may follow the sign of a stream's end: a usage that comes late, a comment.
+_NEAR: Final = 4096
+
+
+def every(span: bytes, marks: Marks) -> Iterator[int]:
+    """Where to look whatever else there is, in no order."""
+    for mark in marks.every:
+        yield from places(span, mark)
+    for mark in marks.final:
+        yield from places(span, mark, max(0, len(span) - _NEAR))
+    for key in marks.every_key:
+        yield from _speaking(span, key, len(span))
+
+
+def last(span: bytes, marks: Marks, before: int) -> int:
+    """The last mark of those of which only the last has a say; -1 for none."""
+    found = [span.rfind(mark, 0, before) for mark in marks.last]
+    for key in marks.last_key:
+        found.extend(_speaking(span, key, before))
+    return max(found, default=-1)
+
+
+def holds(payload: bytes, marks: Marks) -> bool:
+    """Whether a payload has any of them."""
+    if any(mark in payload for mark in (*marks.every, *marks.last, *marks.final)):
+        return True
+    return any(any(_speaking(payload, key, len(payload))) for key in (*marks.every_key, *marks.last_key))
+
+
+def places(span: bytes, mark: bytes, start: int = 0) -> Iterator[int]:
+    """Everywhere a mark is."""
+    at = span.find(mark, start)
+    while at >= 0:
+        yield at
+        at = span.find(mark, at + len(mark))
+
+
+def _speaking(span: bytes, key: bytes, before: int) -> Iterator[int]:
+    """Where the end of that name is, in order, if a value follows it."""
+    for match in _pattern(key).finditer(span, 0, before):
+        if not _SILENT.match(span, match.end()):
+            yield match.end()
+
+
+@cache
+def _pattern(key: bytes) -> re.Pattern[bytes]:
+    """The name without the values that say nothing, in the usual spellings: one pass, at a gigabyte a second."""
+    return re.compile(re.escape(key) + rb"(?!: ?null)(?!: ?false)")

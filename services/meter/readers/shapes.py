@@ -1,0 +1,227 @@
+"""Which reader a document is for. The path says what to expect; where a document has another shape, the shape decides,
+so that what an answer states is read wherever it comes from. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Final, NamedTuple, Protocol
+
+from services.meter.readers import bedrock, documents, vendors
+from services.meter.readers.anthropic import AnthropicReader
+from services.meter.readers.bedrock import ConverseReader
+from services.meter.readers.cohere import CohereReader
+from services.meter.readers.gemini import GeminiReader
+from services.meter.readers.gemini_interactions import InteractionsReader
+from services.meter.readers.ollama import OllamaReader
+from services.meter.readers.openai_chat import ChatReader
+from services.meter.readers.openai_responses import ResponsesReader
+from services.meter.readers.reading import Json, Marks, Reading, mapping, text
+from services.meter.readers.vendors import VendorReader
+from shared.contract.dialects import Dialect
+
+
+class DialectReader(Protocol):
+    """Understands the documents of one dialect."""
+
+    marks: ClassVar[Marks]
+    reading: Reading
+
+    def read(self, event: bytes, document: Json, *, observe: bool) -> None: ...
+
+    def done(self) -> None: ...
+
+    def close(self) -> None:
+        """The body has ended."""
+
+
+class Shape(NamedTuple):
+    """One kind of documents."""
+
+    reader: Callable[[], DialectReader]
+    fits: Callable[[Json], bool]
+
+
+def _chat(document: Json) -> bool:
+    kind = text(document.get("object"))
+    return "choices" in document or kind.startswith(("chat.completion", "text_completion")) or kind == "list"
+
+
+def _responses(document: Json) -> bool:
+    kind, owner = text(document.get("type")), text(document.get("object"))
+    return kind.startswith("response.") or owner.startswith("response")
+
+
+def _anthropic(document: Json) -> bool:
+    kind = text(document.get("type"))
+    if kind == "message":
+        return "role" in document and "usage" in document
+    return kind in ("message_start", "message_delta", "message_stop") or kind.startswith("content_block_")
+
+
+def _gemini(document: Json) -> bool:
+    return any(name in document for name in ("candidates", "usageMetadata", "promptFeedback"))
+
+
+def _interactions(document: Json) -> bool:
+    kind = text(document.get("event_type"))
+    return document.get("object") == "interaction" or kind.startswith(("interaction.", "step."))
+
+
+_COHERE_EVENTS: Final = frozenset(
+    {"stream-start", "text-generation", "stream-end", "message-start", "content-start", "content-delta", "message-end"}
+)
+
+
+def _cohere(document: Json) -> bool:
+    kind = text(document.get("event_type")) or text(document.get("type"))
+    usage = mapping(document.get("usage")) or mapping(document.get("meta"))
+    return kind in _COHERE_EVENTS or "billed_units" in usage
+
+
+def _ollama(document: Json) -> bool:
+    running = isinstance(document.get("done"), bool) and ("message" in document or "response" in document)
+    return running or "prompt_eval_count" in document
+
+
+def _converse(document: Json) -> bool:
+    usage = mapping(document.get("usage"))
+    return "stopReason" in document or "inputTokens" in usage or bedrock.event_of(document) is not document
+
+
+def _vendor(document: Json) -> bool:
+    inner = mapping(document.get("event")) or document
+    named = any(name in inner for name in (*vendors.COUNTS, "outputText", "generation", "metrics"))
+    return named or ("completion" in inner and "stop_reason" in inner) or inner is not document
+
+
+def _counted(document: Json) -> bool:
+    usage = mapping(document.get("usage"))
+    return "prompt_tokens" in usage or "total_tokens" in usage
+
+
+CHAT: Final = Shape(ChatReader, _chat)
+_RESPONSES: Final = Shape(ResponsesReader, _responses)
+_ANTHROPIC: Final = Shape(AnthropicReader, _anthropic)
+_GEMINI: Final = Shape(GeminiReader, _gemini)
+_INTERACTIONS: Final = Shape(InteractionsReader, _interactions)
+_COHERE: Final = Shape(CohereReader, _cohere)
+_OLLAMA: Final = Shape(OllamaReader, _ollama)
+_CONVERSE: Final = Shape(ConverseReader, _converse)
+
+_SHAPES: Final = (
+    CHAT,
+    _RESPONSES,
+    _ANTHROPIC,
+    _GEMINI,
+    _INTERACTIONS,
+    _COHERE,
+    _OLLAMA,
+    _CONVERSE,
+    Shape(VendorReader, _vendor),
+    Shape(ChatReader, _counted),
+)
+
+_EXPECTED: Final[Mapping[Dialect, Shape]] = {
+    Dialect.OPENAI_RESPONSES: _RESPONSES,
+    Dialect.ANTHROPIC_MESSAGES: _ANTHROPIC,
+    Dialect.GEMINI: _GEMINI,
+    Dialect.GEMINI_INTERACTIONS: _INTERACTIONS,
+    Dialect.COHERE_V1_CHAT: _COHERE,
+    Dialect.COHERE_V2_CHAT: _COHERE,
+    Dialect.OLLAMA_CHAT: _OLLAMA,
+    Dialect.BEDROCK_CONVERSE: _CONVERSE,
+    Dialect.BEDROCK_CONVERSE_STREAM: _CONVERSE,
+    Dialect.BEDROCK_INVOKE: _ANTHROPIC,
+    Dialect.BEDROCK_INVOKE_STREAM: _ANTHROPIC,
+}
+_WRAPPED: Final = frozenset({Dialect.BEDROCK_INVOKE, Dialect.BEDROCK_INVOKE_STREAM})
+_WRAP_MARKS: Final = Marks(every=(b'"bytes"', bedrock.METRICS.encode()))
+
+
+class ShapeReader:
+    """Reads the documents of an answer with the reader of their shape; `reading` is the same all along."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._expected = _EXPECTED.get(dialect, CHAT)
+        self._open = dialect not in _EXPECTED and dialect not in _SURE
+        self._wrapped = dialect in _WRAPPED
+        self._told = False
+        self._inner = self._expected.reader()
+
+    @property
+    def reading(self) -> Reading:
+        return self._inner.reading
+
+    @property
+    def marks(self) -> Marks:
+        """What to look for: on a path that says nothing, as long as no document has, whatever any shape reports by."""
+        own = ANY_MARKS if self._open and not self._told else self._inner.marks
+        return _both(own, _WRAP_MARKS) if self._wrapped else own
+
+    def read(self, event: bytes, document: Json, *, observe: bool) -> None:
+        inner = _unwrapped(document)
+        if not self._told:
+            self._tell(inner)
+        self._inner.read(event, inner, observe=observe)
+        # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
+        # is what Anthropic documents, and others state little else than the metrics.
+        metrics = mapping(inner.get(bedrock.METRICS))
+        if metrics and (self.reading.usage is None or isinstance(self._inner, VendorReader)):
+            self.reading.report(metrics, bedrock.metrics_report(metrics))
+        if metrics:
+            self.reading.complete = True
+
+    def done(self) -> None:
+        """`data: [DONE]` was seen."""
+        self._inner.done()
+
+    def close(self) -> None:
+        """The body has ended."""
+        self._inner.close()
+
+    def _tell(self, document: Json) -> None:
+        if self._expected.fits(document):
+            self._told = self.reading.shaped = True
+            return
+        shape = next((shape for shape in _SHAPES if shape.fits(document)), None)
+        if shape is not None:
+            self._told = self.reading.shaped = True
+            reading, self._inner = self.reading, shape.reader()
+            self._inner.reading = reading
+
+
+def _unwrapped(document: Json) -> Json:
+    """The document inside another: Bedrock's chunks, Cloudflare's result, Google's internal response."""
+    if isinstance(document.get("bytes"), str):
+        try:
+            return mapping(documents.decode(base64.b64decode(document["bytes"], validate=True)))
+        except binascii.Error:
+            return {}
+    if "success" in document and isinstance(document.get("result"), dict):
+        return mapping(document["result"])
+    response = mapping(document.get("response"))
+    return response if _gemini(response) else document
+
+
+def _both(one: Marks, other: Marks) -> Marks:
+    return Marks(
+        (*one.every, *other.every),
+        (*one.every_key, *other.every_key),
+        (*one.last, *other.last),
+        (*one.last_key, *other.last_key),
+        (*one.final, *other.final),
+    )
+
+
+# Paths of OpenAI's own calls: other shapes on them are read too, and rare enough to be found by the first documents.
+_SURE: Final = frozenset({Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS, Dialect.OPENAI_EMBEDDINGS})
+
+ANY_MARKS: Final = Marks(
+    every=(b'"response"', b'"finishReason"', b'"message-end"', b'"stream-end"', b'"message_stop"'),
+    every_key=(b'finish_reason"', b'done"', b'stop_reason"'),
+    last=(b'TokenCount"', b'"billed_units"', b'eval_count"', b'token_count"'),
+    last_key=(b'usage"',),
+    final=(b"[DONE]",),
+)

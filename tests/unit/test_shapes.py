@@ -1,0 +1,175 @@
+"""Bodies on paths that say nothing, or something else: what they state is read by their shape."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from services.meter.readers.reader import Reader, read
+from services.meter.readers.reading import Reading
+from shared.contract.dialects import Dialect
+from tests.support.answers import chat, events, gemini, message
+
+Documents = list[dict[str, Any]]
+Pair = tuple[int | None, int | None]
+
+
+def pair(reading: Reading) -> Pair | None:
+    return None if reading.usage is None else (reading.usage.input_tokens, reading.usage.output_tokens)
+
+
+def wrapped(*documents: dict[str, Any]) -> Documents:
+    """As invoke answers hold a model's own documents."""
+    return [{"bytes": base64.b64encode(json.dumps(document).encode()).decode()} for document in documents]
+
+
+METRICS = {"amazon-bedrock-invocationMetrics": {"inputTokenCount": 12, "outputTokenCount": 5}}
+
+WHOLE: dict[str, tuple[dict[str, Any], Pair]] = {
+    "chat": (chat({"prompt_tokens": 4, "completion_tokens": 3}), (4, 3)),
+    "message": (message({"input_tokens": 4, "cache_read_input_tokens": 90, "output_tokens": 3}), (94, 3)),
+    "gemini": (gemini({"promptTokenCount": 4, "candidatesTokenCount": 3, "totalTokenCount": 7}), (4, 3)),
+    "gemini inside": ({"response": gemini({"promptTokenCount": 4, "candidatesTokenCount": 3})}, (4, 3)),
+    "response": ({"object": "response.compaction", "usage": {"input_tokens": 4, "output_tokens": 3}}, (4, 3)),
+    "interaction": ({"object": "interaction", "usage": {"total_input_tokens": 4, "total_output_tokens": 3}}, (4, 3)),
+    "converse": ({"stopReason": "end", "usage": {"inputTokens": 4, "outputTokens": 3, "totalTokens": 7}}, (4, 3)),
+    "cohere's embed": ({"embeddings": {}, "meta": {"billed_units": {"input_tokens": 4}}}, (4, 0)),
+    "ollama's embed": ({"model": "m", "embeddings": [[0.5]], "prompt_eval_count": 4}, (4, 0)),
+    "ollama": ({"model": "m", "response": "Hi", "done": True, "prompt_eval_count": 4, "eval_count": 3}, (4, 3)),
+    "cloudflare": (
+        {
+            "success": True,
+            "errors": [],
+            "result": {"response": "Hi", "usage": {"prompt_tokens": 4, "completion_tokens": 3}},
+        },
+        (4, 3),
+    ),
+    "titan": ({"inputTextTokenCount": 4, "results": [{"tokenCount": 3, "outputText": "Hi"}]}, (4, 3)),
+    "titan's embed": ({"embedding": [0.5], "inputTextTokenCount": 4}, (4, 0)),
+    "llama on bedrock": ({"generation": "Hi", "prompt_token_count": 4, "generation_token_count": 3}, (4, 3)),
+    "llama.cpp": ({"content": "Hi", "stop": True, "tokens_evaluated": 4, "tokens_predicted": 3}, (4, 3)),
+    "llama api": (
+        {
+            "completion_message": {"content": {"text": "Hi"}},
+            "metrics": [{"metric": "num_prompt_tokens", "value": 4}, {"metric": "num_completion_tokens", "value": 3}],
+        },
+        (4, 3),
+    ),
+    "a rerank": ({"model": "m", "results": [], "usage": {"total_tokens": 4}}, (4, 0)),
+}
+
+
+@pytest.mark.parametrize("dialect", [Dialect.PASSTHROUGH, Dialect.OPENAI_CHAT, Dialect.BEDROCK_INVOKE])
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_documents(name: str, dialect: Dialect) -> None:
+    document, expected = WHOLE[name]
+    for observe in (False, True):
+        reading = read(dialect, json.dumps(document).encode(), "application/json", observe=observe)
+        assert pair(reading) == expected
+        assert reading.ended
+
+
+TITAN: Documents = [
+    {"outputText": "Good ", "index": 0, "inputTextTokenCount": 12, "totalOutputTextTokenCount": None},
+    {
+        "outputText": "day",
+        "index": 0,
+        "inputTextTokenCount": None,
+        "totalOutputTextTokenCount": 5,
+        "completionReason": "FINISH",
+    },
+]
+LLAMA: Documents = [
+    {"generation": "Good ", "prompt_token_count": 12, "generation_token_count": 1, "stop_reason": None},
+    {"generation": "day", "prompt_token_count": None, "generation_token_count": 5, "stop_reason": "stop"},
+]
+NOVA: Documents = [
+    {"messageStart": {"role": "assistant"}},
+    {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "Good day"}}},
+    {"messageStop": {"stopReason": "end_turn"}},
+    {"metadata": {"usage": {"inputTokens": 12, "outputTokens": 5}}},
+]
+CLAUDE_2: Documents = [
+    {"completion": "Good day", "stop_reason": None},
+    {"completion": "", "stop_reason": "stop"} | METRICS,
+]
+JAMBA: Documents = [
+    {"id": "j", "choices": [{"index": 0, "delta": {"content": "Good day"}}]},
+    {"id": "j", "choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 5}},
+    METRICS,
+]
+COHERE: Documents = [
+    {"event_type": "stream-start", "generation_id": "g", "is_finished": False},
+    {"event_type": "text-generation", "text": "Good day"},
+    {
+        "event_type": "stream-end",
+        "finish_reason": "COMPLETE",
+        "response": {"text": "Good day", "meta": {"tokens": {"input_tokens": 12, "output_tokens": 5}}},
+    },
+]
+VERTEX: Documents = [
+    {"candidates": [{"content": {"parts": [{"text": "Good day"}]}}], "usageMetadata": {"trafficType": "ON_DEMAND"}},
+    {"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 5}},
+]
+RUN: Documents = [
+    {"response": "Good "},
+    {"response": "day"},
+    {"response": "", "usage": {"prompt_tokens": 12, "completion_tokens": 5}},
+]
+META: Documents = [
+    {"id": "a", "event": {"event_type": "progress", "delta": {"text": "Good day"}}},
+    {"id": "a", "event": {"event_type": "complete", "stop_reason": "stop"}},
+    {
+        "id": "a",
+        "event": {
+            "event_type": "metrics",
+            "metrics": [{"metric": "num_prompt_tokens", "value": 12}, {"metric": "num_completion_tokens", "value": 5}],
+        },
+    },
+]
+STREAMS: dict[str, Documents] = {
+    "titan": wrapped(*TITAN),
+    "llama": wrapped(*LLAMA),
+    "nova": wrapped(*NOVA),
+    "claude 2": wrapped(*CLAUDE_2),
+    "jamba": wrapped(*JAMBA),
+    "cohere": COHERE,
+    "vertex": VERTEX,
+    "cloudflare": RUN,
+    "llama api": META,
+}
+
+
+@pytest.mark.parametrize("dialect", [Dialect.PASSTHROUGH, Dialect.OPENAI_COMPLETIONS, Dialect.OPENAI_CHAT])
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams(name: str, dialect: Dialect) -> None:
+    body = events(*STREAMS[name])
+    for observe in (False, True):
+        assert pair(read(dialect, body, "text/event-stream", observe=observe)) == (12, 5)
+    assert read(dialect, body, "text/event-stream", observe=True).texts() == ["Good day"]
+
+
+@pytest.mark.parametrize("name", ["titan", "llama", "nova", "claude 2", "jamba"])
+def test_streams_of_bedrock(name: str) -> None:
+    reading = read(Dialect.BEDROCK_INVOKE_STREAM, events(*STREAMS[name]), "text/event-stream", observe=True)
+    assert (pair(reading), reading.texts(), reading.complete) == ((12, 5), ["Good day"], True)
+
+
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "application/stream+json", "application/json", ""])
+def test_lines_are_read_whatever_they_are_called(content_type: str) -> None:
+    lines = b"".join(json.dumps(document).encode() + b"\n" for document in COHERE)
+    for piece in (1, 7, len(lines)):
+        reader = Reader(Dialect.COHERE_V1_CHAT, content_type)
+        for at in range(0, len(lines), piece):
+            reader.feed(lines[at : at + piece])
+        reading = reader.close()
+        assert pair(reading) == (12, 5)
+        assert reading.complete
+
+
+def test_documents_with_metadata_of_their_own_are_not_taken_for_bedrocks() -> None:
+    run = {"id": "run", "object": "thread.run", "metadata": {}, "usage": {"prompt_tokens": 4, "completion_tokens": 3}}
+    step = {"id": "step", "object": "thread.run.step", "type": "message_creation", "usage": None}
+    assert pair(read(Dialect.PASSTHROUGH, events(step, run))) == (4, 3)
+    assert pair(read(Dialect.PASSTHROUGH, events({"id": "x", "metadata": {}}, run))) == (4, 3)
