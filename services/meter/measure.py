@@ -196,7 +196,7 @@ def _observe(tail: Tail, reading: Reading, estimator: Estimator) -> Observed:
         asked = prompt.from_length(tail.end.request_bytes)
     known = estimator.calibration(tail.provider, model)
     output = calibration.estimate(tokenizer_of(model), known, said, thinks=asked.thinks)
-    return Observed(asked.tokens, said.tokens, output, reading.output_beyond_report, asked, said)
+    return Observed(asked.tokens - asked.unbilled, said.tokens, output, reading.output_beyond_report, asked, said)
 
 
 def _entry(

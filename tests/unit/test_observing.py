@@ -29,7 +29,7 @@ def reading(*, complete: bool = True, finish: object = "stop") -> Reading:
 
 
 def observed(said: Said, thinks: bool | None = None) -> Observed:
-    return Observed(9, said.tokens, Estimate(said.tokens, 1.0, 0, 99), asked=Asked(9, 9, 9, thinks), said=said)
+    return Observed(9, said.tokens, Estimate(said.tokens, 1.0, 0, 99), asked=Asked(9, 9, 9, thinks=thinks), said=said)
 
 
 def test_each_kind_of_output_is_counted_for_itself() -> None:

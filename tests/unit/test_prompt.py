@@ -257,6 +257,15 @@ def test_cohere_sends_text_beside_messages() -> None:
     assert (request.messages, request.documents) == (4, 2)
 
 
+def test_coheres_own_prompts_are_counted_and_not_billed() -> None:
+    for body in (hello(), hello(tools=[FUNCTION]), hello(documents=["a document"])):
+        figure = cost(body, "command-r7b-12-2024")
+        assert 2 <= figure.tokens - figure.unbilled <= 10
+        assert figure.low <= figure.tokens - figure.unbilled
+        assert figure.tokens > 490
+    assert cost(hello()).unbilled == 0
+
+
 def test_thinking_and_stored_conversations_are_seen() -> None:
     bare = cost(hello(), "claude-sonnet-4-5")
     assert cost(hello(thinking={"type": "enabled"}), "claude-sonnet-4-5").tokens == bare.tokens + 29

@@ -33,6 +33,7 @@ class Framing:
     builtin: float = 1.0  # how much of what a tool of the provider's reads in is counted as input
     opaque: float = 0.0  # per character of reasoning that only the provider can read
     spread: float = 0.12  # relative error of the counts above, either way: nine of ten are within
+    billed: bool = True  # the constants: Cohere counts its own prompts, and does not bill them
     hidden: int = 20  # what a provider may add unseen, or what of the constants it may leave out
 
 
@@ -75,7 +76,7 @@ _QWEN = Framing(
     base=4, per_message=5, tools=100, per_tool=8, dropped_if_none=True, per_call=14, schema_ratio=0.0, hidden=80
 )
 _GROK = Framing(base=150, per_message=2, tools=150, schema_ratio=0.4, opaque=0.03, hidden=250)
-_COMMAND = Framing(base=488, per_message=4, tools=900, schema_ratio=0.0, per_document=150, hidden=900)
+_COMMAND = Framing(billed=False, base=488, per_message=4, tools=900, schema_ratio=0.0, per_document=150, hidden=900)
 
 # The first that matches a model's name, wherever it stands in it.
 _FAMILIES = (

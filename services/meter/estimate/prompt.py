@@ -44,6 +44,7 @@ class Asked(NamedTuple):
     tokens: int
     low: int
     high: int  # the truth lies between them nine times out of ten
+    unbilled: int = 0  # of the tokens, those that the provider counts and does not bill
     thinks: bool | None = None  # what the request says of reasoning: on, off, or nothing
 
 
@@ -58,7 +59,12 @@ def asked(body: bytes, model: str, count: Count) -> Asked:
     request = take_apart(document)
     senses = senses_of(model)
     media = (cost_of(blob, senses) for blob in request.blobs)
-    return _sum((*_said(request, framing_of(model), count), *media), request.thinks)
+    framing = framing_of(model)
+    figure = _sum((*_said(request, framing, count), *media), request.thinks)
+    if framing.billed:
+        return figure
+    own = _own(request, framing)
+    return figure._replace(unbilled=own, low=min(figure.low, max(0, figure.tokens - own)))
 
 
 def from_length(request_bytes: int) -> Asked:
@@ -82,6 +88,11 @@ def _said(request: Request, framing: Framing, count: Count) -> Iterable[Cost]:
     yield Cost(round(framing.opaque * request.opaque), 0, round(_OPAQUE_HIGH * opaque))
     yield from (_builtin(tool, framing) for tool in request.builtin)
     yield Cost(0, 0, _STORED * request.stored)
+
+
+def _own(request: Request, framing: Framing) -> int:
+    """Tokens of the provider's own prompts."""
+    return _around(request, framing).tokens + (framing.tools if request.tools else 0)
 
 
 def _around(request: Request, framing: Framing) -> Cost:
@@ -117,4 +128,4 @@ def _about(tokens: float, spread: float) -> Cost:
 
 def _sum(costs: Iterable[Cost], thinks: bool | None) -> Asked:
     tokens, low, high = (sum(column) for column in zip(*costs, strict=True))
-    return Asked(tokens, max(0, low), high, thinks)
+    return Asked(tokens, max(0, low), high, thinks=thinks)
