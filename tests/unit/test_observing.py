@@ -10,8 +10,10 @@ from services.meter.calibrations import Calibrations
 from services.meter.estimate.calibration import Estimate, Said
 from services.meter.estimate.prompt import Asked
 from services.meter.observing import said_of, taught
+from services.meter.readers.reader import read
 from services.meter.readers.reading import CALL, REASONING, TEXT, Reading
 from services.meter.reconcile import Observed
+from shared.contract.dialects import Dialect
 from shared.contract.usage import Usage
 
 
@@ -73,3 +75,16 @@ def test_what_an_exchange_teaches_is_kept_by_its_kind() -> None:
         meter.learn("openai", "gpt-5", lesson)
     known = meter.of("openai", "gpt-5")
     assert (known.shown.count, known.hidden.count) == (1, 1)
+
+
+def test_a_message_so_far_beside_each_delta_is_said_once() -> None:
+    """Perplexity's documents; MiniMax's last one has the message alone."""
+
+    def document(delta: str | None, message: str) -> str:
+        said = {"delta": {"content": delta}} if delta else {}
+        choice = {"index": 0, "message": {"content": message}, **said}
+        return "data: " + json.dumps({"object": "chat.completion", "choices": [choice]}) + "\n\n"
+
+    stream = document("one ", "one ") + document("two ", "one two ") + document(None, "one two ")
+    seen = read(Dialect.OPENAI_CHAT, stream.encode(), "text/event-stream", observe=True)
+    assert seen.texts() == ["one two "]
