@@ -36,6 +36,8 @@ demo: $(VENV)/.run
 
 # The tests of a file share systems, and run in one worker; workers share nothing.
 JOBS ?= auto
+# pytest keeps the tests as it has compiled them: where nothing may be kept, each worker compiles all of them anew.
+unit test: export PYTHONDONTWRITEBYTECODE =
 unit: $(VENV)/.dev
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 tests/unit
 

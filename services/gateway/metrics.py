@@ -80,7 +80,7 @@ class GatewayMetrics(Observer):
         self._gap = gap.labels("provider"), gap.labels("client")
         self._lag = Histogram(
             "arouter_loop_lag_seconds",
-            "How late the event loop comes to what is due, twenty times a second. Every event waits that long.",
+            "How late the event loop is, measured twenty times a second. Every event waits that long.",
             registry=registry,
             buckets=_GAP,
         )

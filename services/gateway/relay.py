@@ -1,5 +1,5 @@
-"""The relay of one answer: it moves bytes from the provider to the client and the tap. It knows neither JSON nor
-providers, and adds nothing to a body.
+"""The relay of one answer: it moves bytes from the provider to the client and the tap (decision 29). It knows neither
+JSON nor providers, and adds nothing to a body.
 
 A client that reads slowly pauses the provider. When a client leaves, the provider may be read on for the usage at the
 answer's end.

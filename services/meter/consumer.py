@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from services.meter.assembly import Assembled, Assembler, BadExchange
 from services.meter.estimator import TokenEstimator
@@ -27,10 +28,6 @@ from shared.contract.tail import StreamEntry
 from shared.runtime.errors import StoreError, StoreRefused, StoreUnavailable
 from shared.runtime.store import Store
 
-_BLOCK_MS = 500
-# A record that was delivered this long ago and is not held here went to a paused meter, or its reply was lost.
-_RECLAIM_IDLE_MS = 30_000
-_TIDY_SECONDS = 10.0
 _STEP_MS = 2000.0
 # An orphan is booked provisionally at once, and for good after this if its journal never turns up (decision 16).
 _ORPHAN_MS = 24 * 3_600_000
@@ -40,11 +37,31 @@ _RETRY_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
+class Timing(NamedTuple):
+    """When a consumer does what, and by which clock."""
+
+    block_ms: int = 500  # a read waits this long for records
+    tidy: float = 10.0  # seconds between two looks at what is left, and for an exchange to count as left
+    # A record delivered this long ago that we do not hold went to a worker that was paused, or a reply was lost.
+    reclaim_idle_ms: int = 30_000
+    now_ms: Callable[[Store], Awaitable[int]] = streams.now_ms  # Redis's clock
+
+
+TIMING = Timing()
+
+
 class ShardConsumer:
-    """Meters one shard until `stop`."""
+    """Meters one shard until `stop`: `run` calls the other public methods in turn."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, shard: int, batch: int, estimator: TokenEstimator, metrics: MeterMetrics
+        self,
+        store: Store,
+        ledger: Ledger,
+        shard: int,
+        batch: int,
+        estimator: TokenEstimator,
+        metrics: MeterMetrics,
+        timing: Timing = TIMING,
     ) -> None:
         self.shard = shard
         self._store = store
@@ -52,6 +69,7 @@ class ShardConsumer:
         self._batch = batch
         self._estimator = estimator
         self._metrics = metrics
+        self._timing = timing
         self._assembler = Assembler(shard)
         self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
         self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
@@ -79,31 +97,31 @@ class ShardConsumer:
         self._provisional.clear()
         await streams.create_group(self._store, self.shard)
         await self._stepped_back()  # steps are noticed from here on
-        await self._recover()
+        await self.recover()
         tidied = time.monotonic()
         while not self._stopping.is_set():
-            entries = await streams.read(self._store, self.shard, count=self._batch, block_ms=_BLOCK_MS)
-            await self._take(entries)
-            if time.monotonic() - tidied > _TIDY_SECONDS:
+            entries = await streams.read(self._store, self.shard, count=self._batch, block_ms=self._timing.block_ms)
+            await self.take(entries)
+            if time.monotonic() - tidied > self._timing.tidy:
                 # By Redis's clock, records from before it stepped back are not idle until it has caught up.
-                await self._reclaim(0 if await self._stepped_back() else _RECLAIM_IDLE_MS)
-                await self._sweep()
+                await self._reclaim(0 if await self._stepped_back() else self._timing.reclaim_idle_ms)
+                await self.sweep()
                 tidied = time.monotonic()
 
     async def _stepped_back(self) -> bool:
         """Whether Redis's clock has stepped back since the last call."""
-        now_ms, own_ms = await streams.now_ms(self._store), time.monotonic() * 1000
+        now_ms, own_ms = await self._timing.now_ms(self._store), time.monotonic() * 1000
         ahead, self._ahead_ms = self._ahead_ms, now_ms - own_ms
         return ahead is not None and self._ahead_ms < ahead - _STEP_MS
 
-    async def _recover(self) -> None:
-        """Read again the pending records, whichever meter had read them."""
+    async def recover(self) -> None:
+        """Read again the pending records, whichever meter had read them. StoreError where Redis is away."""
         after = b"0"
         while not self._stopping.is_set() and (
             entries := await streams.read_pending(self._store, self.shard, after, count=self._batch)
         ):
             after = entries[-1].id
-            await self._take(entries)
+            await self.take(entries)
 
     async def _reclaim(self, idle_ms: int) -> None:
         idle = streams.idle_pending(self._store, self.shard, idle_ms=idle_ms)
@@ -114,11 +132,11 @@ class ShardConsumer:
             gone = set(ids).difference(entry.id for entry in entries)
             if gone:  # somebody deleted them; only the mark that they are pending is left
                 await streams.drop(self._store, self.shard, list(gone))
-            await self._take(entries)
+            await self.take(entries)
 
-    async def _sweep(self) -> None:
+    async def sweep(self) -> None:
         """Handle exchanges that wait for records in vain: drop replays of settled ones, and book orphans."""
-        idle = self._assembler.idle(time.monotonic() - _TIDY_SECONDS)
+        idle = self._assembler.idle(time.monotonic() - self._timing.tidy)
         if not idle:
             return
         orphans: list[ExchangeId] = []
@@ -138,7 +156,7 @@ class ShardConsumer:
         """Read everything that is in the stream now, including the records that a former holder had read."""
         last = _order(await streams.last_id(self._store, self.shard))
         while entries := await streams.read(self._store, self.shard, count=self._batch, block_ms=1):
-            await self._take(entries)
+            await self.take(entries)
             if _order(entries[-1].id) >= last:
                 break
         await self._reclaim(0)
@@ -147,7 +165,7 @@ class ShardConsumer:
         if not orphans:
             return
         booked = await self._ledger.provisional(self.shard, [id for id, _ in orphans])
-        now_ms = await streams.now_ms(self._store)
+        now_ms = await self._timing.now_ms(self._store)
         batch: list[Settlement] = []
         given_up: list[Settlement] = []
         for (id, boot), so_far in zip(orphans, booked, strict=True):
@@ -192,7 +210,8 @@ class ShardConsumer:
             self._assembler.forget(id)
         return settlement
 
-    async def _take(self, entries: Sequence[StreamEntry]) -> None:
+    async def take(self, entries: Sequence[StreamEntry]) -> None:
+        """Settle what these records complete; keep the others."""
         whole: list[Assembled] = []
         for entry in entries:
             try:

@@ -19,8 +19,6 @@ from shared.contract.ids import new_boot
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store
 
-_ROUND_SECONDS = names.LEASE_TTL_MS / 3000
-
 _LATE_SECONDS = names.LEASE_TTL_MS / 1000
 _HUNG_SECONDS = 120.0  # a round waits for batches that are being settled
 
@@ -30,9 +28,13 @@ log = logging.getLogger(__name__)
 class Meter:
     """Holds leases and runs their consumers until `stop`. A consumer that fails takes the meter with it."""
 
-    def __init__(self, store: Store, settings: MeterSettings) -> None:
+    def __init__(
+        self, store: Store, settings: MeterSettings, *, round_seconds: float = names.LEASE_TTL_MS / 3000
+    ) -> None:
+        """`round_seconds`: between two renewals of its leases."""
         self._store = store
         self._settings = settings
+        self._round_seconds = round_seconds
         self._ledger = Ledger(store, settings.ledger_keep)
         self._estimator = TokenEstimator(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
@@ -118,7 +120,9 @@ class Meter:
         """Until the next round; ends early on `stop`, and with the error of a consumer that failed."""
         stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
         tasks = {task for _, task in self._running.values()}
-        done, _ = await asyncio.wait({stopping, *tasks}, timeout=_ROUND_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            {stopping, *tasks}, timeout=self._round_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
         stopping.cancel()
         for task in done - {stopping}:
             task.result()

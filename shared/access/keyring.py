@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -31,9 +32,19 @@ class _Seen:
 class KeyRing:
     """The keys that this process has seen. Concurrent lookups of one key share one answer."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`monotonic` says for how long an answer is remembered, `clock` what time it is: both in seconds."""
         self._store = store
         self._settings = settings
+        self._monotonic = monotonic
+        self._clock = clock
         self._pepper: bytes | None = None
         self._seen: dict[str, _Seen] = {}
         self._touched: dict[str, float] = {}
@@ -54,7 +65,7 @@ class KeyRing:
             raise Refused(401, "invalid api key", code="invalid_api_key")
         if record.disabled:
             raise Refused(403, "this API key is disabled", code="api_key_disabled")
-        if record.expires_at is not None and record.expires_at <= time.time():
+        if record.expires_at is not None and record.expires_at <= self._clock():
             raise Refused(403, "this API key has expired", code="api_key_expired")
         self._note_use(record)
         return record
@@ -65,7 +76,7 @@ class KeyRing:
         except StoreError as exc:
             raise Refused(503, "the gateway is not ready", code="not_ready") from exc
         seen = self._seen.get(key_hash)
-        now = time.monotonic()
+        now = self._monotonic()
         if seen is not None and now - seen.at < _FRESH_SECONDS:
             return seen.record
         try:
@@ -89,11 +100,11 @@ class KeyRing:
             del self._asking[key_hash]
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
-        self._seen[key_hash] = _Seen(record, time.monotonic())
+        self._seen[key_hash] = _Seen(record, self._monotonic())
         return record
 
     def _note_use(self, record: KeyRecord) -> None:
-        now = time.time()
+        now = self._clock()
         if now - max(record.last_used_at or 0, self._touched.get(record.hash, 0)) < _TOUCHED_SECONDS:
             return
         if len(self._touched) >= _REMEMBERED:

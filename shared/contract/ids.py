@@ -50,15 +50,17 @@ class ExchangeId(NamedTuple):
 class ExchangeIds:
     """Mints the ids of one process: shards in turn, `n` dense within each."""
 
-    def __init__(self, boot: str, shards: int) -> None:
+    def __init__(self, boot: str, shards: int, *, limit: int = MAX_N) -> None:
+        """`limit`: ids of one boot and shard; then another boot begins."""
         self.boot = boot
         self._shards = shards
+        self._limit = limit
         self._minted = 0
         self._exhausted: list[str] = []
 
     def next(self) -> ExchangeId:
         n, shard = divmod(self._minted, self._shards)
-        if n >= MAX_N:  # after days; meters refuse larger numbers
+        if n >= self._limit:  # after days; meters refuse larger numbers
             self._exhausted.append(self.boot)
             self.boot, self._minted = new_boot(), 0
             n, shard = 0, 0
@@ -72,5 +74,5 @@ class ExchangeIds:
     def opened(self) -> dict[str, dict[int, int]]:
         """How many ids each boot of this process has minted, by shard."""
         n, rest = divmod(self._minted, self._shards)
-        full = {boot: dict.fromkeys(range(self._shards), MAX_N) for boot in self._exhausted}
+        full = {boot: dict.fromkeys(range(self._shards), self._limit) for boot in self._exhausted}
         return full | {self.boot: {shard: n + (shard < rest) for shard in range(self._shards)}}

@@ -53,7 +53,7 @@ def reclaim() -> None:
     async def nothing(self: ShardConsumer) -> None:
         return
 
-    ShardConsumer._recover = nothing  # type: ignore[method-assign]
+    ShardConsumer.recover = nothing  # type: ignore[method-assign]
 
     async def nothing_either(self: ShardConsumer, idle_ms: int) -> None:
         return

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from services.meter import consumer as consumer_module
-from services.meter.consumer import ShardConsumer
+from services.meter.consumer import TIMING, ShardConsumer, Timing
 from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger
 from shared.books import quarantine, streams, totals
@@ -26,11 +25,11 @@ BOOT = new_boot()
 
 
 @asynccontextmanager
-async def metering(redis: Store, shard: int = 0) -> AsyncIterator[ShardConsumer]:
-    consumer = ShardConsumer(redis, Ledger(redis), shard, 50, WordEstimator(), MeterMetrics())
+async def metering(redis: Store, timing: Timing = TIMING) -> AsyncIterator[None]:
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 50, WordEstimator(), MeterMetrics(), timing)
     task = asyncio.get_running_loop().create_task(consumer.run())
     try:
-        yield consumer
+        yield
     finally:
         consumer.stop()
         await task
@@ -50,19 +49,21 @@ async def until(redis: Store, count: int) -> None:
 async def test_records_in_any_order_and_twice(redis: Store) -> None:
     fields = [record for n in range(20) for record in records(ExchangeId(BOOT, 0, n), segments=3)]
     await send(redis, ExchangeId(BOOT, 0, 0), fields[::-1] + fields[::3])
-    async with metering(redis):
+    async with metering(redis, Timing(tidy=0.1)):
         await until(redis, 20)
     assert await requests(redis) == 20
     assert await redis.xlen(names.ledger(0)) == 20
 
 
-async def test_what_was_read_before_a_clock_stepped_back_is_not_left_lying(
-    redis: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_was_read_before_a_clock_stepped_back_is_not_left_lying(redis: Store) -> None:
     """A reader that stops reads once more after its successor has begun; then Redis's clock goes back by a day."""
-    monkeypatch.setattr(consumer_module, "_TIDY_SECONDS", 0.2)
+    back_ms = 0
+
+    async def clock(store: Store) -> int:
+        return await streams.now_ms(store) - back_ms
+
     id = ExchangeId(BOOT, 0, 0)
-    async with metering(redis):
+    async with metering(redis, Timing(tidy=0.2, now_ms=clock)):
         await asyncio.sleep(0.1)
         async with asyncio.timeout(20):
             while True:  # a record that the consumer itself does not get
@@ -72,12 +73,7 @@ async def test_what_was_read_before_a_clock_stepped_back_is_not_left_lying(
         await asyncio.sleep(0.5)
         await send(redis, id, records(id)[1:])
         await asyncio.sleep(0.5)
-        clock = streams.now_ms
-
-        async def stepped(store: Store) -> int:
-            return await clock(store) - 86_400_000
-
-        monkeypatch.setattr(streams, "now_ms", stepped)
+        back_ms = 86_400_000
         await until(redis, 1)
 
 
@@ -92,11 +88,9 @@ async def test_what_another_worker_read_and_never_settled_is_taken_over(redis: S
     assert await requests(redis) == 1
 
 
-async def test_what_went_to_a_paused_worker_is_reclaimed(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_module, "_RECLAIM_IDLE_MS", 100)
-    monkeypatch.setattr(consumer_module, "_TIDY_SECONDS", 0.2)
+async def test_what_went_to_a_paused_worker_is_reclaimed(redis: Store) -> None:
     id = ExchangeId(BOOT, 0, 0)
-    async with metering(redis):
+    async with metering(redis, Timing(tidy=0.2, reclaim_idle_ms=100)):
         await asyncio.sleep(0.3)
         pipeline = redis.pipeline(transaction=True)  # so that the consumer cannot be the one who reads them
         for record in records(id):
@@ -107,10 +101,9 @@ async def test_what_went_to_a_paused_worker_is_reclaimed(redis: Store, monkeypat
     assert await requests(redis) == 1
 
 
-async def test_replays_of_settled_exchanges_are_dropped(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumer_module, "_TIDY_SECONDS", 0.1)
+async def test_replays_of_settled_exchanges_are_dropped(redis: Store) -> None:
     id = ExchangeId(BOOT, 0, 0)
-    async with metering(redis):
+    async with metering(redis, Timing(tidy=0.1)):
         await send(redis, id, records(id))
         await until(redis, 1)
         await send(redis, id, records(id)[1:2])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as LostConnection
 
-from services.meter import meter as meter_module
-from services.meter.consumer import ShardConsumer
-from services.meter.leases import Leases
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from shared.books import totals
@@ -18,7 +18,6 @@ from shared.books.books import Books
 from shared.contract import names
 from shared.contract.ids import ExchangeId, new_boot
 from shared.runtime import store
-from shared.runtime.errors import StoreUnavailable
 from shared.runtime.store import Store
 from tests.support.tails import KEY, records, send
 
@@ -26,14 +25,13 @@ SHARDS = 4
 BOOT = new_boot()
 
 
-@pytest.fixture(autouse=True)
-def _quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter_module, "_ROUND_SECONDS", 0.1)
+def metering(redis: Store) -> Meter:
+    return Meter(redis, MeterSettings(shards=SHARDS), round_seconds=0.1)
 
 
 @asynccontextmanager
 async def running(redis: Store) -> AsyncIterator[Meter]:
-    meter = Meter(redis, MeterSettings(shards=SHARDS))
+    meter = metering(redis)
     task = asyncio.get_running_loop().create_task(meter.run())
     try:
         yield meter
@@ -84,36 +82,52 @@ async def test_a_full_redis_is_drained_by_a_meter_that_starts(redis: Store) -> N
         await redis.config_set("maxmemory", "0")
 
 
-async def test_a_lost_reply_strands_no_shard(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = iter([False, True, False, True])
+class Spoiled(Redis):
+    """A client that carries out each command, and then may fail."""
 
-    async def losing(self: object, shard: int, ttl_ms: int) -> bool:
-        answer = await kept(self, shard, ttl_ms)  # type: ignore[arg-type]
-        if next(lost, False):
-            raise StoreUnavailable("the reply is lost")
+    failure: Callable[[str], Exception | None]  # is given the command's words, and says how it fails, if it does
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py's own
+        failure = self.failure(" ".join(map(str, args)))
+        if failure is not None:
+            raise failure
         return answer
 
-    kept = Leases._set
-    monkeypatch.setattr(Leases, "_set", losing)
-    async with running(redis):
+
+def spoiled_by(url: str, failure: Callable[[str], Exception | None]) -> Spoiled:
+    client = cast("Spoiled", Spoiled.from_pool(store.connect(url).connection_pool))
+    client.failure = failure
+    return client
+
+
+async def test_a_lost_reply_strands_no_shard(redis: Store, redis_url: str) -> None:
+    lost = iter([False, True, False, True])
+
+    def failure(command: str) -> Exception | None:
+        asks_for_a_lease = command.startswith("EVALSHA") and any(names.lease(n) in command for n in range(SHARDS))
+        return LostConnection("the reply is lost") if asks_for_a_lease and next(lost, False) else None
+
+    async with spoiled_by(redis_url, failure) as spoiled, running(spoiled):
         await give(redis, 40)
         await expect_settled(redis, 40)
+    assert next(lost, None) is None
 
 
-async def test_a_consumer_that_fails_ends_the_meter(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(self: ShardConsumer) -> None:
-        raise RuntimeError("a bug")
+async def test_a_consumer_that_fails_ends_the_meter(redis: Store, redis_url: str) -> None:
+    def failure(command: str) -> Exception | None:
+        return RuntimeError("a bug") if command.startswith("XREADGROUP") else None
 
-    monkeypatch.setattr(ShardConsumer, "run", fail)
-    with pytest.raises(RuntimeError, match="a bug"):
-        async with asyncio.timeout(10):
-            await Meter(redis, MeterSettings(shards=SHARDS)).run()
+    async with spoiled_by(redis_url, failure) as spoiled:
+        with pytest.raises(RuntimeError, match="a bug"):
+            async with asyncio.timeout(10):
+                await metering(spoiled).run()
     assert not await redis.exists(*(names.lease(shard) for shard in range(SHARDS)))
 
 
-async def test_redis_may_be_away_at_the_start(redis: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redis_may_be_away_at_the_start(redis: Store, redis_url: str) -> None:
     away = store.connect("redis://127.0.0.1:9")
-    meter = Meter(away, MeterSettings(shards=SHARDS))
+    meter = metering(away)
     task = asyncio.get_running_loop().create_task(meter.run())
     await asyncio.sleep(0.3)
     assert not task.done()

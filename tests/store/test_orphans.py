@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import pytest
-
-from services.meter import consumer as consumers
-from services.meter.consumer import ShardConsumer
+from services.meter.consumer import ShardConsumer, Timing
+from services.meter.estimator import TokenEstimator
 from services.meter.metrics import MeterMetrics
 from services.meter.prices import Price, PriceBook
 from services.meter.settle import Ledger
@@ -18,18 +16,15 @@ from shared.books.boots import BootState
 from shared.books.ledger import LedgerEntry
 from shared.contract import names, tail
 from shared.contract.entry import encode
-from shared.contract.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
+from shared.contract.ids import ExchangeId, ExchangeIds, new_boot
 from shared.contract.tail import Head, Packed, Segment
 from shared.runtime.store import Store
 from tests.support.entries import entry
 from tests.support.estimator import WordEstimator
 from tests.support.tails import KEY, records, send
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "_TIDY_SECONDS", 0.1)
-    monkeypatch.setattr(consumers, "_BLOCK_MS", 50)
+IMPATIENT = Timing(block_ms=50, tidy=0.1)
+AT_ONCE = Timing(block_ms=50, tidy=-1.0)  # every exchange counts as left
 
 
 async def booked(redis: Store) -> list[LedgerEntry]:
@@ -38,7 +33,7 @@ async def booked(redis: Store) -> list[LedgerEntry]:
 
 async def metered(redis: Store, until: Callable[[list[LedgerEntry]], bool]) -> list[LedgerEntry]:
     """Meter until the ledger meets the condition, and a little longer."""
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics(), IMPATIENT)
     run = asyncio.get_running_loop().create_task(consumer.run())
     try:
         async with asyncio.timeout(20):
@@ -85,7 +80,7 @@ async def test_a_cost_is_amended_by_the_difference(redis: Store) -> None:
     opened, *rest = records(id, prompt=100, answer=50)
     await send(redis, id, [opened])
     for expected, more in ((1, rest), (2, [])):
-        consumer = ShardConsumer(redis, Ledger(redis), 0, 100, estimator, MeterMetrics())
+        consumer = ShardConsumer(redis, Ledger(redis), 0, 100, estimator, MeterMetrics(), IMPATIENT)
         run = asyncio.get_running_loop().create_task(consumer.run())
         async with asyncio.timeout(20):
             while len(await booked(redis)) < expected:
@@ -114,7 +109,7 @@ async def test_a_clock_that_jumps_makes_nothing_final_of_a_gateway_that_lives(re
     id = ExchangeId(new_boot(), 0, 0)
     opened, *rest = records(id)
     await redis.xadd(names.tail(0), opened, id="1-1")  # type: ignore[arg-type]
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics(), IMPATIENT)
     run = asyncio.get_running_loop().create_task(consumer.run())
     async with asyncio.timeout(20):
         while not await booked(redis):
@@ -198,20 +193,11 @@ async def test_states_and_counts_of_boots(redis: Store) -> None:
     assert await boots.shards(redis, 16) == 16
 
 
-def test_a_process_that_runs_out_of_numbers_tells_of_both_boots() -> None:
-    ids = ExchangeIds("A" * 26, 2)
-    ids._minted = 2 * MAX_N
-    second = ids.next()
-    assert second.n == 0
-    assert ids.opened() == {"A" * 26: {0: MAX_N, 1: MAX_N}, second.boot: {0: 1, 1: 0}}
-
-
-async def reading(redis: Store) -> ShardConsumer:
+async def reading(redis: Store, estimator: TokenEstimator | None = None) -> ShardConsumer:
     """A consumer that has read what there is, and is driven by hand from here on."""
-    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, WordEstimator(), MeterMetrics())
+    consumer = ShardConsumer(redis, Ledger(redis), 0, 100, estimator or WordEstimator(), MeterMetrics(), AT_ONCE)
     await streams.create_group(redis, 0)
-    await consumer._take(await streams.read(redis, 0, count=100, block_ms=1))
-    await asyncio.sleep(0.15)  # longer than `_impatient` lets it be idle
+    await consumer.take(await streams.read(redis, 0, count=100, block_ms=1))
     return consumer
 
 
@@ -222,7 +208,7 @@ async def test_nothing_is_final_before_everything_was_read(redis: Store) -> None
     consumer = await reading(redis)
     await send(redis, id, [end])  # in Redis, and not read yet, when its gateway leaves
     await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.LEFT)
-    await consumer._sweep()
+    await consumer.sweep()
     [entry] = await booked(redis)
     assert (entry.final, entry.entry.outcome, entry.entry.source) == (True, "completed", "reported")
 
@@ -235,7 +221,7 @@ async def test_what_a_paused_worker_has_read_is_read_before_it_is_final(redis: S
     await send(redis, id, [end])
     assert len(await streams.read(redis, 0, count=100, block_ms=1)) == 1  # by another worker, which then sleeps
     await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
-    await consumer._sweep()
+    await consumer.sweep()
     [entry] = await booked(redis)
     assert entry.entry.outcome == "completed"
 
@@ -246,30 +232,27 @@ async def test_a_damaged_orphan_costs_itself_alone(redis: Store) -> None:
     await send(redis, id, [records(id)[0], damaged])
     await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
     consumer = await reading(redis)
-    await consumer._sweep()
+    await consumer.sweep()
     [case] = await quarantine.cases(Books(redis, 1))
     assert case.id == str(id)
     assert await redis.xlen(names.tail(0)) == 0
     assert (await audit.conservation(Books(redis, 1))).gap == 0
 
 
-async def test_an_orphan_is_booked_again_for_new_records_alone(redis: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_orphan_is_booked_again_for_new_records_alone(redis: Store) -> None:
     id = ExchangeId(new_boot(), 0, 0)
     said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three"}}]}\n\n'
     segments = [tail.encode(id, seq, Segment(Packed(said), Head(200, "text/event-stream"))) for seq in (1, 2)]
     await send(redis, id, [records(id)[0], segments[0]])
-    consumer = await reading(redis)
-    words = WordEstimator.count
+    estimator = WordEstimator()
+    consumer = await reading(redis, estimator)
     for factor in range(1, 6):  # what is counted changes, as it does when the estimator learns
-        monkeypatch.setattr(
-            WordEstimator, "count", lambda self, text, model, factor=factor: factor * words(self, text, model)
-        )
-        await consumer._sweep()
+        estimator.factor = factor
+        await consumer.sweep()
     assert len(await booked(redis)) == 1
     await send(redis, id, segments[1:])
-    await consumer._take(await streams.read(redis, 0, count=100, block_ms=1))
-    await asyncio.sleep(0.15)
-    await consumer._sweep()
+    await consumer.take(await streams.read(redis, 0, count=100, block_ms=1))
+    await consumer.sweep()
     assert [entry.revision for entry in await booked(redis)] == [1, 2]
 
 
@@ -279,7 +262,7 @@ async def test_an_end_that_is_here_is_used_though_something_before_it_is_missing
     await send(redis, id, [opened, end])
     await boots.heartbeat(redis, {id.boot: {0: 1}}, BootState.ADOPTED)
     consumer = await reading(redis)
-    await consumer._sweep()
+    await consumer.sweep()
     [entry] = await booked(redis)
     assert (entry.entry.outcome, entry.entry.source) == ("completed", "partial")
     assert entry.entry.lost_bytes > 0
@@ -303,7 +286,7 @@ async def test_a_case_whose_exchange_was_settled_counts_once(redis: Store) -> No
     await reading(redis)
     await send(redis, id, [segment, end])
     consumer = await reading(redis)
-    await consumer._recover()
+    await consumer.recover()
     assert len(await quarantine.cases(Books(redis, 1))) == 1
     found = await audit.conservation(Books(redis, 1))
     assert (found.opened, found.settled, found.quarantined, found.gap) == (1, 1, 0, 0)

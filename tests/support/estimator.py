@@ -14,9 +14,10 @@ class WordEstimator(TokenEstimator):
 
     def __init__(self, sample: float = 0.0) -> None:
         super().__init__(MeterSettings(sample=sample))
+        self.factor = 1  # tokens of a word
 
     def count(self, text: str, model: str) -> int:
-        return len(text.split())
+        return self.factor * len(text.split())
 
     def calibration(self, provider: str, model: str) -> Known:
         return calibration.none_yet(tokenizer_of(model))

@@ -12,6 +12,7 @@ Nodes = list[tuple[Any, Any]]
 
 # Broken before Python 3.11.5, and unknown before 3.11.
 FORBIDDEN = (sre.POSSESSIVE_REPEAT, sre.ATOMIC_GROUP)
+_HINT = re.compile(r"[*+?}]\+|\(\?>")  # neither can be written without
 
 
 def _parts(argument: Any) -> Iterator[Nodes]:
@@ -23,7 +24,9 @@ def _parts(argument: Any) -> Iterator[Nodes]:
 
 
 def forbidden(pattern: str | bytes) -> set[str]:
-    """The constructs of a pattern, or of a piece of one, that are broken in a supported Python."""
+    """The constructs of a pattern, or of a piece of one, that not every supported interpreter has whole."""
+    if not _HINT.search(pattern if isinstance(pattern, str) else pattern.decode("latin-1")):
+        return set()
     try:
         parsed = parser.parse(pattern)
     except (re.error, OverflowError, RecursionError):

@@ -21,17 +21,9 @@ MOST_LINES = 400
 RECORD_BASES = {"Struct", "NamedTuple", "BaseModel", "BaseSettings", "Settings", "TypedDict", "Enum", "StrEnum"}
 
 LARGE_CLASSES: dict[str, str] = {}
-LONG_FILES = {
-    "tests/system/test_control.py": "being split",
-}
+LONG_FILES: dict[str, str] = {}
 PATCHING = {
-    "tests/store/test_consumer.py": "its limits are being made arguments",
-    "tests/store/test_keys.py": "its limits are being made arguments",
-    "tests/store/test_meter.py": "its limits are being made arguments",
-    "tests/store/test_orphans.py": "its limits are being made arguments",
-    "tests/store/test_settle_machine.py": "its limits are being made arguments",
-    "tests/unit/test_framing.py": "its limits are being made arguments",
-    "tests/unit/test_ids.py": "its limit is being made an argument",
+    "tests/unit/test_framing.py": "the limits of framing are not arguments yet",
 }
 
 
@@ -46,7 +38,7 @@ def sources() -> dict[str, str]:
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:
     """Every class with its name, `path:Class`."""
     for path, text in sources().items():
-        if path.endswith(".py"):
+        if path.endswith(".py") and "class " in text:
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.ClassDef):
                     yield f"{path}:{node.name}", node
@@ -94,7 +86,9 @@ def test_no_file_is_long() -> None:
 
 
 def patches(text: str) -> bool:
-    """Whether a test patches attributes."""
+    """Whether a test puts something of its own in the place of what it tests."""
+    if "setattr" not in text:
+        return False
     calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
     return any(isinstance(call.func, ast.Attribute) and call.func.attr == "setattr" for call in calls)
 

@@ -13,8 +13,6 @@ from services.meter.estimate import calibration
 from services.meter.estimate.calibration import Calibration, Known, Said, estimate, expected, learn_hidden, learn_shown
 from services.meter.estimate.lesson import Lesson, lesson_of
 from services.meter.estimate.tokenizers import Hides, Tokenizer, tokenizer_of
-from shared.contract import names
-from shared.runtime.store import Store
 
 PLAIN = Tokenizer(per_end=0, per_call=10)
 HIDING = Tokenizer(per_end=0, hides=Hides.USUALLY)
@@ -184,38 +182,6 @@ def test_families_are_found_by_name() -> None:
     assert tokenizer_of("openai/gpt-oss-20b").hides is Hides.NEVER
     assert tokenizer_of("gpt-5.2").hides is tokenizer_of("o4-mini").hides is Hides.USUALLY
     assert tokenizer_of("").ratio == tokenizer_of("something-new").ratio == tokenizer_of("x" * 100_000).ratio
-
-
-async def test_meters_share_what_they_learned(redis: Store) -> None:
-    first, second = Calibrations(), Calibrations()
-    for _ in range(100):
-        first.learn("openrouter", "x/claude-haiku", Lesson(100.0, 150))
-        first.learn("google", "gemini-2.5-pro", Lesson(100.0, None, 700))
-    await first.sync(redis)
-    await redis.hset(names.CALIBRATIONS, "later\x1fversion", "v2:something else")  # type: ignore[misc]
-    await second.sync(redis)
-    for place in [("openrouter", "x/claude-haiku"), ("google", "gemini-2.5-pro")]:
-        assert second.of(*place) == first.of(*place)
-    assert second.of("openrouter", "x/claude-haiku").shown.mean == pytest.approx(math.log(1.5), abs=0.05)
-    assert second.of("google", "gemini-2.5-pro").hidden.reach(0) == pytest.approx(700, rel=0.15)
-
-
-async def test_old_meters_and_new_ones_work_on_one_hash(redis: Store) -> None:
-    """A field used to be provider and model, over all answers: it is read where none hide reasoning, never written."""
-    old = {"p\x1fdeepseek-chat": "40 0.2 0.01", "p\x1fgemini-2.5-pro": "40 2.0 0.5", "p\x1fm/with\x1fodd": "9 0.1 0.1"}
-    await redis.hset(names.CALIBRATIONS, mapping=old)  # type: ignore[misc]
-    meter = Calibrations()
-    await meter.sync(redis)
-    assert meter.of("p", "deepseek-chat").shown == Calibration(40, 0.2, 0.01)
-    assert meter.of("p", "gemini-2.5-pro") == calibration.none_yet(tokenizer_of("gemini-2.5-pro"))
-    meter.learn("p", "deepseek-chat", Lesson(100.0, 122))
-    await meter.sync(redis)
-    kept = await redis.hgetall(names.CALIBRATIONS)  # type: ignore[misc]
-    stored = {field.decode(): value.decode() for field, value in kept.items()}
-    assert {field: stored[field] for field in old} == old
-    assert stored["p\x1fdeepseek-chat\x1fshown"].startswith("41 0.1999")
-    for value in stored.values():
-        Calibration.load(value)  # what old meters do with every field
 
 
 def test_names_come_from_callers_and_are_bounded() -> None:

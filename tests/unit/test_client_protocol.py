@@ -73,10 +73,12 @@ CASES: dict[str, Case] = {
 
 
 def splits(data: bytes) -> Iterator[Sequence[bytes]]:
+    """Whole, byte by byte, and in two; among equal bytes of a filling, in a few places."""
     yield [data]
     yield [data[at : at + 1] for at in range(len(data))]
     for at in range(1, len(data)):
-        yield data[:at], data[at:]
+        if data[at - 3 : at + 3] != b"yyyyyy" or at % 32 == 0:
+            yield data[:at], data[at:]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,6 +1,5 @@
 import pytest
 
-from shared.contract import ids as ids_module
 from shared.contract.errors import BadRecord
 from shared.contract.ids import MAX_N, ExchangeId, ExchangeIds, new_boot
 
@@ -19,13 +18,31 @@ def test_ids_are_dense_per_shard() -> None:
         assert [id.n for id in minted if id.shard == shard] == [0, 1, 2]
 
 
-def test_a_new_boot_begins_before_the_numbers_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids_module, "MAX_N", 3)
-    ids = ExchangeIds("B" * 26, shards=2)
+def test_a_new_boot_begins_before_the_numbers_run_out() -> None:
+    ids = ExchangeIds("B" * 26, shards=2, limit=3)
     minted = [ids.next() for _ in range(14)]
     assert len({str(id) for id in minted}) == 14
     assert max(id.n for id in minted) == 2
     assert len({id.boot for id in minted}) == 3
+
+
+def test_a_process_that_runs_out_of_numbers_tells_of_all_its_boots() -> None:
+    ids = ExchangeIds("A" * 26, shards=2, limit=3)
+    for _ in range(6):
+        ids.next()
+    assert ids.opened() == {"A" * 26: {0: 3, 1: 3}}
+    second = ids.next()
+    assert (second.shard, second.n) == (0, 0)
+    assert ids.opened() == {"A" * 26: {0: 3, 1: 3}, second.boot: {0: 1, 1: 0}}
+
+
+def test_an_id_that_begins_a_boot_can_be_given_back() -> None:
+    ids = ExchangeIds("A" * 26, shards=1, limit=1)
+    ids.next()
+    second = ids.next()
+    ids.give_back()
+    assert ids.opened() == {"A" * 26: {0: 1}, second.boot: {0: 0}}
+    assert ids.next() == second
 
 
 def test_an_id_survives_its_text() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -94,19 +96,26 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"
 PATHS: dict[str, TransportFactory | None] = {"pushed": None, "pulled": httpx.AsyncHTTPTransport}
 
 
-async def failure(url: str, path: str, **limits: float) -> UpstreamError:
-    """The error of one request."""
-    client = UpstreamClient(GatewaySettings.model_validate(limits), PATHS[path])
+LIMITS = GatewaySettings(first_byte_timeout=0.6, idle_timeout=0.6)
+
+
+@asynccontextmanager
+async def asking(path: str) -> AsyncIterator[UpstreamClient]:
+    client = UpstreamClient(LIMITS, PATHS[path])
+    yield client
+    await client.close()
+
+
+async def failure(client: UpstreamClient, url: str) -> UpstreamError:
+    """How one request ends."""
     try:
         answer = await client.send("p", "POST", url, b"", [], b"{}")
         try:
-            await answer.relay(lambda _: None, limits.get("idle_timeout", 5))
+            await answer.relay(lambda _: None, LIMITS.idle_timeout)
         finally:
             answer.close()
     except UpstreamError as exc:
         return exc
-    finally:
-        await client.close()
     raise AssertionError("it ended well")
 
 
@@ -127,29 +136,37 @@ def answering(raw: bytes, *, reset: bool = False, silent: bool = False) -> Handl
     return handle
 
 
+FAILURES: dict[str, tuple[Handler, type[UpstreamError], str]] = {
+    "nothing": (answering(b""), UpstreamUnreachable, "closed_early"),
+    "another protocol": (answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), UpstreamUnreachable, "protocol"),
+    "silence": (answering(b"", silent=True), UpstreamTimeout, "first_byte_timeout"),
+    "no status": (answering(b"HTTP/1.1 600 Odd\r\ncontent-length: 0\r\n\r\n"), UpstreamUnreachable, "bad_status"),
+    "half a body": (answering(HEAD), UpstreamBroken, "closed_early"),
+    "half a body, reset": (answering(HEAD, reset=True), UpstreamBroken, "reset"),
+    "half a body, silence": (answering(HEAD, silent=True), UpstreamTimeout, "idle_timeout"),
+}
+
+
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize(
-    ("handler", "kind", "cause"),
-    [
-        (answering(b""), UpstreamUnreachable, "closed_early"),
-        (answering(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), UpstreamUnreachable, "protocol"),
-        (answering(b"", silent=True), UpstreamTimeout, "first_byte_timeout"),
-        (answering(b"HTTP/1.1 600 Odd\r\ncontent-length: 0\r\n\r\n"), UpstreamUnreachable, "bad_status"),
-        (answering(HEAD), UpstreamBroken, "closed_early"),
-        (answering(HEAD, reset=True), UpstreamBroken, "reset"),
-        (answering(HEAD, silent=True), UpstreamTimeout, "idle_timeout"),
-    ],
-)
-async def test_both_paths_give_the_same_cause(path: str, handler: Handler, kind: type, cause: str) -> None:
-    async with serving(handler) as url:
-        error = await failure(url, path, first_byte_timeout=0.6, idle_timeout=0.6)
-    assert (type(error), error.cause) == (kind, cause)
+async def test_both_paths_give_the_same_cause(path: str) -> None:
+    """All at once: two of them take their time."""
+
+    async def one(handler: Handler) -> tuple[type[UpstreamError], str]:
+        async with serving(handler) as url:
+            error = await failure(client, url)
+        return type(error), error.cause
+
+    async with asking(path) as client:
+        found = await asyncio.gather(*(one(handler) for handler, _, _ in FAILURES.values()))
+    expected = {name: (kind, cause) for name, (_, kind, cause) in FAILURES.items()}
+    assert dict(zip(FAILURES, found, strict=True)) == expected
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_no_connection_has_a_cause(path: str, tmp_path: Path) -> None:
     tls, _ = certificate(tmp_path)
-    async with serving(answering(HEAD), tls) as url:
-        assert (await failure(url, path)).cause == "tls"
-    assert (await failure("http://127.0.0.1:9/v1", path)).cause == "connect_refused"
-    assert (await failure(f"http://{'x' * 64}.invalid/v1", path)).cause in {"dns", "request"}
+    async with asking(path) as client:
+        async with serving(answering(HEAD), tls) as url:
+            assert (await failure(client, url)).cause == "tls"
+        assert (await failure(client, "http://127.0.0.1:9/v1")).cause == "connect_refused"
+        assert (await failure(client, f"http://{'x' * 64}.invalid/v1")).cause in {"dns", "request"}

@@ -135,7 +135,7 @@ class ClientProtocol(asyncio.Protocol):
     # What uvicorn calls.
 
     def shutdown(self) -> None:
-        """Take no more requests, and close once those that are here are answered."""
+        """Take no more requests, and close once those that are here are answered (decision 23)."""
         self._parser.end_after_this()
         if self._queue:
             self._queue[-1].close_after()

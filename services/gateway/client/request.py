@@ -235,7 +235,10 @@ class ClientRequest:
         """Answer with an error, unless a response has begun, and close the connection."""
         if self._phase is _Phase.NEW or self._phase is _Phase.ASKED:
             self._keep_alive = False
-            self.respond(status, [(b"content-type", b"application/json")], error_body(Family.OPENAI, status, message))
+            headers = [(b"content-type", b"application/json")]
+            if status == 503:
+                headers.append((b"retry-after", b"1"))
+            self.respond(status, headers, error_body(Family.OPENAI, status, message))
         elif self._phase is _Phase.BEGUN:
             self.abort(flush=True)
 

@@ -1,12 +1,9 @@
-"""The control API over HTTP: keys, usage, one exchange; who may do what, and what is said of nonsense."""
+"""The control API over HTTP: keys, who may do what, and what is said of nonsense."""
 
 from __future__ import annotations
 
 import json
 import socket
-from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,42 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.cli.processes import free_port
-from shared.contract.usage import COUNTERS
 from tests.support import web
-from tests.support.requests import ASKS
+from tests.support.controlled import Controlled, ask, made
 from tests.support.system import System
-
-
-class Controlled(System):
-    """A system with a management key, and a second gateway."""
-
-    manager: httpx.Client
-    second: str
-
-
-@pytest.fixture(scope="module")
-def controlled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controlled]:
-    with Controlled(tmp_path_factory.mktemp("controlled")) as system:
-        key = system.command("keys", "create", "--name", "admin", "--management").strip()
-        assert key.startswith("lr_mgmt_")
-        system.second = f"http://127.0.0.1:{free_port(0)}"
-        system.start_gateway(system.second)
-        system.processes.wait_for(f"{system.second}/readyz")
-        with web.client(base_url=system.url, headers={"authorization": f"Bearer {key}"}) as client:
-            system.manager = client
-            yield system
-
-
-def made(system: Controlled, **given: Any) -> tuple[str, dict[str, Any]]:
-    answer = system.manager.post("/api/v1/keys", json={"name": "made", **given})
-    assert answer.status_code == 201, answer.text
-    return answer.json()["key"], answer.json()["data"]
-
-
-def ask(url: str, key: str, name: str = "chat", directives: str = "", **changes: Any) -> httpx.Response:
-    asked = ASKS[name]
-    return web.post(url + asked.path, headers=asked.headers(key, directives), json=asked.body | changes)
 
 
 def test_a_key_is_made_shown_changed_and_deleted(controlled: Controlled) -> None:
@@ -248,172 +212,12 @@ def test_large_bodies_are_refused_before_they_are_read(controlled: Controlled) -
     assert controlled.manager.put("/api/v1/keys").status_code == 405
 
 
-def test_summary_time_series_and_ledger_say_the_same(controlled: Controlled) -> None:
-    keys = [made(controlled)[0] for _ in range(2)]
-    for number in range(30):
-        name = ["chat", "chat stream", "messages stream", "gemini", "responses"][number % 5]
-        directives = f"tokens={number}, seed={number}" + (", no-usage" if number % 7 == 0 else "")
-        ask(controlled.url, keys[number % 2], name, directives)
-    exported = controlled.until(lambda: settled(controlled, 30))
-    for params in ({}, {"provider_id": "openai"}, {"model": "gpt-4o"}, {"provider_id": "nobody"}):
-        summary = controlled.manager.get("/api/usage/summary", params=params).json()
-        wanted = [e for e in exported if all(e[name.removesuffix("_id")] == value for name, value in params.items())]
-        assert sums_of(summary) == expected(wanted)
-        for group, fields in (("by_provider", 1), ("by_model", 2), ("by_key", 1)):
-            rows = summary[group]
-            assert sum(row["requests"] for row in rows) == len(wanted)
-            assert sum(row["total_tokens"] for row in rows) == summary["total_tokens"]
-            counters = rows[0].keys() if rows else set()
-            assert all(len(row) == 11 + fields + (group == "by_key") for row in rows)
-        for granularity in ("hourly", "daily", "monthly"):
-            series = controlled.manager.get(
-                "/api/usage/timeseries",
-                params={**params, "granularity": granularity, "start_time": summary["start_time"]},
-            ).json()
-            for total, value in summary.items():
-                name = total if total == "total_tokens" else total.removeprefix("total_")
-                if name in counters and name != "estimated_cost_usd":
-                    assert sum(point[name] for point in series["data_points"]) == value, (granularity, name)
-            costs = [point["estimated_cost_usd"] or 0 for point in series["data_points"]]
-            assert sum(costs) == pytest.approx(summary["estimated_cost_usd"] or 0)
-    summary = controlled.manager.get("/api/usage/summary").json()
-    assert summary["estimated_cost_usd"] > 0
-    assert summary["unpriced_requests"] > 0  # Gemini's
-    assert summary["pending_requests"] == 0
-    own = web.get(f"{controlled.url}/api/usage/summary", headers={"x-api-key": keys[0]}).json()
-    assert own["total_requests"] == 15
-    [row] = own["by_key"]
-    data = web.get(f"{controlled.url}/api/v1/key", headers={"x-api-key": keys[0]}).json()["data"]
-    assert (row["key_id"], row["total_tokens"]) == (data["hash"], data["usage"])
-    assert data["usage"] == data["usage_daily"] == data["usage_weekly"] == data["usage_monthly"] > 0
-    assert data["last_used_at"] is not None
-
-
-def settled(system: Controlled, least: int) -> list[dict[str, Any]] | None:
-    entries = [json.loads(line) for line in system.command("ledger", "export").splitlines()]
-    return entries if len(entries) >= least and not system.backlog() else None
-
-
-def sums_of(summary: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if name.endswith(("_tokens", "_requests", "_usd"))} | {
-        "pending_requests": None
-    }
-
-
-def expected(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    sums: Counter[str] = Counter()
-    for entry in entries:
-        for name in COUNTERS:
-            sums[f"total_{name.removeprefix('total_')}"] += entry[name] or 0
-        sums["estimated_requests"] += entry["source"] == "estimated"
-        sums["partial_requests"] += entry["source"] == "partial"
-        sums["unpriced_requests"] += entry["cost_microusd"] is None
-        sums["cost"] += entry["cost_microusd"] or 0
-    priced = sums["cost"] > 0 or not sums["unpriced_requests"]
-    return {
-        **{f"total_{name.removeprefix('total_')}": sums[f"total_{name.removeprefix('total_')}"] for name in COUNTERS},
-        "total_requests": len(entries),
-        "estimated_requests": sums["estimated_requests"],
-        "partial_requests": sums["partial_requests"],
-        "unpriced_requests": sums["unpriced_requests"],
-        "estimated_cost_usd": sums["cost"] / 1e6 if priced else None,
-        "pending_requests": None,
-    }
-
-
-def test_what_has_no_price_is_not_free(controlled: Controlled) -> None:
-    key, _ = made(controlled)
-    ask(controlled.url, key, "gemini")  # has no price
-    assert web.get(f"{controlled.url}/v1/models", headers={"x-api-key": key}).status_code == 200  # costs nothing
-    answer = web.post(f"{controlled.url}/openai/v1/images/generations", headers={"x-api-key": key}, json={"n": 1})
-    assert answer.status_code == 200  # and nobody knows what it cost
-    summary = controlled.until(
-        lambda: (
-            (a := web.get(f"{controlled.url}/api/usage/summary", headers={"x-api-key": key}).json())["total_requests"]
-            == 3
-            and a
-        )
-    )
-    assert (summary["unpriced_requests"], summary["estimated_cost_usd"]) == (2, None)
-
-
-def test_one_exchange(controlled: Controlled) -> None:
-    key, _ = made(controlled)
-    answer = ask(controlled.url, key, "chat", "tokens=7")
-    id = answer.headers["x-generation-id"]
-    found = controlled.until(
-        lambda: (a := controlled.manager.get("/api/v1/generation", params={"id": id})).status_code == 200 and a
-    ).json()
-    assert (found["id"], found["provider"], found["model"], found["outcome"]) == (id, "openai", "gpt-4o", "completed")
-    assert (found["source"], found["final"], found["revision"], found["status"]) == ("reported", True, 1, 200)
-    assert found["provider_usage"] == answer.json()["usage"]
-    assert found["usage"]["completion_tokens"] == 7
-    assert found["usage"]["cost"] > 0
-    assert found["price_version"] == "tests-1"
-    assert found["latency_ms"] <= found["duration_ms"]
-    own = web.get(f"{controlled.second}/api/v1/generation", params={"id": id}, headers={"x-api-key": key})
-    assert own.json() == found
-    stranger = web.get(
-        f"{controlled.url}/api/v1/generation", params={"id": id}, headers={"x-api-key": made(controlled)[0]}
-    )
-    assert stranger.status_code == 404
-    unknown = id.rpartition(".")[0] + ".9999"
-    assert controlled.manager.get("/api/v1/generation", params={"id": unknown}).status_code == 404
-
-
-def test_who_asks_at_once_is_not_told_that_it_does_not_exist(controlled: Controlled) -> None:
-    key, _ = made(controlled)
-    asked = ASKS["chat stream"]
-    for number in range(20):
-        headers = asked.headers(key, "tokens=3, pace=5")
-        with web.stream("POST", controlled.url + asked.path, headers=headers, json=asked.body) as running:
-            url = (controlled.url, controlled.second)[number % 2]
-            query = {"id": running.headers["x-generation-id"]}
-            found = web.get(f"{url}/api/v1/generation", params=query, headers={"x-api-key": key})
-            assert found.status_code in (200, 202), found.text
-            running.read()
-
-
 def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     with System(tmp_path, AROUTER_BODY_TIMEOUT="1") as system:
         host, _, port = system.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), 60) as slow:
             slow.sendall(b"POST /api/v1/keys HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
             assert slow.recv(4096).startswith(b"HTTP/1.1 408")
-
-
-def test_one_that_is_still_open(controlled: Controlled) -> None:
-    key, _ = made(controlled)
-    asked = ASKS["chat stream"]
-    headers = asked.headers(key, "tokens=2000, pace=50, no-usage")
-    with web.stream("POST", controlled.url + asked.path, headers=headers, json=asked.body) as running:
-        id = running.headers["x-generation-id"]
-        controlled.until(partial(controlled.pending, key))
-        for url in (controlled.url, controlled.second):
-            open_ = web.get(f"{url}/api/v1/generation", params={"id": id}, headers={"x-api-key": key})
-            assert (open_.status_code, open_.json()) == (202, {"id": id, "state": "open"})
-        pending = web.get(f"{controlled.url}/api/usage/summary", headers={"x-api-key": key}).json()
-        assert (pending["pending_requests"], pending["total_requests"]) == (1, 0)
-        assert controlled.manager.get("/api/usage/summary").json()["pending_requests"] >= 1
-        other = web.get(f"{controlled.url}/api/usage/summary", headers={"x-api-key": made(controlled)[0]}).json()
-        assert other["pending_requests"] == 0
-        hidden = web.get(
-            f"{controlled.url}/api/v1/generation", params={"id": id}, headers={"x-api-key": made(controlled)[0]}
-        )
-        assert hidden.status_code == 404
-    found = controlled.until(
-        lambda: (
-            (
-                a := web.get(f"{controlled.url}/api/v1/generation", params={"id": id}, headers={"x-api-key": key})
-            ).status_code
-            == 200
-            and a
-        )
-    ).json()
-    assert (found["outcome"], found["source"]) == ("client_gone", "partial")
-    assert found["ratio"] is not None
-    assert found["output_low"] <= found["usage"]["completion_tokens"] <= found["output_high"]
-    assert found["provider_usage"] is None
 
 
 def test_redis_that_is_away_is_a_503_here_and_no_news_to_streams(tmp_path: Path) -> None:
@@ -425,14 +229,3 @@ def test_redis_that_is_away_is_a_503_here_and_no_news_to_streams(tmp_path: Path)
         answer = web.get(f"{system.url}/api/v1/key", headers=headers)
         assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
         assert ask(system.url, system.key).status_code == 200
-
-
-def test_hours_and_time_zones(controlled: Controlled) -> None:
-    """A range that is given in another zone is widened to whole hours in UTC, and says so."""
-    now = datetime.now(UTC)
-    start = (now - timedelta(days=2)).replace(minute=30, second=0, microsecond=0)
-    local = start.astimezone(timezone(timedelta(hours=5, minutes=45))).isoformat()
-    assert local.endswith("+05:45")
-    summary = controlled.manager.get("/api/usage/summary", params={"start_time": local, "end_time": now.isoformat()})
-    assert summary.json()["start_time"] == start.strftime("%Y-%m-%dT%H:00:00Z")
-    assert datetime.fromisoformat(summary.json()["end_time"]) >= now

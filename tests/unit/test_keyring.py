@@ -1,0 +1,238 @@
+"""What a process remembers of keys, with a store in memory and clocks that the tests turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, cast
+
+import pytest
+from redis.exceptions import ConnectionError as RedisAway
+
+from shared.access import key_format
+from shared.access.keyring import KeyRing
+from shared.access.keys import KeyRecord
+from shared.contract import names
+from shared.runtime.errors import Refused
+from shared.runtime.settings import Settings
+
+PEPPER = "a pepper of the tests"
+NOW = 1_800_000_000
+KEY = f"lr_live_{'0f' * 24}"
+HASH = key_format.hash_key(PEPPER.encode(), KEY)
+
+
+class MemoryStore:
+    """What a keyring asks of Redis. A lookup waits while `blocked`, and fails while `away`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[bytes, bytes]] = {names.key(HASH): {b"name": b"me"}}
+        self.calls: Counter[str] = Counter()
+        self.away = False
+        self.blocked: asyncio.Event | None = None
+
+    def put(self, **fields: object) -> None:
+        self.rows[names.key(HASH)] = {b"name": b"me"} | {
+            name.encode(): str(value).encode() for name, value in fields.items()
+        }
+
+    async def hgetall(self, name: str) -> dict[bytes, bytes]:
+        self.calls["lookup"] += 1
+        if self.blocked is not None:
+            await self.blocked.wait()
+        self._answer()
+        return self.rows.get(name, {})
+
+    async def eval(self, script: str, count: int, name: str, *fields: str) -> int:
+        self.calls["touch"] += 1
+        self._answer()
+        return 1
+
+    def _answer(self) -> None:
+        if self.away:
+            raise RedisAway("away")
+
+
+class Turned:
+    """A keyring whose clocks stand still until they are turned."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.seconds = 0.0
+        self.ring = KeyRing(
+            cast("Any", self.store),
+            Settings.model_validate({"key_pepper": PEPPER}),
+            monotonic=lambda: self.seconds,
+            clock=lambda: NOW + self.seconds,
+        )
+
+    async def says(self, key: str | None = KEY) -> int:
+        """200, or the status with which a caller is refused."""
+        try:
+            await self.ring.authenticate(key)
+        except Refused as refused:
+            return refused.status
+        return 200
+
+    def asking(self) -> asyncio.Task[KeyRecord]:
+        return asyncio.get_running_loop().create_task(self.ring.authenticate(KEY))
+
+
+@pytest.fixture
+def turned() -> Turned:
+    return Turned()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 200),
+        ({"revoked_at": NOW}, 401),
+        ({"disabled": 1}, 403),
+        ({"disabled": 0}, 200),
+        ({"expires_at": NOW}, 403),
+        ({"expires_at": NOW + 1}, 200),
+        ({"disabled": 1, "revoked_at": NOW}, 401),  # that it is known is nobody's business any more
+    ],
+)
+async def test_what_a_record_says(turned: Turned, fields: dict[str, int], expected: int) -> None:
+    turned.store.put(**fields)
+    assert await turned.says() == expected
+
+
+@pytest.mark.parametrize("key", [None, "", "sk-something", KEY[:-1]])
+async def test_what_has_not_the_form_of_a_key_is_refused_without_a_lookup(turned: Turned, key: str | None) -> None:
+    assert await turned.says(key) == 401
+    assert turned.store.calls == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"revoked_at": NOW}),
+        ({}, {"disabled": 1}),
+        ({}, None),  # the record is gone
+        ({"revoked_at": NOW}, {}),
+        (None, {}),
+    ],
+)
+async def test_a_change_is_seen_after_a_second_and_not_sooner(
+    turned: Turned, before: dict[str, int] | None, after: dict[str, int] | None
+) -> None:
+    def put(fields: dict[str, int] | None) -> None:
+        turned.store.rows.clear() if fields is None else turned.store.put(**fields)
+
+    put(before)
+    first = await turned.says()
+    put(after)
+    said = []
+    for turned.seconds in (0.5, 0.999, 1.0):
+        said.append(await turned.says())
+    assert said[:2] == [first, first]
+    assert said[2] != first
+    assert turned.store.calls["lookup"] == 2
+
+
+async def test_every_gateway_refuses_a_revoked_key_within_two_seconds() -> None:
+    first, second = Turned(), Turned()
+    second.store = first.store
+    second.ring = KeyRing(
+        cast("Any", first.store), Settings.model_validate({"key_pepper": PEPPER}), monotonic=lambda: second.seconds
+    )
+    for gateway, asks_at in ((first, 0.0), (second, 0.9)):
+        gateway.seconds = asks_at
+        assert await gateway.says() == 200
+    first.store.put(revoked_at=NOW)
+    for gateway in (first, second):
+        gateway.seconds = 2.0
+        assert await gateway.says() == 401
+
+
+@pytest.mark.parametrize(
+    ("known", "seconds", "expected"),
+    [
+        ({}, 1.0, 200),
+        ({}, 299.9, 200),
+        ({}, 300.0, 503),
+        ({"revoked_at": NOW}, 0.5, 401),  # remembered
+        ({"revoked_at": NOW}, 1.0, 401),
+        ({"disabled": 1}, 299.9, 403),
+        ({"expires_at": NOW + 10}, 9.0, 200),
+        ({"expires_at": NOW + 10}, 10.0, 403),  # though nobody can be asked
+        (None, 0.5, 401),
+        (None, 1.0, 503),  # it may have been made meanwhile
+    ],
+)
+async def test_while_redis_is_away_what_was_known_holds_for_five_minutes(
+    turned: Turned, known: dict[str, int] | None, seconds: float, expected: int
+) -> None:
+    if known is None:
+        turned.store.rows.clear()
+    else:
+        turned.store.put(**known)
+    await turned.says()
+    turned.store.away = True
+    turned.seconds = seconds
+    assert await turned.says() == expected
+
+
+async def test_five_minutes_count_from_the_last_answer_and_not_from_the_last_use(turned: Turned) -> None:
+    await turned.says()
+    turned.store.away = True
+    for turned.seconds in (100.0, 200.0, 299.0):
+        assert await turned.says() == 200
+    turned.seconds = 300.0
+    assert await turned.says() == 503
+    turned.store.away = False
+    assert await turned.says() == 200
+
+
+async def test_a_key_never_seen_is_a_503_while_redis_is_away(turned: Turned) -> None:
+    turned.store.away = True
+    assert await turned.says() == 503
+    turned.store.away = False
+    assert await turned.says() == 200
+
+
+async def test_lookups_of_one_key_at_one_time_share_one_answer(turned: Turned) -> None:
+    turned.store.blocked = asyncio.Event()
+    asking = [turned.asking() for _ in range(5)]
+    await asyncio.sleep(0)
+    turned.store.blocked.set()
+    assert {record.hash for record in await asyncio.gather(*asking)} == {HASH}
+    assert turned.store.calls["lookup"] == 1
+
+
+async def test_lookups_of_one_key_at_one_time_share_one_failure(turned: Turned) -> None:
+    turned.store.blocked, turned.store.away = asyncio.Event(), True
+    asking = [turned.asking() for _ in range(5)]
+    await asyncio.sleep(0)
+    turned.store.blocked.set()
+    failures = await asyncio.gather(*asking, return_exceptions=True)
+    assert [failure.status for failure in failures if isinstance(failure, Refused)] == [503] * 5
+    assert turned.store.calls["lookup"] == 1
+
+
+@pytest.mark.parametrize("cancelled", [[0], [1], [0, 1, 2]])
+async def test_a_lookup_that_is_cancelled_disturbs_no_other(turned: Turned, cancelled: list[int]) -> None:
+    turned.store.blocked = asyncio.Event()
+    asking = [turned.asking() for _ in range(3)]
+    await asyncio.sleep(0)
+    for number in cancelled:
+        asking[number].cancel()
+    await asyncio.sleep(0)
+    turned.store.blocked.set()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert [n for n, result in enumerate(results) if isinstance(result, asyncio.CancelledError)] == cancelled
+    assert all(isinstance(result, KeyRecord) for n, result in enumerate(results) if n not in cancelled)
+    await asyncio.sleep(0)
+    assert await turned.says() == 200
+    assert turned.store.calls["lookup"] == 1  # it went on, and what it found is remembered
+
+
+async def test_a_use_is_noted_once_a_minute(turned: Turned) -> None:
+    for seconds, notes in ((0.0, 1), (59.9, 1), (60.0, 2)):
+        turned.seconds = seconds
+        await turned.says()
+        await asyncio.sleep(0)
+        assert turned.store.calls["touch"] == notes
