@@ -12,8 +12,9 @@ from typing import Any
 from services.meter import endings
 from services.meter.estimate import calibration, prompt, tokens
 from services.meter.estimate.tokenizers import tokenizer_of
+from services.meter.observing import said_of
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import CALL, Reading
+from services.meter.readers.reading import Reading
 from services.meter.settings import MeterSettings
 from shared.contract.dialects import Dialect
 from shared.contract.usage import Usage
@@ -77,9 +78,10 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
     body = request.read_bytes() if request is not None else b""
     model = _asked_model(body) or reading.model
     tokenizer = tokenizer_of(model)
-    observed = sum(tokens.count(text, model) for text in reading.texts())
-    calls = sum(kind == CALL for kind, _ in reading.output)
-    estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), observed, calls)
+    said = said_of(reading, lambda text: tokens.count(text, model))
+    asked = prompt.asked(body, model, lambda text: tokens.count(text, model)) if body else None
+    thinks = asked.thinks if asked else None
+    estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), said, thinks=thinks)
     unreadable = reading.unreadable
     return {
         "path": str(path),
@@ -91,11 +93,11 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
         "units": reading.units,
         "modalities": dict(reading.modalities),
         "provisional": reading.provisional,
-        "observed_output_tokens": observed,
+        "observed_output_tokens": said.tokens,
         "estimated": {
-            "input_tokens": prompt.input_tokens(body, tokenizer, lambda text: tokens.count(text, model))
-            if body
-            else None,
+            "input_tokens": asked.tokens if asked else None,
+            "input_low": asked.low if asked else None,
+            "input_high": asked.high if asked else None,
             "output_tokens": None if unreadable else estimate.tokens,
             "output_low": None if unreadable else estimate.low,
             "output_high": None if unreadable else estimate.high,

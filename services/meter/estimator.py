@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.meter import prices
 from services.meter.calibrations import Calibrations
 from services.meter.estimate import tokens
-from services.meter.estimate.calibration import Calibration
+from services.meter.estimate.calibration import Known
 from services.meter.measure import Measured
 from services.meter.settings import MeterSettings
 from shared.runtime.store import Store
@@ -23,15 +23,13 @@ class TokenEstimator:
     def count(self, text: str, model: str) -> int:
         return tokens.count(text, model)
 
-    def calibration(self, provider: str, model: str) -> Calibration:
+    def calibration(self, provider: str, model: str) -> Known:
         return self._calibrations.of(provider, model)
 
     def learn(self, measured: Measured) -> None:
         """Learn from an exchange, where it has both figures."""
-        if measured.reported is not None and not measured.entry.drift:
-            self._calibrations.learn(
-                measured.entry.provider, measured.entry.model, measured.reported, measured.expected
-            )
+        if measured.lesson is not None and not measured.entry.drift:
+            self._calibrations.learn(measured.entry.provider, measured.entry.model, measured.lesson)
 
     async def sync(self, store: Store) -> None:
         """Share calibrations with the other meters."""

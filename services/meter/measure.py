@@ -11,12 +11,14 @@ import msgspec
 
 from services.meter.endings import cause, confirmed, ended
 from services.meter.estimate import calibration, prompt
-from services.meter.estimate.calibration import Calibration
+from services.meter.estimate.calibration import Known
+from services.meter.estimate.lesson import Lesson
 from services.meter.estimate.tokenizers import tokenizer_of
+from services.meter.observing import said_of, taught
 from services.meter.prices import PriceBook
 from services.meter.readers import documents, encodings
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import CALL, Reading, first_count
+from services.meter.readers.reading import Reading, first_count
 from services.meter.reconcile import UNKNOWN, Booked, Observed, needs_observing, reconcile
 from shared.contract.dialects import TOKENLESS, Dialect
 from shared.contract.entry import CostSource, Ended, Entry, Mark
@@ -39,8 +41,8 @@ class Estimator(Protocol):
     def count(self, text: str, model: str) -> int:
         """Tokens of a text."""
 
-    def calibration(self, provider: str, model: str) -> Calibration:
-        """The calibration of this model."""
+    def calibration(self, provider: str, model: str) -> Known:
+        """What earlier reports of this model were like."""
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -66,8 +68,7 @@ class Measured(NamedTuple):
     """An entry, and what there is to learn from the exchange."""
 
     entry: Entry
-    reported: int | None  # output tokens the provider reported in the end, None where there is nothing to learn
-    expected: float  # what the observed output makes us expect
+    lesson: Lesson | None  # None where there is nothing
 
 
 def measure(tail: Tail, estimator: Estimator) -> Measured:
@@ -85,13 +86,18 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
     if sees:  # zeros beside output are found out only by looking at the output
         found = _read(tail, observe=True)
     if found.how is Ended.UNREADABLE:
-        return Measured(_entry(tail, found, UNKNOWN, None, estimator.prices, drift=False), None, 0.0)
-    observed, expected = _observe(tail, found.reading, estimator) if sees and dialect not in TOKENLESS else (None, 0.0)
+        return Measured(_entry(tail, found, UNKNOWN, None, estimator.prices, drift=False), None)
+    observed = _observe(tail, found.reading, estimator) if sees and dialect not in TOKENLESS else None
     booked = _book(tail, found, observed)
-    final = _lesson(found, booked) if observed is not None else None
-    known = estimator.calibration(tail.provider, _model(tail, found.reading))
-    drift = final is not None and calibration.drifted(known, final, expected, estimator.drift_limit)
-    return Measured(_entry(tail, found, booked, observed, estimator.prices, drift=drift), final, expected)
+    model = _model(tail, found.reading)
+    lesson = taught(model, _final(found, booked), observed)
+    known = estimator.calibration(tail.provider, model).shown
+    drift = (
+        lesson is not None
+        and lesson.shown is not None
+        and calibration.drifted(known, lesson.shown, lesson.expected, estimator.drift_limit)
+    )
+    return Measured(_entry(tail, found, booked, observed, estimator.prices, drift=drift), lesson)
 
 
 class _Found(NamedTuple):
@@ -144,10 +150,10 @@ def _book(tail: Tail, found: _Found, observed: Observed | None) -> Booked:
     return reconcile(found.normal_end, reported, observed)
 
 
-def _lesson(found: _Found, booked: Booked) -> int | None:
-    """The output that a provider reported in the end: what calibrations learn from."""
+def _final(found: _Found, booked: Booked) -> Usage | None:
+    """A report that calibrations can learn from."""
     sound = found.normal_end and booked.source is Source.REPORTED and Mark.INCONSISTENT not in found.reading.marks
-    return booked.usage.output_tokens if sound else None
+    return booked.usage if sound else None
 
 
 def _model(tail: Tail, reading: Reading) -> str:
@@ -184,29 +190,24 @@ def _read(tail: Tail, *, observe: bool) -> _Found:
     return _Found(reading, final, how)
 
 
-def _observe(tail: Tail, reading: Reading, estimator: Estimator) -> tuple[Observed, float]:
-    """Our own count, and the output it makes us expect to be reported."""
-    model = _model(tail, reading)
-    tokenizer = tokenizer_of(model)
-    said = sum(estimator.count(text, model) for text in reading.texts())
-    calls = sum(kind == CALL for kind, _ in reading.output)
-    known = estimator.calibration(tail.provider, model)
-    if tail.end.request is not None:
-        body = tail.end.request.unpack()
-        asked = prompt.input_tokens(body, tokenizer, lambda text: estimator.count(text, model))
+def _observe(tail: Tail, reading: Reading, estimator: Estimator) -> Observed:
+    """Our own count, and what it makes us expect to be reported."""
+    model, request = _model(tail, reading), tail.end.request
+    said = said_of(reading, lambda text: estimator.count(text, model))
+    if request is not None:
+        asked = prompt.asked(request.unpack(), model, lambda text: estimator.count(text, model))
     else:
         asked = prompt.from_length(tail.end.request_bytes)
-    low, high = prompt.interval(asked)
-    output = calibration.estimate(tokenizer, known, said, calls)
-    observed = Observed(asked, said, output, reading.output_beyond_report, low, high)
-    return observed, calibration.expected(tokenizer, said, calls)
+    known = estimator.calibration(tail.provider, model)
+    output = calibration.estimate(tokenizer_of(model), known, said, thinks=asked.thinks)
+    return Observed(asked.tokens - asked.unbilled, said.tokens, output, reading.output_beyond_report, asked, said)
 
 
 def _entry(
     tail: Tail, found: _Found, booked: Booked, observed: Observed | None, prices: PriceBook, *, drift: bool
 ) -> Entry:
     opened, end, reading = tail.open, tail.end, found.reading
-    guess = observed if booked.input_estimated else None
+    asked = observed.asked if observed and booked.input_estimated else None
     cost = _cost(tail, _model(tail, reading), booked, prices)
     split = reading.billed is not None and reading.usage is not None
     return Entry(
@@ -238,8 +239,8 @@ def _entry(
         ratio=round(booked.estimate.ratio, 4) if booked.estimate else None,
         output_low=booked.estimate.low if booked.estimate else None,
         output_high=booked.estimate.high if booked.estimate else None,
-        input_low=guess.input_low if guess else None,
-        input_high=guess.input_high if guess else None,
+        input_low=asked.low if asked else None,
+        input_high=asked.high if asked else None,
         drift=drift,
         price_version=prices.version,
         cost_microusd=cost,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from services.meter.estimate.calibration import Estimate
+from services.meter.estimate.calibration import Estimate, Said
+from services.meter.estimate.prompt import Asked
 from shared.contract.tail import End, Outcome
 from shared.contract.usage import Source, Usage
 
@@ -18,8 +19,8 @@ class Observed:
     output_tokens: int  # as counted, before any ratio
     output: Estimate  # as the provider would most likely report it
     beyond_report: bool = False  # some of the output came after the provider's last report
-    input_low: int | None = None  # the interval of the input
-    input_high: int | None = None
+    asked: Asked | None = None  # the input with its interval
+    said: Said | None = None  # the output by what it is
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ GROUP = "meter"  # the consumer group of every tail stream
 KEYS = "ar:keys"  # sorted set: hashes of all keys ever made, by time of creation (µs)
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 
-# Hash: provider and model to their calibration.
+# Hash: what meters have learned of reported against observed usage. Fields are provider, model and "shown" or "hidden",
+# with FIELD_SEPARATOR between them; those of 1.0 were provider and model, and are still read.
 CALIBRATIONS = "ar:experience"
 
 # Sorted set: live meters by the time of their last heartbeat (ms). It decides how many leases each takes.

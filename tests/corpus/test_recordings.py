@@ -14,11 +14,16 @@ from typing import Any
 import pytest
 
 from services.cli import inspect
+from services.meter.calibrations import Calibrations
 from services.meter.estimate import calibration, prompt, tokens
+from services.meter.estimate.calibration import Said
+from services.meter.estimate.lesson import lesson_of
 from services.meter.estimate.tokenizers import tokenizer_of
+from services.meter.observing import said_of
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import CALL, Reading
 from shared.contract.dialects import Dialect
+from shared.contract.usage import Usage
 
 FOLDER = Path(os.environ.get("CORPUS_DIR", Path(__file__).parents[3] / "shared" / "corpus"))  # noqa: TID251
 MANIFEST = FOLDER / "manifest.jsonl"
@@ -156,20 +161,19 @@ def test_estimates_of_other_families_hold(rows: list[Row], tmp_path: Path) -> No
     """On streams that calibration has not seen: the median error is within 10 %, and nine intervals in ten hold."""
     tokens.load(tmp_path)
     errors, held = [], []
-    learned: dict[tuple[str, str], calibration.Calibration] = {}
+    learned = Calibrations()
     for row in random.Random(11).sample(rows, len(rows)):
         if row["synthetic"] or not row["streamed"] or not row["has_reported_usage"]:
             continue
-        observed, reported, calls, hidden = figures(row)
-        if not observed or not reported or calls or hidden:
-            continue
         model = row["request_model"] or row["model"] or ""
-        tokenizer, place = tokenizer_of(model), (row["provider"], model)
-        known = learned.get(place, calibration.none_yet(tokenizer))
-        figure = calibration.estimate(tokenizer, known, observed, calls)
+        said, reported, reasoning = said_by(row)
+        lesson = lesson_of(tokenizer_of(model), said, reported or 0, reasoning)
+        if not said.tokens or not reported or said.calls or lesson.hidden:
+            continue
+        figure = calibration.estimate(tokenizer_of(model), learned.of(row["provider"], model), said)
         errors.append(abs(figure.tokens - reported) / reported)
         held.append(figure.low <= reported <= figure.high)
-        learned[place] = calibration.learn(known, reported, calibration.expected(tokenizer, observed, calls))
+        learned.learn(row["provider"], model, lesson)
     assert len(errors) >= 100
     assert statistics.median(errors) <= 0.10
     assert sum(held) / len(held) >= 0.90
@@ -184,11 +188,18 @@ def test_intervals_of_estimated_inputs_hold(rows: list[Row], tmp_path: Path) -> 
             continue
         model = row["request_model"] or row["model"] or ""
         body = (FOLDER / row["request_file"]).read_bytes()
-        guess = prompt.input_tokens(body, tokenizer_of(model), functools.partial(tokens.count, model=model))
-        low, high = prompt.interval(guess)
-        held.append(low <= reported <= high)
+        guess = prompt.asked(body, model, functools.partial(tokens.count, model=model))
+        held.append(guess.low <= reported <= guess.high)
     assert len(held) >= 100
     assert sum(held) / len(held) >= 0.90
+
+
+def said_by(row: Row) -> tuple[Said, int | None, int | None]:
+    """What was observed, and output and reasoning as reported."""
+    reading = reading_of(row, body_of(row), observe=True)
+    model = row["request_model"] or row["model"] or ""
+    usage = reading.usage or Usage()
+    return said_of(reading, functools.partial(tokens.count, model=model)), usage.output_tokens, usage.reasoning_tokens
 
 
 def figures(row: Row) -> tuple[int, int, int, bool]:

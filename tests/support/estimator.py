@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.meter.estimate import calibration
-from services.meter.estimate.calibration import Calibration
+from services.meter.estimate.calibration import Known
 from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.estimator import TokenEstimator
 from services.meter.settings import MeterSettings
@@ -19,5 +19,5 @@ class WordEstimator(TokenEstimator):
     def count(self, text: str, model: str) -> int:
         return self.factor * len(text.split())
 
-    def calibration(self, provider: str, model: str) -> Calibration:
+    def calibration(self, provider: str, model: str) -> Known:
         return calibration.none_yet(tokenizer_of(model))

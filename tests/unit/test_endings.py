@@ -214,7 +214,7 @@ def test_half_a_report_is_completed_by_our_count() -> None:
         {"type": "message_stop"},
     )
     other = entry(silent, Dialect.ANTHROPIC_MESSAGES, model="gpt-4o")
-    assert (other.source, other.input_tokens, other.output_tokens) == (Source.ESTIMATED, 40, 6)
+    assert (other.source, other.input_tokens, other.output_tokens) == (Source.ESTIMATED, 40, 7)  # six words and an end
     assert other.marks == (Mark.HALF_REPORT,)
 
 
@@ -222,7 +222,7 @@ def test_placeholders_are_estimated() -> None:
     zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     for outcome, source in ((Outcome.COMPLETED, Source.ESTIMATED), (Outcome.CLIENT_GONE, Source.PARTIAL)):
         booked = entry(events(chunk(usage=zeros), FINISH) + DONE, model="gpt-4o", outcome=outcome)
-        assert (booked.source, booked.output_tokens) == (source, 3)
+        assert (booked.source, booked.output_tokens) == (source, 4)  # three words and an end
         assert booked.input_tokens
         assert booked.marks == (Mark.PLACEHOLDER,)
 
@@ -249,7 +249,8 @@ def test_nothing_is_learned_from_contradictions() -> None:
         opened = Open("k", Dialect.ANTHROPIC_MESSAGES, "p", "m", 1_700_000_000_000, False, "/x")
         body = json.dumps(message(usage)).encode()
         end = End(Outcome.COMPLETED, 200, "application/json", "", len(body), 1, 1, 1, "", Packed.pack(body))
-        return measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], end), WordEstimator(sample=1.0)).reported
+        lesson = measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], end), WordEstimator(sample=1.0)).lesson
+        return lesson.shown if lesson is not None else None
 
     assert learned({"input_tokens": 5, "output_tokens": 6}) == 6
     assert learned({"input_tokens": 0, "output_tokens": 6}) is None

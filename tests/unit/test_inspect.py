@@ -23,7 +23,7 @@ def test_one_body(tmp_path: Path) -> None:
     assert (found["reported"], found["observed_output_tokens"], found["model"]) == (False, 2, "gpt-4o")
     assert found["usage"] == dict.fromkeys(COUNTERS)
     assert found["estimated"]["output_tokens"] == 2
-    assert found["estimated"]["input_tokens"] == 3 + 3 + 1
+    assert found["estimated"]["input_tokens"] == 3 + 4 + 1
     path.write_bytes(BODY + USAGE)
     found = inspect.inspect(path, Dialect.OPENAI_CHAT, "", None)
     assert (found["reported"], found["usage"]["total_tokens"], found["complete"]) == (True, 7, True)

@@ -10,10 +10,12 @@ import pytest
 
 from services.meter.estimate import prompt, tokens
 from services.meter.estimate.calibration import Estimate
-from services.meter.estimate.tokenizers import tokenizer_of
-from services.meter.measure import Tail, measure
+from services.meter.estimate.lesson import Lesson
+from services.meter.estimator import TokenEstimator
+from services.meter.measure import Measured, Tail, measure
 from services.meter.prices import Price, PriceBook
 from services.meter.reconcile import Observed, reconcile
+from services.meter.settings import MeterSettings
 from shared.contract.dialects import Dialect
 from shared.contract.entry import CostSource, Entry
 from shared.contract.errors import BadRecord
@@ -91,10 +93,11 @@ def test_nothing_reported_is_estimated() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "a b c d"}]}).encode()
     estimated = entry(chunk, Dialect.OPENAI_CHAT, request=Packed.pack(body))
     source, asked, said, total = figures(estimated)
-    assert (source, said) == (Source.ESTIMATED, 3)
-    assert asked == prompt.input_tokens(body, tokenizer_of("gpt-4o"), lambda text: len(text.split()))
-    assert total == (asked or 0) + 3
-    assert figures(entry(chunk, Dialect.OPENAI_CHAT))[:3] == (Source.ESTIMATED, 100, 3)  # by its length
+    assert (source, said) == (Source.ESTIMATED, 4)  # three words and an end
+    assert asked == prompt.asked(body, "gpt-4o", lambda text: len(text.split())).tokens
+    assert (estimated.input_low or 0) <= asked <= (estimated.input_high or 0)
+    assert total == (asked or 0) + 4
+    assert figures(entry(chunk, Dialect.OPENAI_CHAT))[:3] == (Source.ESTIMATED, 100, 4)  # by its length
 
 
 @pytest.mark.parametrize("status", [None, 400, 429, 500])
@@ -145,22 +148,6 @@ def test_reported_wins() -> None:
     assert reconcile(False, report, Observed(1, 5, little, beyond_report=True)).usage == report
 
 
-def test_prompts_are_counted_by_their_text() -> None:
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1000}}
-    body = {"model": "not counted", "messages": [{"role": "user", "content": [{"type": "text", "text": "a b"}, image]}]}
-    counted: list[str] = []
-
-    def count(text: str) -> int:
-        counted.append(text)
-        return 0
-
-    prompt.input_tokens(json.dumps(body).encode(), tokenizer_of("gpt-4o"), count)
-    assert "a b" in counted[0]
-    assert "AAAA" not in counted[0]
-    assert "not counted" not in counted[0]
-    assert prompt.input_tokens(b"no json at all..", tokenizer_of("gpt-4o"), lambda _: 0) == 4
-
-
 def test_tokens_are_counted_from_files_on_disk(tmp_path: Path) -> None:
     tokens.load(tmp_path)
     assert tokens.count("hello world", "gpt-4o") == 2
@@ -181,7 +168,7 @@ def test_an_estimate_carries_its_ratio_and_interval() -> None:
     assert booked.output_low is not None
     assert booked.output_high is not None
     assert booked.output_low <= 3 <= booked.output_high
-    assert (booked.input_tokens, booked.input_low, booked.input_high) == (100, 40, 4000)
+    assert (booked.input_tokens, booked.input_low, booked.input_high) == (100, 1, 800)
     reported = entry(START + TEXT + FINAL)
     assert (reported.ratio, reported.observed_output_tokens, reported.output_low) == (None, None, None)
     assert (reported.input_low, reported.input_high) == (None, None)
@@ -194,6 +181,17 @@ def test_a_sample_of_the_reported_is_observed_too() -> None:
     assert booked.drift  # 70 reported where 5 went by
 
 
+def test_what_drifts_teaches_nothing() -> None:
+    estimator = TokenEstimator(MeterSettings())
+    booked, lesson = entry(START + TEXT + FINAL), Lesson(5.0, 70)
+    estimator.learn(Measured(msgspec.structs.replace(booked, drift=True), lesson))
+    assert estimator.calibration("p", "gpt-4o").shown.count == 0
+    estimator.learn(Measured(booked, None))
+    assert estimator.calibration("p", "gpt-4o").shown.count == 0
+    estimator.learn(Measured(booked, lesson))
+    assert estimator.calibration("p", "gpt-4o").shown.count == 1
+
+
 def test_observed_output_is_per_choice_and_padding_is_none() -> None:
     def chunk(index: int, text: str) -> bytes:
         return json.dumps({"choices": [{"index": index, "delta": {"content": text}}], "obfuscation": "x y z"}).encode()
@@ -202,17 +200,6 @@ def test_observed_output_is_per_choice_and_padding_is_none() -> None:
         b"data: " + chunk(index, word) + b"\n\n" for index, word in [(0, "on"), (1, "tw"), (0, "e"), (1, "o")]
     )
     assert entry(body, Dialect.OPENAI_CHAT).observed_output_tokens == 2
-
-
-def test_a_prompt_has_many_shapes() -> None:
-    def tokens_of(body: object) -> int:
-        return prompt.input_tokens(json.dumps(body).encode(), tokenizer_of("gpt-4o"), lambda text: len(text.split()))
-
-    assert tokens_of({"content": {"parts": [{"text": "a b c"}]}}) == 3 + 3 + 3
-    assert tokens_of({"requests": [{"content": {"parts": [{"text": "a b"}]}}] * 2}) == 3 + 6 + 4
-    assert tokens_of({"prompt": [5, 6, 7, 8]}) == 3 + 4
-    assert tokens_of({"input": [[5, 6], [7]]}) == 3 + 3
-    assert prompt.from_length(30_000_000) == 100_000
 
 
 def test_nothing_is_owed_where_nothing_came() -> None:

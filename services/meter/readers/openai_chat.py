@@ -42,15 +42,17 @@ class ChatReader:
         self._read_usage(document)
         self._read_error(event, document)
         kind = document.get("object")
-        # Perplexity and MiniMax end a stream with a document that repeats the whole message.
-        repeats = kind == "chat.completion.done" or (kind == "chat.completion" and bool(reading.output))
+        # Perplexity and MiniMax end a stream with a document that repeats the whole message; Perplexity's deltas have
+        # the message so far beside them.
+        repeats, spoken = kind == "chat.completion.done", bool(reading.output)
         for choice in map(mapping, sequence(document.get("choices"))):
             if choice.get("finish_reason"):
                 reading.finish.append(choice["finish_reason"])
             if observe and not repeats:
                 index = choice.get("index")
                 reading.say(TEXT, index, choice.get("text"))
-                _observe(reading, index, mapping(choice.get("delta")) or mapping(choice.get("message")))
+                message = {} if spoken else mapping(choice.get("message"))
+                _observe(reading, index, mapping(choice.get("delta")) or message)
         if observe and not document.get("choices"):
             reading.say(TEXT, 0, document.get("response"))  # Cloudflare's own shape
             _observe(reading, 0, {"tool_calls": document.get("tool_calls")})
