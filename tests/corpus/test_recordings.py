@@ -106,7 +106,7 @@ def test_the_figures_of_every_recording_are_read_as_expected(all_rows: list[Row]
     judged = [row for row in all_rows if not row.get("ambiguity")]
     wrong = {row["file"]: bad for row in judged if (bad := problems(row, reading_of(row, body_of(row))))}
     assert len(wrong) <= len(judged) / 200, wrong
-    # The index of a chat answer on Ollama's path goes by the path alone, and so expects no report (decision 44).
+    # The index of a chat answer on Ollama's path goes by the path alone, and so expects no report (decision 36).
     assert sum(bad == ["reported"] for bad in wrong.values()) <= 1, wrong
 
 
