@@ -240,18 +240,13 @@ async def test_tls_sessions_are_resumed(tmp_path: Path, version: ssl.TLSVersion)
 
 @pytest.mark.parametrize(("listens", "host"), [("127.0.0.1", "localhost"), ("::1", "localhost"), ("::1", "[::1]")])
 async def test_both_address_families(listens: str, host: str) -> None:
+    if host == "localhost" and not _resolves_to(listens):
+        pytest.skip(f"localhost is not {listens} here")
     try:
-        server = await asyncio.start_server(answering, listens, 0)
+        async with serving(answering, listens=listens, host=host) as url, pooled() as pool:
+            assert await body_of(await ask(pool, url)) == b"ok"
     except OSError:
         pytest.skip(f"this machine has no {listens}")
-    port = server.sockets[0].getsockname()[1]
-    try:
-        if host == "localhost" and not _resolves_to(listens):
-            pytest.skip(f"localhost is not {listens} here")
-        async with pooled() as pool:
-            assert await body_of(await ask(pool, f"http://{host}:{port}/x")) == b"ok"
-    finally:
-        server.close()
 
 
 def _resolves_to(address: str) -> bool:
