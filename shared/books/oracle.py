@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared.books.ledger import LedgerEntry
-from shared.contract.entry import Entry
+from shared.contract.entry import Ended, Entry
 from shared.contract.tail import Outcome
 from shared.contract.usage import Source
+
+_WHOLE = "complete"  # how the demo provider calls an answer that it has sent to its end
 
 
 def compare(entries: Iterable[LedgerEntry], emitted: Iterable[dict[str, Any]]) -> list[str]:
@@ -22,6 +24,8 @@ def compare(entries: Iterable[LedgerEntry], emitted: Iterable[dict[str, Any]]) -
         entry = book.get(id)
         if entry is None:
             differences.append(f"{id}: the provider answered it, and it is not booked")
+        elif not entry.final and entry.entry.ended == Ended.UNREADABLE and line["ended"] != _WHOLE:
+            continue  # it broke off before it had said anything, and waits in quarantine
         elif not entry.final:
             differences.append(f"{id}: is booked provisionally only")
         else:
@@ -33,7 +37,7 @@ def _against(entry: Entry, line: dict[str, Any]) -> list[str]:
     found = []
     if entry.response_bytes > line["bytes"]:
         found.append(f"{entry.response_bytes} bytes are booked, {line['bytes']} were sent")
-    if line["usage"] and entry.outcome == Outcome.COMPLETED and line["ended"] == "completed":
+    if line["usage"] and entry.outcome == Outcome.COMPLETED and line["ended"] == _WHOLE:
         wrong = {name: getattr(entry, name) for name, value in line["usage"].items() if getattr(entry, name) != value}
         found += [f"{name} is {value}, not {line['usage'][name]}" for name, value in wrong.items()]
     if entry.outcome != Outcome.COMPLETED and entry.source == Source.REPORTED:

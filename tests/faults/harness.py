@@ -171,7 +171,9 @@ class Broken(System):
                 raise Unmet(f"{len(differences)} differences, backlog {self.backlog()}: {differences[:5]}")
             time.sleep(1)
         self._check_received(expected)
-        held = json.loads(self.command("quarantine", "list", "--json"))
+        cases = json.loads(self.command("quarantine", "list", "--json"))
+        # A provider that broke off before it had said anything is booked provisionally, and held beside.
+        held = [case for case in cases if case["reason"] != "its answer cannot be read"]
         if len(held) != expected.quarantined:
             raise Unmet(f"{len(held)} cases are quarantined, {expected.quarantined} were expected: {held[:2]}")
         return found

@@ -55,7 +55,7 @@ class Machine(RuleBasedStateMachine):
     def _worker(self) -> ShardConsumer:
         return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, WordEstimator(), MeterMetrics(), AT_ONCE)
 
-    @rule(prompt=st.integers(0, 50), answer=st.integers(0, 50), segments=st.integers(0, 3))
+    @rule(prompt=st.integers(1, 50), answer=st.integers(1, 50), segments=st.integers(0, 3))
     def open(self, prompt: int, answer: int, segments: int) -> None:
         id = ExchangeId(self.boot, 0, len([one for one, _ in self.exchanges if one.boot == self.boot]))
         self.exchanges.append((id, records(id, prompt=prompt, answer=answer, segments=segments)))
