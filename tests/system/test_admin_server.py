@@ -74,7 +74,7 @@ def test_what_happened_can_be_counted(observed: Observed) -> None:
     assert value(seen, "arouter_journal_bytes") > 0
 
     seen = observed.samples(observed.meter_port)
-    assert value(seen, "arouter_settled_exchanges_total", outcome="completed", source="reported") >= 32
+    assert value(seen, "arouter_settled_exchanges_total", outcome="completed", source="reported", ended="whole") >= 32
     assert value(seen, "arouter_settle_lag_seconds_count") == 33
     assert value(seen, "arouter_leased_shards") == 4
     sides = observed.until(
