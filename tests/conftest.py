@@ -14,7 +14,7 @@ from shared.runtime.store import Store
 from tests.support.system import System
 
 # No deadline: a busy machine is not a failure. `make test` tries more examples than `make unit`.
-hypothesis.settings.register_profile("quick", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("quick", max_examples=10, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile("quick")
