@@ -21,7 +21,7 @@ def line(ended: str, **changes: Any) -> dict[str, Any]:
 
 def booked(*, final: bool, **changes: Any) -> LedgerEntry:
     fields = {"outcome": "completed", "response_bytes": 1000, **USAGE, **changes}
-    return LedgerEntry(0, "1-0", str(ID), 1, final, entry(ID, **fields), None, "")
+    return LedgerEntry(0, "1-0", str(ID), 1, final, entry(ID, **fields), None)
 
 
 @pytest.mark.parametrize(
