@@ -8,11 +8,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.our_files import ROOT, our_files
+
 ROOMS = ("services", "shared", "bench", "sdk", "tests")
 MOST_ATTRIBUTES = 12
 MOST_LINES = 400
@@ -30,9 +30,7 @@ PATCHING = {
 @cache
 def sources() -> dict[str, str]:
     """The text of every file of the rooms by its path, without installed packages."""
-    found = (path for room in ROOMS for kind in ("*.py", "*.lua") for path in (ROOT / room).rglob(kind))
-    inside = (path for path in found if not {".venv", "node_modules"} & set(path.parts))
-    return {str(path.relative_to(ROOT)): path.read_text() for path in inside}
+    return {str(path.relative_to(ROOT)): path.read_text() for path in our_files(ROOMS, (".py", ".lua"))}
 
 
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from pathlib import Path
 
 from services.cli import settings_doc
 from services.demo.scenario import Scenario
 from shared.contract.tail import Outcome
 from tests.faults.faults import FAULTS
-
-ROOT = Path(__file__).parents[2]
+from tests.support.our_files import ROOT, our_files
 
 
 def read(name: str) -> str:
@@ -69,14 +67,14 @@ def test_each_decision_has_a_number_of_its_own() -> None:
 
 def test_decisions_that_are_named_exist() -> None:
     numbers = {int(record.name[:4]) for record in (ROOT / "docs/decisions").glob("*.md")}
-    sources = [path for room in ("services", "shared", "tests", "docs") for path in (ROOT / room).rglob("*")]
-    texts = [path.read_text() for path in sources if path.suffix in (".py", ".lua", ".md")]
+    sources = our_files(("services", "shared", "tests", "docs"), (".py", ".lua", ".md"))
+    texts = [path.read_text() for path in sources]
     named = {int(number) for text in texts for number in re.findall(r"\bdecisions? (\d+)", text)}
     assert len(named) > 5
     assert named <= numbers
 
 
 def test_named_modules_exist() -> None:
-    names = {path.name for room in ("services", "shared") for path in (ROOT / room).rglob("*")}
+    names = {path.name for path in our_files(("services", "shared"), (".py", ".lua"))}
     for name in re.findall(r"`([a-z_]+\.(?:py|lua))`", read("docs/architecture.md")):
         assert name in names

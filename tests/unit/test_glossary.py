@@ -10,8 +10,8 @@ import pytest
 
 from services.cli import metrics_doc
 from shared.contract.tail import Outcome
+from tests.support.our_files import ROOT, our_files
 
-ROOT = Path(__file__).parents[2]
 GLOSSARY = (ROOT / "docs/glossary.md").read_text()
 ENTRIES = re.findall(r"^- \*\*([^*]+)\*\*: (.+(?:\n  .+)*)$", GLOSSARY, re.MULTILINE)
 
@@ -90,8 +90,8 @@ def line_of(text: str, match: re.Match[str]) -> str:
 @cache
 def _texts() -> list[tuple[str, str]]:
     found = []
-    for path in (path for room in ROOMS for path in sorted((ROOT / room).rglob("*")) if path.suffix in TEXTS):
-        if path == Path(__file__) or "node_modules" in path.parts or ".venv" in path.parts:
+    for path in our_files(ROOMS, TEXTS):
+        if path == Path(__file__):
             continue
         text = path.read_text()
         for text_that_stays in STAYS:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.our_files import ROOT, our_files
 from tests.support.regular_expressions import forbidden
 
-ROOT = Path(__file__).parents[2]
 ROOMS = ("services", "shared", "bench", "sdk")
 
 
 def files() -> list[Path]:
-    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+    return our_files(ROOMS, (".py",))
 
 
 def literals(source: str) -> Iterator[tuple[int, str | bytes]]:
