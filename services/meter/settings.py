@@ -27,6 +27,13 @@ class MeterSettings(Settings):
     ledger_keep: int = Field(
         default=7 * 86_400, ge=3600, description="Seconds a ledger entry stays; older ones are trimmed by age."
     )
+    aof_rewrite_hours: int = Field(
+        default=24,
+        ge=0,
+        le=24 * 7,
+        description="Hours between two rewrites of Redis's append-only file, which take the text of settled exchanges "
+        "off its disk; 0 leaves them to Redis.",
+    )
     prices: Path | None = Field(
         default=None, description="File of the price book (docs/prices.md). Unset: every exchange is unpriced."
     )
