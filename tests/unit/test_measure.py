@@ -12,10 +12,11 @@ from services.meter.estimate import prompt, tokens
 from services.meter.estimate.calibration import Estimate
 from services.meter.estimate.lesson import Lesson
 from services.meter.estimator import TokenEstimator
-from services.meter.measure import Measured, Tail, measure
+from services.meter.measure import Measured, measure
 from services.meter.prices import Price, PriceBook
 from services.meter.reconcile import Observed, reconcile
 from services.meter.settings import MeterSettings
+from services.meter.tails import Tail
 from shared.contract.dialects import Dialect
 from shared.contract.entry import CostSource, Entry
 from shared.contract.errors import BadRecord

@@ -113,11 +113,11 @@ class Reading:
 
     def say(self, kind: str, index: Any, *pieces: Any) -> None:
         """Add pieces of output to one slot; what is no text is no output."""
-        said = [piece for piece in pieces if piece and isinstance(piece, str)]
-        if said:
-            slot = (kind, index if isinstance(index, (int, str)) else 0)
-            self.output.setdefault(slot, []).extend(said)
-            self.output_beyond_report = True
+        for piece in pieces:
+            if piece and isinstance(piece, str):
+                slot = (kind, index if isinstance(index, (int, str)) else 0)
+                self.output.setdefault(slot, []).append(piece)
+                self.output_beyond_report = True
 
     def texts(self) -> list[str]:
         """The visible output, each slot in one piece."""
@@ -159,10 +159,10 @@ def total(*parts: int | None) -> int | None:
 
 def amounts(holder: Json, *names: str) -> dict[str, float]:
     """Billed units other than tokens: positive numbers under these names."""
-    found = {name: holder.get(name) for name in names}
+    found = [(name, holder[name]) for name in names if name in holder]
     return {
         name: value
-        for name, value in found.items()
+        for name, value in found
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MAX_TOKENS
     }
 

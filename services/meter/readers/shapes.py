@@ -167,7 +167,7 @@ class ShapeReader:
         self._inner.read(event, inner, observe=observe)
         # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
         # is what Anthropic documents, and others state little else than the metrics.
-        metrics = mapping(inner.get(bedrock.METRICS))
+        metrics = mapping(inner[bedrock.METRICS]) if bedrock.METRICS in inner else None
         if metrics and (self.reading.usage is None or isinstance(self._inner, VendorReader)):
             self.reading.report(metrics, bedrock.metrics_report(metrics))
         if metrics:
@@ -192,8 +192,13 @@ class ShapeReader:
             self._inner.reading = reading
 
 
+_WRAPPERS: Final = frozenset({"bytes", "success", "response"})
+
+
 def _unwrapped(document: Json) -> Json:
     """The document inside another: Bedrock's chunks, Cloudflare's result, Google's internal response."""
+    if _WRAPPERS.isdisjoint(document):
+        return document
     if isinstance(document.get("bytes"), str):
         try:
             return mapping(documents.decode(base64.b64decode(document["bytes"], validate=True)))
