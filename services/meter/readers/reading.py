@@ -148,7 +148,7 @@ def first_count(*values: int | None) -> int | None:
 
 def most(*values: int | None) -> int | None:
     """The largest of several names of one count: a zero under one name never hides a count under another."""
-    return max((value for value in values if value is not None), default=None)
+    return max([value for value in values if value is not None], default=None)
 
 
 def total(*parts: int | None) -> int | None:

@@ -36,7 +36,7 @@ def from_the_back(span: bytes, marks: Marks) -> Iterator[int]:
     """Where the marks are of which only the last has a say: the last first, and no further than is asked."""
     found = [places(span, mark) for mark in marks.last]
     found += [_speaking_from_the_back(span, key) for key in marks.last_key]
-    return heapq.merge(*found, reverse=True)
+    return found[0] if len(found) == 1 else heapq.merge(*found, reverse=True)
 
 
 def holds(payload: bytes, marks: Marks) -> bool:
