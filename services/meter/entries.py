@@ -9,7 +9,7 @@ import msgspec
 from services.meter.endings import cause
 from services.meter.prices import PriceBook
 from services.meter.reconcile import Booked, Observed
-from services.meter.tails import Found, Tail
+from services.meter.tails import Found, Tail, of_model
 from shared.contract.entry import CostSource, Ended, Entry, Mark
 
 _MAX_ERROR_BYTES = 4096
@@ -22,7 +22,7 @@ def entry_of(
     opened, end, reading = tail.open, tail.end, found.reading
     asked = observed.asked if observed and booked.input_estimated else None
     cost = _cost(tail, model, booked, prices)
-    of_model = reading.usage if reading.billed is not None else None
+    model_usage = of_model(reading)
     return Entry(
         exchange_id=str(tail.id),
         key=opened.key,
@@ -74,8 +74,9 @@ def entry_of(
         marks=_marks(found, booked, unpriced=cost is None and bool(prices.version)),
         units=reading.units or None,
         modalities=dict(reading.modalities) or None,
-        model_input_tokens=of_model.input_tokens if of_model else None,
-        model_output_tokens=of_model.output_tokens if of_model else None,
+        model_input_tokens=model_usage.input_tokens,
+        model_output_tokens=model_usage.output_tokens,
+        reported_cost_nanousd=reading.cost_nanousd,
         **booked.usage.as_dict(),
     )
 

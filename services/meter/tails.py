@@ -69,10 +69,16 @@ def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
     reading = reader.close()
     if dialect in _LOOKED_UP:
         reading.marks.clear()
+        reading.cost_nanousd = None
     how = ended(dialect, end, reading, decoded=decoded)
     all_here = end.outcome is Outcome.COMPLETED and decoded and not end.lost_bytes
     normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional
     return Found(reading, reported(dialect, reading), normal_end, how)
+
+
+def of_model(reading: Reading) -> Usage:
+    """What the model read and wrote, where the provider bills other counts; unknown elsewhere."""
+    return reading.usage if reading.usage is not None and reading.billed is not None else Usage()
 
 
 def reported(dialect: Dialect, reading: Reading) -> Usage | None:

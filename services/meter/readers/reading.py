@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.meter.readers.costs import cost_of
 from shared.contract.entry import Mark
 from shared.contract.errors import ARouterError
 from shared.contract.usage import Usage
@@ -60,6 +61,7 @@ class Reading:
     units: dict[str, float] = field(default_factory=dict)
     modalities: Mapping[str, int] = field(default_factory=dict)
     marks: set[Mark] = field(default_factory=set)
+    cost_nanousd: int | None = None  # what the provider says that it has cost
     provisional: bool = False  # that usage is from the beginning of the answer: its output is a start value
     model: str = ""  # as the provider names it
     response_id: str = ""
@@ -96,6 +98,9 @@ class Reading:
         """Take a usage object. One without a count is no report, and zeros do not replace what was counted before."""
         if report.units:
             self.units.update(report.units)
+        cost = cost_of(raw)
+        if cost or self.cost_nanousd is None:
+            self.cost_nanousd = cost
         if not report.usage.any_known or (self.usage is not None and self.usage.any and not report.usage.any):
             return
         self.raw_usage = dict(raw)
@@ -108,6 +113,7 @@ class Reading:
         """Return to what was reported before; what was said since then stays said."""
         self.raw_usage, self.usage, self.billed = before.raw_usage, before.usage, before.billed
         self.modalities, self.provisional = before.modalities, before.provisional
+        self.cost_nanousd = before.cost_nanousd
         self.finish, self.complete, self.bad_usage = before.finish, before.complete, before.bad_usage
         self.model, self.response_id, self.service_tier = before.model, before.response_id, before.service_tier
 
