@@ -22,6 +22,8 @@ def cost_of(usage: Mapping[str, Any]) -> int | None:
     if "cost_in_usd_ticks" in usage:
         return _nano(usage["cost_in_usd_ticks"], _NANO_PER_TICK)
     cost = usage.get("cost")
+    if cost is None:
+        return None
     return _nano(cost.get("total_cost") if isinstance(cost, dict) else cost, _NANO_PER_DOLLAR)
 
 

@@ -89,7 +89,10 @@ class Reader:
         if first == b"[":
             return JsonArray(quick=not self._observe)
         if first == b"{":
-            return NdJson() if self._lines else JsonBody()
+            if self._lines:
+                return NdJson()
+            self._observe = True  # one document is decoded as a whole anyway
+            return JsonBody()
         return Sse()
 
     def _read_from(self, framing: Framing, data: bytes) -> None:
@@ -164,8 +167,7 @@ class Reader:
         if document is documents.DONE:
             self._shape.done()
         elif isinstance(document, dict):
-            # One document is decoded as a whole anyway, and then it costs nothing to know what it says.
-            self._read(event, document, observe=self._observe or isinstance(self._framing, JsonBody))
+            self._read(event, document, observe=self._observe)
 
     def _take_beginning(self, event: bytes, payload: bytes) -> bool:
         """Observe the last document where it broke off; what it reports is not read, for a number may have been cut."""

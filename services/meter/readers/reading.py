@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from services.meter.readers.costs import cost_of
 from shared.contract.entry import Mark
@@ -40,14 +41,16 @@ class Marks:
     final: tuple[bytes, ...] = ()  # what nothing of length follows: looked for near the end of what has come
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Report(NamedTuple):
     """A usage object in the normal form, and what else it states."""
 
     usage: Usage
     billed: Usage | None = None  # what the provider bills, where it says that this is something else
-    units: Mapping[str, float] = field(default_factory=dict)  # what is billed and is no token, by the provider's name
-    modalities: Mapping[str, int] = field(default_factory=dict)  # shares of the counters: input_audio, output_image, …
+    units: Mapping[str, float] = _NONE  # what is billed and is no token, by the provider's name
+    modalities: Mapping[str, int] = _NONE  # shares of the counters: input_audio, output_image, …
     marks: frozenset[Mark] | set[Mark] = frozenset()
 
 
@@ -98,13 +101,13 @@ class Reading:
         """Take a usage object. One without a count is no report, and zeros do not replace what was counted before."""
         if report.units:
             self.units.update(report.units)
-        cost = cost_of(raw)
+        cost, usage = cost_of(raw), report.usage
         if cost or self.cost_nanousd is None:
             self.cost_nanousd = cost
-        if not report.usage.any_known or (self.usage is not None and self.usage.any and not report.usage.any):
+        if not usage.any and (not usage.any_known or (self.usage is not None and self.usage.any)):
             return
         self.raw_usage = dict(raw)
-        self.usage, self.billed = report.usage, report.billed
+        self.usage, self.billed = usage, report.billed
         self.modalities = report.modalities
         if report.marks or self.marks:
             self.marks = self.marks.difference(_OF_REPORTS) | report.marks

@@ -137,6 +137,7 @@ _EXPECTED: Final[Mapping[Dialect, Shape]] = {
     Dialect.BEDROCK_INVOKE_STREAM: _ANTHROPIC,
 }
 _WRAPPED: Final = frozenset({Dialect.BEDROCK_INVOKE, Dialect.BEDROCK_INVOKE_STREAM})
+_WRAPPERS: Final = frozenset({"bytes", "success", "response"})  # fields of documents that hold another
 _WRAP_MARKS: Final = Marks(every=(b'"bytes"', bedrock.METRICS.encode()))
 
 
@@ -161,7 +162,7 @@ class ShapeReader:
         return _both(own, _WRAP_MARKS) if self._wrapped else own
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
-        inner = _unwrapped(document)
+        inner = document if _WRAPPERS.isdisjoint(document) else _unwrapped(document)
         if not self._told:
             self._tell(inner)
         self._inner.read(event, inner, observe=observe)
@@ -192,13 +193,8 @@ class ShapeReader:
             self._inner.reading = reading
 
 
-_WRAPPERS: Final = frozenset({"bytes", "success", "response"})
-
-
 def _unwrapped(document: Json) -> Json:
     """The document inside another: Bedrock's chunks, Cloudflare's result, Google's internal response."""
-    if _WRAPPERS.isdisjoint(document):
-        return document
     if isinstance(document.get("bytes"), str):
         try:
             return mapping(documents.decode(base64.b64decode(document["bytes"], validate=True)))
