@@ -22,6 +22,9 @@ _BOM = b"\xef\xbb\xbf"
 # The first documents are always decoded, because they name the response and its model. Azure's first names nothing.
 _NAMING_DOCUMENTS = range(2, 16)
 
+# Searching costs more than it saves where fewer bytes than these are left.
+_SHORT = 512
+
 # Beside a dialect's own marks: errors, inside the documents and outside (`event: error`, a line `error: …`).
 _ERROR = b"error"
 
@@ -106,9 +109,10 @@ class Reader:
             self._take(event, payload)
 
     def _read_beginning(self, framing: BlockFraming, span: bytes) -> int:
-        """Read block by block until the answer has told its name; how many bytes that took."""
+        """Read block by block until the answer has told its name, and to the end where that is near; how many bytes
+        that took."""
         at = 0
-        while at < len(span) and not self._named:
+        while at < len(span) and (not self._named or len(span) - at < _SHORT):
             end = span.find(framing.separator, at)
             end = len(span) if end < 0 else end
             for event, payload in framing.parse(span[at:end]):
