@@ -24,7 +24,6 @@ _DETAILS_OUT = (
 )
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
 _UNITS = ("seconds", "prompt_audio_seconds", "num_search_queries", "num_sources_used", "total_characters")
-_MODALITIES = ("text", "audio", "image", "video")
 
 
 def _by_name(**names: tuple[str, ...]) -> dict[str, str]:
@@ -32,7 +31,7 @@ def _by_name(**names: tuple[str, ...]) -> dict[str, str]:
     return {name: meant for meant, all_ in names.items() for name in all_}
 
 
-_SHARES = {kind: (f"{kind}_tokens",) for kind in _MODALITIES}
+_SHARES = {kind: (f"{kind}_tokens",) for kind in ("text", "audio", "image", "video")}
 _TOP = _by_name(
     prompt=("prompt_tokens", "input_tokens", "promptTokens", "inputTokens"),
     completion=("completion_tokens", "output_tokens", "completionTokens", "outputTokens"),
@@ -189,9 +188,9 @@ def _check(parts: _Parts, model: str) -> None:
 
 def _modalities(inside: Json, outside: Json, ages: Json) -> dict[str, int]:
     found = {
-        f"{side}_{kind}": shares[kind]
+        f"{side}_{kind}": tokens
         for side, shares in (("input", inside), ("output", outside))
-        for kind in _MODALITIES
-        if shares.get(kind)
+        for kind, tokens in shares.items()
+        if tokens and kind in _SHARES
     }
     return found | {"cache_write_1h": ages["hour"]} if ages.get("hour") else found
