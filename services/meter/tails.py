@@ -73,7 +73,7 @@ def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
     how = ended(dialect, end, reading, decoded=decoded)
     all_here = end.outcome is Outcome.COMPLETED and decoded and not end.lost_bytes
     normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional
-    return Found(reading, reported(dialect, reading), normal_end, how)
+    return Found(reading, None if dialect in _LOOKED_UP else reported(dialect, reading), normal_end, how)
 
 
 def of_model(reading: Reading) -> Usage:
@@ -84,7 +84,7 @@ def of_model(reading: Reading) -> Usage:
 def reported(dialect: Dialect, reading: Reading) -> Usage | None:
     """What is booked of a report: what the provider bills, where it says so."""
     usage, bill = reading.usage, reading.billed
-    if usage is None or dialect in _LOOKED_UP:
+    if usage is None:
         return None
     if dialect is Dialect.OPENAI_EMBEDDINGS and not usage.any:
         return None  # what was embedded had tokens
