@@ -16,7 +16,7 @@ from services.meter.prices import PriceBook
 from services.meter.readers import documents
 from services.meter.readers.reading import Reading
 from services.meter.reconcile import UNKNOWN, Booked, Observed, needs_observing, reconcile
-from services.meter.tails import Found, Tail
+from services.meter.tails import LOOKED_UP, Found, Tail
 from shared.contract.dialects import TOKENLESS, Dialect
 from shared.contract.entry import Ended, Entry, Mark
 from shared.contract.errors import BadRecord
@@ -74,7 +74,7 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
 def _sees(tail: Tail, found: Found, sample: float) -> bool:
     """Whether the output has to be looked at."""
     dialect = tail.open.dialect
-    if found.how is Ended.UNREADABLE or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+    if found.how is Ended.UNREADABLE or dialect in LOOKED_UP:
         return False
     reported = found.reported
     if dialect is Dialect.OPENAI_EMBEDDINGS and reported is not None and found.normal_end:

@@ -19,8 +19,8 @@ from shared.contract.ids import ExchangeId
 from shared.contract.tail import End, Open, Outcome, Segment
 from shared.contract.usage import Usage
 
-# What is looked up there is not bought there.
-_LOOKED_UP = (Dialect.COUNT_TOKENS, Dialect.METADATA)
+# Of calls that look something up, and buy nothing.
+LOOKED_UP = (Dialect.COUNT_TOKENS, Dialect.METADATA)
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -67,13 +67,13 @@ def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
     except BadRecord:
         decoded = False
     reading = reader.close()
-    if dialect in _LOOKED_UP:
+    if dialect in LOOKED_UP:
         reading.marks.clear()
         reading.cost_nanousd = None
     how = ended(dialect, end, reading, decoded=decoded)
     all_here = end.outcome is Outcome.COMPLETED and decoded and not end.lost_bytes
     normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional
-    return Found(reading, None if dialect in _LOOKED_UP else reported(dialect, reading), normal_end, how)
+    return Found(reading, None if dialect in LOOKED_UP else reported(dialect, reading), normal_end, how)
 
 
 def of_model(reading: Reading) -> Usage:
