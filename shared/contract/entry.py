@@ -115,6 +115,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     # What the model read and wrote, where the provider bills (and we book) other counts.
     model_input_tokens: int | None = None
     model_output_tokens: int | None = None
+    # What the provider says that it has cost; None: it does not say. What is booked is the price book's.
+    reported_cost_nanousd: int | None = None
 
 
 # Fields that the very first entries do not have.

@@ -85,6 +85,7 @@ ENTRY = an_entry(
     ended="cut",
     cost_nanousd=696_000,
     cost_source="book",
+    reported_cost_nanousd=702_500,
 )
 BARE_ENTRY = an_entry(ID, key=KEY)
 PROVISIONAL = Provisional(2, booked(ENTRY), KEY, group(ENTRY.provider, ENTRY.model))

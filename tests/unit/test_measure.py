@@ -12,16 +12,18 @@ from services.meter.estimate import prompt, tokens
 from services.meter.estimate.calibration import Estimate
 from services.meter.estimate.lesson import Lesson
 from services.meter.estimator import TokenEstimator
-from services.meter.measure import Measured, Tail, measure
+from services.meter.measure import Measured, measure
 from services.meter.prices import Price, PriceBook
 from services.meter.reconcile import Observed, reconcile
 from services.meter.settings import MeterSettings
+from services.meter.tails import Tail
 from shared.contract.dialects import Dialect
 from shared.contract.entry import CostSource, Entry
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import Attempt, End, Open, Outcome, Packed, Segment
 from shared.contract.usage import Source, Usage
+from tests.support.answers import chat, events
 from tests.support.estimator import WordEstimator
 
 START = (
@@ -253,3 +255,14 @@ def test_it_is_booked_on_who_answered() -> None:
     planned = entry(START + TEXT + FINAL, estimator=estimator)
     assert (planned.provider, planned.model, planned.cost_nanousd) == ("p", "gpt-4o", None)
     assert planned.cost_source == CostSource.UNPRICED
+
+
+def test_the_providers_own_figure_is_kept_beside_the_cost() -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12, "cost": 0.0025}
+    body = events(chat(usage)) + b"data: [DONE]\n\n"
+    estimator = WordEstimator()
+    price = Price(provider="p", model="*", input=1_000_000, output=1_000_000)
+    estimator.prices = PriceBook(version="1", prices=[price])
+    booked = entry(body, Dialect.OPENAI_CHAT, estimator)
+    assert (booked.cost_nanousd, booked.reported_cost_nanousd, booked.cost_source) == (12_000, 2_500_000, "book")
+    assert entry(body, Dialect.METADATA, estimator).reported_cost_nanousd is None  # looked up, and not bought

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+_STRICT: Final = msgspec.json.Decoder()
 _LENIENT: Final = json.JSONDecoder(strict=False)
 _SPACE: Final = " \t\r\n,"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -29,7 +30,7 @@ _BEGINNINGS: Final = (b"{", b"[", b"data:")
 def decode(payload: bytes) -> Any:
     """A JSON document; None where it is none, or only the beginning of one."""
     try:
-        return msgspec.json.decode(payload)
+        return _STRICT.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:

@@ -1,7 +1,7 @@
 """Framings: cutting a body into JSON payloads, wherever the chunks were cut. Pure; every `feed` takes any bytes.
 
 Each framing yields `(event, payload)`: the SSE event name (b"" elsewhere) and the bytes of one JSON document.
-A payload larger than MAX_PAYLOAD is dropped, so that a body without boundaries cannot take the meter's memory.
+A payload of more than `limit` bytes is dropped, so that a body without boundaries cannot take the meter's memory.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class BlockFraming(Protocol):
 class _Blocks:
     """Cuts bytes at a separator; joins what is pending only once a separator may be complete."""
 
-    def __init__(self, separator: bytes) -> None:
+    def __init__(self, separator: bytes, limit: int) -> None:
         self._separator = separator
+        self._limit = limit
         self._pending: list[bytes] = []
         self._size = 0
         self._dropping = False
@@ -70,7 +71,7 @@ class _Blocks:
             return b""
         if end < len(data):
             self._keep(data[end:])
-        if self._dropping and (end == len(data) or self._size <= MAX_PAYLOAD):
+        if self._dropping and (end == len(data) or self._size <= self._limit):
             self._dropping = False
             return data[data.find(separator) + len(separator) : end]
         return data[:end]
@@ -85,7 +86,7 @@ class _Blocks:
             return
         self._pending.append(data)
         self._size += len(data)
-        if self._size > MAX_PAYLOAD:
+        if self._size > self._limit:
             self._dropping = True
         if self._dropping:  # only what may be the beginning of a separator is still needed
             self._pending, self._size = [data[-len(self._separator) :]], len(self._separator)
@@ -101,8 +102,9 @@ class Sse:
     are read get their line ends unified; a block may then hold several events, if a provider mixes line ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
         self.separator = b"\n\n"
+        self._limit = limit
         self._blocks: _Blocks | None = None
         self._head = b""  # until the first line end
         self._held_cr = False
@@ -120,11 +122,11 @@ class Sse:
             data = self._head = self._head + data
             end = _LINE_END.search(data)
             undecided = end is None or (end[0] == b"\r" and end.end() == len(data))
-            if undecided and len(data) <= MAX_PAYLOAD:
+            if undecided and len(data) <= self._limit:
                 return b""
             if end is not None and end[0] == b"\r\n":
                 self.separator = b"\r\n\r\n"
-            self._blocks = _Blocks(self.separator)
+            self._blocks = _Blocks(self.separator, self._limit)
         if self.separator == b"\n\n" and (self._held_cr or b"\r" in data):
             data = self._with_lf(data)
         return self._blocks.span(data)
@@ -174,8 +176,8 @@ class NdJson:
 
     separator: ClassVar[bytes] = b"\n"
 
-    def __init__(self) -> None:
-        self._blocks = _Blocks(self.separator)
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
+        self._blocks = _Blocks(self.separator, limit)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         for line in self.span(data).split(self.separator):
@@ -195,13 +197,14 @@ class NdJson:
 class JsonBody:
     """The whole body is one document."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_BODY) -> None:
+        self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         self._size += len(data)
-        if self._size > MAX_BODY:
+        if self._size > self._limit:
             self._parts = []
         else:
             self._parts.append(data)
@@ -228,8 +231,8 @@ class LinedArray:
 
     separator: ClassVar[bytes] = b"\n}"
 
-    def __init__(self) -> None:
-        self._blocks = _Blocks(self.separator)
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
+        self._blocks = _Blocks(self.separator, limit)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         *blocks, _ = self.span(data).split(self.separator)
@@ -255,8 +258,9 @@ class JsonArray:
     With `quick`, it stops after the first elements where they are lined; `rest` is then for a LinedArray.
     """
 
-    def __init__(self, *, quick: bool = False) -> None:
+    def __init__(self, limit: int = MAX_PAYLOAD, *, quick: bool = False) -> None:
         self.lined = False
+        self._limit = limit
         self._quick = quick
         self._elements = 0
         self._brackets = Brackets()
@@ -295,7 +299,7 @@ class JsonArray:
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
-        self._dropping = self._dropping or self._size > MAX_PAYLOAD
+        self._dropping = self._dropping or self._size > self._limit
         if self._dropping:
             self._parts = []
         else:

@@ -119,4 +119,4 @@ def _with_tools(report: Report, tools: Json) -> Report:
     tokens = {"tool_input_image": read, "tool_output_image": written}
     shares = dict(report.modalities) | {name: value for name, value in tokens.items() if value}
     units = dict(report.units) | {f"web_search_{name}": value for name, value in searches.items()}
-    return replace(report, usage=summed, modalities=shares, units=units)
+    return report._replace(usage=summed, modalities=shares, units=units)

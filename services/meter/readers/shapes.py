@@ -137,6 +137,7 @@ _EXPECTED: Final[Mapping[Dialect, Shape]] = {
     Dialect.BEDROCK_INVOKE_STREAM: _ANTHROPIC,
 }
 _WRAPPED: Final = frozenset({Dialect.BEDROCK_INVOKE, Dialect.BEDROCK_INVOKE_STREAM})
+_WRAPPERS: Final = frozenset({"bytes", "success", "response"})  # fields of documents that hold another
 _WRAP_MARKS: Final = Marks(every=(b'"bytes"', bedrock.METRICS.encode()))
 
 
@@ -161,13 +162,13 @@ class ShapeReader:
         return _both(own, _WRAP_MARKS) if self._wrapped else own
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
-        inner = _unwrapped(document)
+        inner = document if _WRAPPERS.isdisjoint(document) else _unwrapped(document)
         if not self._told:
             self._tell(inner)
         self._inner.read(event, inner, observe=observe)
         # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
         # is what Anthropic documents, and others state little else than the metrics.
-        metrics = mapping(inner.get(bedrock.METRICS))
+        metrics = mapping(inner[bedrock.METRICS]) if bedrock.METRICS in inner else None
         if metrics and (self.reading.usage is None or isinstance(self._inner, VendorReader)):
             self.reading.report(metrics, bedrock.metrics_report(metrics))
         if metrics:

@@ -1,0 +1,97 @@
+"""All records of one exchange, and what its answer says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+
+from services.meter.endings import confirmed, ended
+from services.meter.readers import encodings
+from services.meter.readers.reader import Reader
+from services.meter.readers.reading import Reading, first_count
+from shared.contract.dialects import Dialect
+from shared.contract.entry import Ended
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import End, Open, Outcome, Segment
+from shared.contract.usage import Usage
+
+# Of calls that look something up, and buy nothing.
+LOOKED_UP = (Dialect.COUNT_TOKENS, Dialect.METADATA)
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """All records of one exchange."""
+
+    id: ExchangeId
+    open: Open
+    segments: Sequence[Segment]
+    end: End
+
+    @property
+    def provider(self) -> str:
+        """Who answered, or was to answer."""
+        return self.end.provider or self.open.provider
+
+    @property
+    def model(self) -> str:
+        """The model asked for there."""
+        return self.end.model or self.open.model
+
+    def pieces(self) -> list[bytes]:
+        """The answer's bytes as they came. BadRecord where they are damaged."""
+        return [*(segment.body.unpack() for segment in self.segments), self.end.body.unpack()]
+
+
+class Found(NamedTuple):
+    """An answer as far as it could be read."""
+
+    reading: Reading
+    reported: Usage | None  # what is booked of the report
+    normal_end: bool  # it completed, all its bytes are here, and it ended the way its dialect ends
+    how: Ended
+
+
+def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
+    """What a tail's answer says. A hole, or a body that does not decode, ends it early."""
+    dialect, end = tail.open.dialect, tail.end
+    reader = Reader(dialect, end.content_type, observe=observe)
+    decoded = True
+    try:
+        decoder = encodings.decoder(end.content_encoding)
+        for piece in pieces:
+            reader.feed(decoder.feed(piece))
+    except BadRecord:
+        decoded = False
+    reading = reader.close()
+    if dialect in LOOKED_UP:
+        reading.marks.clear()
+        reading.cost_nanousd = None
+    how = ended(dialect, end, reading, decoded=decoded)
+    all_here = end.outcome is Outcome.COMPLETED and decoded and not end.lost_bytes
+    normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional
+    return Found(reading, None if dialect in LOOKED_UP else reported(dialect, reading), normal_end, how)
+
+
+def of_model(reading: Reading) -> Usage:
+    """What the model read and wrote, where the provider bills other counts; unknown elsewhere."""
+    return reading.usage if reading.usage is not None and reading.billed is not None else Usage()
+
+
+def reported(dialect: Dialect, reading: Reading) -> Usage | None:
+    """What is booked of a report: what the provider bills, where it says so."""
+    usage, bill = reading.usage, reading.billed
+    if usage is None:
+        return None
+    if dialect is Dialect.OPENAI_EMBEDDINGS and not usage.any:
+        return None  # what was embedded had tokens
+    if bill is not None:
+        usage = Usage(
+            first_count(bill.input_tokens, usage.input_tokens), first_count(bill.output_tokens, usage.output_tokens)
+        ).completed()
+    if dialect is Dialect.OPENAI_EMBEDDINGS and usage.output_tokens is None:
+        return replace(usage, output_tokens=0).completed()
+    return usage
