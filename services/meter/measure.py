@@ -19,7 +19,8 @@ from services.meter.prices import PriceBook
 from services.meter.readers import documents, encodings
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import Reading, first_count
-from services.meter.reconcile import UNKNOWN, Booked, Observed, needs_observing, reconcile
+from services.meter.reconcile import NOTHING, UNKNOWN, Booked, Observed, needs_observing, reconcile
+from services.meter.work import Note, booked_apart, note_of
 from shared.contract.dialects import TOKENLESS, Dialect
 from shared.contract.entry import CostSource, Ended, Entry, Mark
 from shared.contract.errors import BadRecord
@@ -65,10 +66,11 @@ class Tail(msgspec.Struct, frozen=True):
 
 
 class Measured(NamedTuple):
-    """An entry, and what there is to learn from the exchange."""
+    """An entry, what there is to learn from the exchange, and what it has to do with work that ends elsewhere."""
 
-    entry: Entry
+    entry: Entry  # of a result of such work: as if it is booked here
     lesson: Lesson | None  # None where there is nothing
+    note: Note | None = None
 
 
 def measure(tail: Tail, estimator: Estimator) -> Measured:
@@ -97,7 +99,7 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
         and lesson.shown is not None
         and calibration.drifted(known, lesson.shown, lesson.expected, estimator.drift_limit)
     )
-    return Measured(_entry(tail, found, booked, observed, estimator.prices, drift=drift), lesson)
+    return Measured(_entry(tail, found, booked, observed, estimator.prices, drift=drift), lesson, found.note)
 
 
 class _Found(NamedTuple):
@@ -106,11 +108,13 @@ class _Found(NamedTuple):
     reading: Reading
     normal_end: bool  # it completed, all its bytes are here, and it ended the way its dialect ends
     how: Ended
+    note: Note | None = None  # it has to do with work that ends elsewhere
 
     def reported(self, dialect: Dialect) -> Usage | None:
         """What is booked of the report: what the provider bills, where it says so."""
         usage, bill = self.reading.usage, self.reading.billed
-        if usage is None or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+        looked_up = dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA)
+        if usage is None or (looked_up and not (self.note and self.note.ends)):
             return None
         if dialect is Dialect.OPENAI_EMBEDDINGS and not usage.any:
             return None  # what was embedded had tokens
@@ -128,6 +132,8 @@ def _sees(tail: Tail, found: _Found, sample: float) -> bool:
     dialect = tail.open.dialect
     if found.how is Ended.UNREADABLE or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
         return False
+    if booked_apart(dialect, found.note):
+        return False
     reported = found.reported(dialect)
     if dialect is Dialect.OPENAI_EMBEDDINGS and reported is not None and found.normal_end:
         return False
@@ -139,6 +145,8 @@ def _sees(tail: Tail, found: _Found, sample: float) -> bool:
 def _book(tail: Tail, found: _Found, observed: Observed | None) -> Booked:
     dialect, end = tail.open.dialect, tail.end
     reported = found.reported(dialect)
+    if found.note is not None and booked_apart(dialect, found.note):
+        return _of_work(found, found.note, reported)
     if Mark.OPEN_WORK in found.reading.marks and reported is None and found.reading.whole:
         return UNKNOWN  # background work: whoever fetches its result learns what it has cost
     if dialect is Dialect.PASSTHROUGH and reported is None and end.status is not None and end.status < 300:
@@ -148,6 +156,15 @@ def _book(tail: Tail, found: _Found, observed: Observed | None) -> Booked:
     if observed is not None and end.lost_bytes and not found.reading.documents:
         return UNKNOWN if reported is None else Booked(reported, Source.PARTIAL)
     return reconcile(found.normal_end, reported, observed)
+
+
+def _of_work(found: _Found, note: Note, reported: Usage | None) -> Booked:
+    """What is known of work that ends elsewhere: its result, or nothing yet. To look at it costs nothing."""
+    if note.ends and reported is not None:
+        return reconcile(found.normal_end, reported, None)
+    if note.ends or note.begins:
+        return UNKNOWN
+    return Booked(NOTHING, Source.REPORTED if found.normal_end else Source.PARTIAL)
 
 
 def _final(found: _Found, booked: Booked) -> Usage | None:
@@ -182,12 +199,15 @@ def _read(tail: Tail, *, observe: bool) -> _Found:
     except BadRecord:
         decoded = False
     reading = reader.close()
-    if tail.open.dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+    note = note_of(tail.open, tail.end, reading, decoded=decoded)
+    if tail.open.dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA) and not (note and note.ends):
         reading.marks.clear()  # what is looked up is not bought here
+    elif note is not None and note.begins and not note.ends:
+        reading.marks.add(Mark.OPEN_WORK)
     how = ended(tail.open.dialect, tail.end, reading, decoded=decoded)
     all_here = tail.end.outcome is Outcome.COMPLETED and decoded and not tail.end.lost_bytes
     final = all_here and confirmed(tail.open.dialect, tail.end, reading) and not reading.provisional
-    return _Found(reading, final, how)
+    return _Found(reading, final, how, note)
 
 
 def _observe(tail: Tail, reading: Reading, estimator: Estimator) -> Observed:
@@ -208,7 +228,8 @@ def _entry(
 ) -> Entry:
     opened, end, reading = tail.open, tail.end, found.reading
     asked = observed.asked if observed and booked.input_estimated else None
-    cost = _cost(tail, _model(tail, reading), booked, prices)
+    several = found.note is not None and found.note.ends and found.note.several
+    cost = None if several else _cost(tail, _model(tail, reading), booked, prices)
     split = reading.billed is not None and reading.usage is not None
     return Entry(
         exchange_id=str(tail.id),
@@ -263,7 +284,12 @@ def _entry(
         modalities=dict(reading.modalities) or None,
         model_input_tokens=reading.usage.input_tokens if split and reading.usage else None,
         model_output_tokens=reading.usage.output_tokens if split and reading.usage else None,
-        **booked.usage.as_dict(),
+        input_tokens=booked.usage.input_tokens,
+        output_tokens=booked.usage.output_tokens,
+        cache_read_tokens=booked.usage.cache_read_tokens,
+        cache_write_tokens=booked.usage.cache_write_tokens,
+        reasoning_tokens=booked.usage.reasoning_tokens,
+        total_tokens=booked.usage.total_tokens,
     )
 
 
