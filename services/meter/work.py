@@ -24,7 +24,7 @@ from shared.contract.work import Claim, Noted, WorkKind, WorkStart
 _LONGEST_NAME = 256  # characters: providers choose them, and each is a key in Redis
 # Where a path alone names the work.
 _DEFERRED = re.compile(r"chat/deferred-completion/([^/]+)$")
-_MESSAGE_RESULTS = re.compile(r"messages/batches/([^/]+)/results$")
+_RESULTS = re.compile(r"batches/([^/]+)/results$")
 _FILE = re.compile(r"files/([^/]+)/content$")
 _GOOGLE_FILE = re.compile(r"(files/[^/:]+):download$")
 
@@ -63,7 +63,7 @@ def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool) -> Note 
 def _named(opened: Open, end: End, reading: Reading) -> Work | None:
     """The work that an answer tells of, with its name from the path where the answer has none."""
     work, path = reading.work, opened.path
-    deferred = _DEFERRED.search(path)
+    deferred = _DEFERRED.search(path) if opened.dialect is Dialect.METADATA else None
     if deferred:
         ended = end.status == 200 and reading.usage is not None
         return Work(WorkKind.DEFERRED, (unquote(deferred[1]),), ended=ended)
@@ -73,7 +73,7 @@ def _named(opened: Open, end: End, reading: Reading) -> Work | None:
         return None  # receipts of this form are given for videos, too
     if work.names:
         return work
-    results = _MESSAGE_RESULTS.search(path)
+    results = _RESULTS.search(path)
     file = _FILE.search(path) or _GOOGLE_FILE.search(path)
     if results:
         return Work(work.kind, (unquote(results[1]),), ended=True, several=work.several)

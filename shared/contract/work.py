@@ -18,6 +18,7 @@ class WorkKind(StrEnum):
     INTERACTION = "interaction"  # Gemini's interactions in the background
     BATCH = "batch"  # many requests as one
     DEFERRED = "deferred"  # xAI's deferred completions
+    ASYNC = "async"  # Perplexity's asynchronous chats
 
 
 class WorkStart(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
-from services.meter.measure import Tail
+from services.meter.measure import Measured, Tail, measure
+from services.meter.prices import PriceBook, parse
+from services.meter.work import Note
 from shared.contract import tail
 from shared.contract.dialects import Dialect
-from shared.contract.ids import ExchangeId
+from shared.contract.entry import Entry
+from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import End, Fields, Open, Outcome, Packed
+from tests.support.estimator import WordEstimator
 from tests.support.tails import KEY, OPENED_MS
 
 JSON, LINES = "application/json", "application/octet-stream"
@@ -124,6 +128,11 @@ def gemini_batch(state: str, **more: Any) -> dict[str, Any]:
     return {"name": "batches/b1", "metadata": about, **more}
 
 
+def asynchronous(status: str, **more: Any) -> dict[str, Any]:
+    """What Perplexity says of an asynchronous chat."""
+    return {"id": "a1", "model": "sonar-deep-research", "created_at": 1, "status": status, "response": None, **more}
+
+
 BACKGROUND_STREAM = events(
     {"type": "response.created", "response": response("queued")},
     {"type": "response.in_progress", "response": response("in_progress")},
@@ -136,3 +145,24 @@ DEFERRED = document(
     choices=[{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}],
     usage={"prompt_tokens": 27, "completion_tokens": 48, "total_tokens": 75},
 )
+
+
+ID = ExchangeId(new_boot(), 0, 1)
+PRICE = {"provider": "openai", "input": 1_000_000, "output": 2_000_000}
+PRICES = parse({"version": "1", "prices": [PRICE | {"model": "o4-mini"}, PRICE | {"model": "*"}]})
+
+
+def measured(told: Told, prices: PriceBook = PRICES) -> Measured:
+    estimator = WordEstimator()
+    estimator.prices = prices
+    return measure(told.tail(ID), estimator)
+
+
+def note(told: Told) -> Note:
+    found = measured(told).note
+    assert found is not None
+    return found
+
+
+def figures(booked: Entry) -> tuple[str, int | None, int | None]:
+    return booked.source, booked.input_tokens, booked.output_tokens

@@ -45,7 +45,7 @@ def test_a_background_response_is_booked_once_on_the_key_that_began_it(system: S
     looked, result = [id for id, _ in polls[:-1]], polls[-1][0]
     book = system.settled([begun, *looked, result, again])
     start = book[begun]
-    assert (start["input_tokens"], start["marks"]) == (None, ["open_work"])
+    assert (start["input_tokens"], start["marks"]) == (None, ["open_work", "unpriced"])
     assert {book[id]["total_tokens"] for id in looked} <= {0}
     # The two fetches may be metered in either order: one of them books.
     [holder] = [id for id in (result, again) if "work_booked" not in book[id].get("marks", [])]

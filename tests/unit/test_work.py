@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from services.meter.measure import Measured, measure
-from services.meter.prices import PriceBook, parse
-from services.meter.work import Note, noted, with_claim
 from shared.contract.dialects import Dialect
-from shared.contract.entry import CostSource, Entry, Mark
-from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.entry import Mark
 from shared.contract.tail import Outcome
 from shared.contract.usage import Source
-from shared.contract.work import Claim, WorkKind, WorkStart
-from tests.support.estimator import WordEstimator
+from shared.contract.work import WorkKind
 from tests.support.work import (
     BACKGROUND_STREAM,
     COMPLETED,
@@ -24,42 +20,24 @@ from tests.support.work import (
     LINES,
     USAGE,
     Told,
+    asynchronous,
     batch,
     begun,
     chat_line,
     document,
     failed_line,
     fetched,
+    figures,
     gemini_answer,
     gemini_batch,
     lines,
+    measured,
     message_line,
+    note,
     response,
 )
 
-ID = ExchangeId(new_boot(), 0, 1)
 LOOK, PASS = Dialect.METADATA, Dialect.PASSTHROUGH
-PRICE = {"provider": "openai", "input": 1_000_000, "output": 2_000_000}
-PRICES = parse({"version": "1", "prices": [PRICE | {"model": "o4-mini"}, PRICE | {"model": "*"}]})
-STARTED = WorkStart("01K0000000000000000000G01D.1.0", "b" * 64, "o4-mini", WorkKind.RESPONSE, 1, team="research")
-
-
-def measured(told: Told, prices: PriceBook = PRICES) -> Measured:
-    estimator = WordEstimator()
-    estimator.prices = prices
-    return measure(told.tail(ID), estimator)
-
-
-def note(told: Told) -> Note:
-    found = measured(told).note
-    assert found is not None
-    return found
-
-
-def figures(booked: Entry) -> tuple[str, int | None, int | None]:
-    return booked.source, booked.input_tokens, booked.output_tokens
-
-
 GEMINI_LINES = lines(*({"key": f"r{n}", "response": gemini_answer()} for n in range(3)))
 INLINED = {"inlinedResponses": {"inlinedResponses": [{"response": gemini_answer()}, {"error": {"code": 3}}]}}
 STARTS = {
@@ -113,6 +91,11 @@ STARTS = {
         Told(Dialect.OPENAI_CHAT, "v1/chat/completions", document(request_id="f15c"), model="grok-4"),
         WorkKind.DEFERRED,
         "f15c",
+    ),
+    "an asynchronous chat": (
+        Told(PASS, "async/chat/completions", document(**asynchronous("CREATED")), provider="perplexity"),
+        WorkKind.ASYNC,
+        "a1",
     ),
 }
 
@@ -249,6 +232,18 @@ RESULTS = {
         (Source.REPORTED, 27, 48),
         "",
     ),
+    "an asynchronous chat": (
+        Told(LOOK, "async/chat/completions/a1", document(**asynchronous("COMPLETED", response=json.loads(DEFERRED)))),
+        ("a1",),
+        (Source.REPORTED, 27, 48),
+        "",
+    ),
+    "OpenRouter's results": (
+        Told(LOOK, "api/v1/batches/batch_1/results", lines(chat_line(0)), "application/x-ndjson"),
+        ("batch_1",),
+        (Source.REPORTED, 10, 5),
+        "batch",
+    ),
 }
 
 
@@ -332,55 +327,6 @@ def test_an_answer_in_a_batch_without_a_report_makes_the_sum_partial() -> None:
     assert figures(measured(told).entry) == (Source.PARTIAL, 10, 5)
     torn = Told(LOOK, "v1/files/file-1/content", lines(chat_line(0)) + b"{torn\n", LINES)
     assert figures(measured(torn).entry) == (Source.PARTIAL, 10, 5)
-
-
-def test_the_price_of_several_models_is_unknown() -> None:
-    one, two = chat_line(0), chat_line(1, model="gpt-4o-mini")
-    told = Told(LOOK, "v1/files/file-1/content", lines(one, two), LINES)
-    booked = measured(told).entry
-    assert (figures(booked), booked.model) == ((Source.REPORTED, 20, 10), "")
-    assert (booked.cost_microusd, booked.cost_source, booked.marks) == (None, CostSource.UNPRICED, (Mark.UNPRICED,))
-    claimed = with_claim(booked, note(told), Claim(str(ID), STARTED), PRICES)
-    assert (claimed.model, claimed.cost_microusd, claimed.key) == ("", None, STARTED.key)
-
-
-def claimed(told: Told, claim: Claim) -> Entry:
-    return with_claim(measured(told).entry, note(told), claim, PRICES)
-
-
-def test_a_result_is_booked_on_whoever_began_it() -> None:
-    booked = claimed(fetched(), Claim(str(ID), STARTED))
-    assert (booked.key, booked.team, booked.model) == (STARTED.key, "research", "o4-mini")
-    assert (booked.work_id, booked.work_begun_by, booked.fetched_by) == ("resp_1", STARTED.exchange_id, "a" * 64)
-    assert figures(booked) == (Source.REPORTED, 70, 25)
-    assert (booked.cost_microusd, booked.cost_nanousd) == (120, 120_000)
-
-
-def test_a_result_that_nobody_began_is_booked_on_whoever_fetched_it() -> None:
-    booked = claimed(fetched(), Claim(str(ID), None))
-    assert (booked.key, booked.model, booked.work_id, booked.fetched_by) == (
-        "a" * 64,
-        "o4-mini-2025-04-16",
-        "resp_1",
-        "",
-    )
-
-
-def test_what_another_exchange_books_is_nothing_here() -> None:
-    for told in (fetched(), begun()):
-        booked = claimed(told, Claim("other", STARTED))
-        assert figures(booked) == (Source.REPORTED, 0, 0)
-        assert (booked.cost_microusd, booked.marks, booked.raw_usage) == (0, (Mark.WORK_BOOKED,), None)
-        assert (booked.work_id, booked.work_booked_by, booked.key) == ("resp_1", "other", "a" * 64)
-
-
-def test_an_answer_that_may_be_an_ordinary_one_is_nothing_where_nobody_has_begun_it() -> None:
-    told = fetched(background=None)
-    assert not note(told).certain
-    booked = claimed(told, Claim("", None))
-    assert (figures(booked), booked.marks, booked.work_id) == ((Source.REPORTED, 0, 0), (), "")
-    assert not noted(booked, note(told), waited=True).unbegun
-    assert figures(claimed(told, Claim(str(ID), STARTED))) == (Source.REPORTED, 70, 25)
 
 
 def test_a_count_in_a_batch_that_cannot_be_true_is_not_booked() -> None:

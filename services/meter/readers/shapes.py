@@ -176,7 +176,8 @@ class ShapeReader:
         return _both(own, _WRAP_MARKS) if self._wrapped else own
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
-        inner = document if work.is_line(document) else _unwrapped(document)
+        lined = self.reading.sums or (not self._told and work.is_line(document))
+        inner = document if lined else _unwrapped(document)
         if not self._told:
             self._tell(inner)
         self._inner.read(event, inner, observe=observe)

@@ -19,6 +19,7 @@ _RUNNING = ("queued", "in_progress")
 # What a batch's status is once it does nothing more: OpenAI's, Mistral's and Google's words.
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled", "success", "timeout_exceeded", "succeeded"})
 _DEFERRED = {"request_id"}  # all that xAI answers
+_ASYNC = ("CREATED", "IN_PROGRESS", "COMPLETED", "FAILED")  # of Perplexity's asynchronous chats
 TIER = "batch"  # batches have prices of their own
 
 ReadBody = Callable[[Json], Reading]
@@ -46,8 +47,8 @@ def is_line(document: Json) -> bool:
 
 
 def fits(document: Json) -> bool:
-    """Whether it is a batch, a line of its result, or the receipt of a deferred completion."""
-    return _is_batch(document) or is_line(document) or document.keys() == _DEFERRED
+    """Whether it is a batch, a line of its result, or tells of a deferred completion."""
+    return _is_batch(document) or is_line(document) or document.keys() == _DEFERRED or _is_async(document)
 
 
 def _is_batch(document: Json) -> bool:
@@ -56,8 +57,13 @@ def _is_batch(document: Json) -> bool:
     return text(document.get("name")).startswith("batches/")
 
 
+def _is_async(document: Json) -> bool:
+    named = isinstance(document.get("id"), str) and isinstance(document.get("model"), str)
+    return named and document.get("status") in _ASYNC and "object" not in document
+
+
 class BatchReader:
-    """Reads batches and their results. `read_body`: reads one whole answer."""
+    """Reads batches, their results, and what is said of deferred completions. `read_body` reads one whole answer."""
 
     marks: ClassVar[Marks] = Marks(last_key=(b'usage"',))
 
@@ -75,6 +81,10 @@ class BatchReader:
             self._add(_answer(document))
         elif document.keys() == _DEFERRED:
             self._say(WorkKind.DEFERRED, (document["request_id"],), ended=False)
+        elif _is_async(document):
+            self._add(mapping(document.get("response")))
+            self.reading.response_id = text(document["id"])
+            self._say(WorkKind.ASYNC, (document["id"],), ended=document["status"] in _ASYNC[2:])
         elif document.get("type") == "message_batch":
             self._read_message_batch(document)
         elif document.get("object") == "batch":
@@ -165,6 +175,7 @@ class BatchReader:
             self._silent += 1
             return
         reading = self.reading
+        reading.raw_usage = one.raw_usage if reading.usage is None else None
         reading.usage = one.usage if reading.usage is None else _sum(reading.usage, one.usage)
         reading.marks |= one.marks
         reading.units = {
