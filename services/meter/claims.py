@@ -35,12 +35,12 @@ class Claims:
         entry, note = measured.entry, measured.note
         if note is None or not note.matters:
             return entry
+        waited = entry.exchange_id in self._waited
+        self._waited.discard(entry.exchange_id)
         if note.ends and (await self._ledger.final([id]))[0]:
             return entry  # it was settled before; a claim that it does not make now would be booked by nobody
-        waited = entry.exchange_id in self._waited
         claim = await work.note(self._store, noted(entry, note, waited=waited))
         if note.ends and not claim.holder and not waited:
             self._waited.add(entry.exchange_id)
             return None
-        self._waited.discard(entry.exchange_id)
         return with_claim(entry, note, claim, self._prices)

@@ -17,15 +17,16 @@ from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import audit, ledger, quarantine, streams, work
 from shared.books.books import Books
 from shared.books.work import OpenWork
-from shared.contract import names
+from shared.contract import names, tail
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Entry, Mark
 from shared.contract.ids import ExchangeId, new_boot
+from shared.contract.tail import Head, Segment
 from shared.contract.work import Noted, WorkKind
 from shared.runtime.store import Store
 from tests.support.estimator import WordEstimator
 from tests.support.tails import send
-from tests.support.work import LINES, USAGE, Told, batch, begun, chat_line, document, fetched, lines, response
+from tests.support.work import LINES, USAGE, Told, batch, begun, chat_line, document, events, fetched, lines, response
 
 BOOT = new_boot()
 SHARDS = 2
@@ -361,3 +362,19 @@ async def test_the_monitor_shows_open_work_and_takes_off_what_has_expired(redis:
     assert metrics.registry.get_sample_value("arouter_work", {"state": "expired"}) == 1
     assert (metrics.registry.get_sample_value("arouter_oldest_open_work_seconds") or 0) < 3600
     assert await open_ids(redis) == ["new"]
+
+
+async def test_a_start_whose_gateway_is_lost_is_known(redis: Store) -> None:
+    """The stream of a background response breaks off with its gateway; its work goes on."""
+    created = events({"type": "response.created", "response": response("queued")})
+    streamed = Told(Dialect.OPENAI_RESPONSES, "v1/responses", created + created, "text/event-stream", key=FIRST)
+    opened, end = streamed.records()
+    head = Head(200, "text/event-stream", "")
+    await send(redis, START, [tail.encode(START, 0, opened), tail.encode(START, 1, Segment(end.body, head))])
+    async with metering(redis):
+        async with asyncio.timeout(20):
+            while await open_ids(redis) != ["resp_1"]:
+                await asyncio.sleep(0.02)
+        await tell(redis, FETCH, fetched(key=SECOND))
+        [result] = await settled(redis, FETCH)
+    assert (tokens(result), result.work_begun_by) == ((FIRST, 70, 25), str(START))
