@@ -275,10 +275,25 @@ async def test_a_batch_and_its_file_are_one_claim(redis: Store, first: Told, sec
         await settled(redis, seen)
         await tell(redis, FETCH, first)
         [result] = await settled(redis, FETCH)
+        assert await open_ids(redis) == []
         await tell(redis, AGAIN, second)
         [again] = await settled(redis, AGAIN)
     assert tokens(result) == (FIRST, 20, 10)
     assert (tokens(again), again.work_booked_by) == ((SECOND, 0, 0), str(FETCH))
+    assert await open_ids(redis) == []
+
+
+async def test_a_batch_may_be_looked_at_before_its_start_is_metered(redis: Store) -> None:
+    async with metering(redis):
+        seen = ExchangeId(BOOT, 1, 9)
+        await tell(redis, seen, looked_at())
+        await settled(redis, seen)
+        await tell(redis, START, CREATED)
+        await settled(redis, START)
+        assert await open_ids(redis) == ["batch_1"]
+        await tell(redis, FETCH, FILE)
+        [result] = await settled(redis, FETCH)
+    assert tokens(result) == (FIRST, 20, 10)
     assert await open_ids(redis) == []
 
 
