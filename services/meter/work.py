@@ -1,7 +1,7 @@
 """Work that ends elsewhere: what an exchange has to do with it, and what is booked of it. Pure.
 
 Three exchanges touch a piece of work: one begins it, any number look at it or fetch its result, and one of these books
-the result, on the key of the first (decision 44).
+the result, on the key of the first (decision 46).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Notes what an exchange says of work that ends elsewhere, and lets one exchange, the first, book its result
--- (decision 44). allow-oom: only meters can empty a full Redis.
+-- (decision 46). allow-oom: only meters can empty a full Redis.
 -- KEYS  1 open work   2.. records of the work, one for each of its names: its own id, the file with its result
 -- ARGV  1 exchange id   2 "book": it holds the result; "look": it does not
 --       3 "1" it may book the result though nobody is known to have begun the work
