@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, services
+from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, services, work
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import use_config
 
@@ -88,5 +88,6 @@ def parser() -> argparse.ArgumentParser:
     quarantine.add_commands(
         commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
     )
+    work.add_command(commands_.add_parser("work", help="list work that has begun and whose result is not booked"))
     inspect.add_command(commands_.add_parser("inspect", help="print what the meter reads in a recorded body"))
     return parser

@@ -87,8 +87,14 @@ class Generation(BaseModel):
     usage: GenerationUsage
     marks: tuple[str, ...] = Field(
         description="What is odd about the figures: placeholder, half_report, inconsistent, unreadable, billed_units, "
-        "unpriced, open_work."
+        "unpriced, open_work, work_booked."
     )
+    work_id: str = Field(
+        description="The provider's id of work that ends elsewhere, as a background response or a batch, which this "
+        "exchange began or fetched; else empty."
+    )
+    work_begun_by: str = Field(description="Of its result: the exchange that began it, whose key is booked.")
+    work_booked_by: str = Field(description="The exchange that books its result, where that is another one.")
     units: dict[str, float] | None = Field(description="What is billed and is not a token, by the provider's name.")
     ratio: float | None = Field(description="Where output is estimated: the factor on our own count.")
     output_low: int | None = Field(description="The interval in which the output most likely lies.")

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from services.meter.assembly import Assembled, Assembler, BadExchange
+from services.meter.claims import Claims
 from services.meter.estimator import TokenEstimator
 from services.meter.measure import measure
 from services.meter.metrics import MeterMetrics
@@ -71,6 +72,7 @@ class ShardConsumer:
         self._metrics = metrics
         self._timing = timing
         self._assembler = Assembler(shard)
+        self._claims = Claims(store, ledger, estimator.prices)
         self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
         self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
         self._stopping = asyncio.Event()
@@ -94,6 +96,7 @@ class ShardConsumer:
 
     async def _serve(self) -> None:
         self._assembler = Assembler(self.shard)
+        self._claims = Claims(self._store, self._ledger, self._estimator.prices)
         self._provisional.clear()
         await streams.create_group(self._store, self.shard)
         await self._stepped_back()  # steps are noticed from here on
@@ -239,15 +242,21 @@ class ShardConsumer:
             await self._quarantine(settlement.stream_ids, "its answer cannot be read")
 
     async def _measured(self, whole: Assembled, *, final: bool = True, so_far: str = "") -> Settlement | None:
-        """The settlement of an exchange; None where it cannot be read, which quarantines it."""
+        """The settlement of an exchange. None where it cannot be read, which quarantines it, and where it has to wait
+        for the start of its work: then its records stay as they are, and are reclaimed."""
         tail, stream_ids = whole
         try:
             measured = measure(tail, self._estimator)
+            entry = await self._claims.entry(tail.id, measured)
+            if entry is None:
+                return None
             first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
-            known = final and measured.entry.ended != Ended.UNREADABLE
-            settlement = Settlement(tail.id, measured.entry, stream_ids, final=known, so_far=so_far, first=first)
-        except BadRecord as exc:
+            known = final and entry.ended != Ended.UNREADABLE
+            settlement = Settlement(tail.id, entry, stream_ids, final=known, so_far=so_far, first=first)
+        except (BadRecord, StoreRefused) as exc:
             await self._quarantine(stream_ids, str(exc))
+        except StoreError:
+            raise
         except Exception as exc:  # a bug in a reader must cost one exchange, not the whole shard
             log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id, extra={"exchange_id": tail.id})
             await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")

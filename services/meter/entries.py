@@ -21,7 +21,8 @@ def entry_of(
     """The entry of an exchange. `model`: the one that it is booked under."""
     opened, end, reading = tail.open, tail.end, found.reading
     asked = observed.asked if observed and booked.input_estimated else None
-    cost = _cost(tail, model, booked, prices)
+    several = found.note is not None and found.note.ends and found.note.several
+    cost = None if several else _cost(tail, model, booked, prices)
     model_usage = of_model(reading)
     return Entry(
         exchange_id=str(tail.id),
@@ -77,7 +78,12 @@ def entry_of(
         model_input_tokens=model_usage.input_tokens,
         model_output_tokens=model_usage.output_tokens,
         reported_cost_nanousd=reading.cost_nanousd,
-        **booked.usage.as_dict(),
+        input_tokens=booked.usage.input_tokens,
+        output_tokens=booked.usage.output_tokens,
+        cache_read_tokens=booked.usage.cache_read_tokens,
+        cache_write_tokens=booked.usage.cache_write_tokens,
+        reasoning_tokens=booked.usage.reasoning_tokens,
+        total_tokens=booked.usage.total_tokens,
     )
 
 

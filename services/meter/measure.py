@@ -15,8 +15,9 @@ from services.meter.observing import said_of, taught
 from services.meter.prices import PriceBook
 from services.meter.readers import documents
 from services.meter.readers.reading import Reading
-from services.meter.reconcile import UNKNOWN, Booked, Observed, needs_observing, reconcile
+from services.meter.reconcile import NOTHING, UNKNOWN, Booked, Observed, needs_observing, reconcile
 from services.meter.tails import LOOKED_UP, Found, Tail
+from services.meter.work import Note, booked_apart
 from shared.contract.dialects import TOKENLESS, Dialect
 from shared.contract.entry import Ended, Entry, Mark
 from shared.contract.errors import BadRecord
@@ -40,10 +41,11 @@ class Estimator(Protocol):
 
 
 class Measured(NamedTuple):
-    """An entry, and what there is to learn from the exchange."""
+    """An entry, what there is to learn from the exchange, and what it has to do with work that ends elsewhere."""
 
-    entry: Entry
+    entry: Entry  # of a result of such work: as if it is booked here
     lesson: Lesson | None  # None where there is nothing
+    note: Note | None = None
 
 
 def measure(tail: Tail, estimator: Estimator) -> Measured:
@@ -68,13 +70,16 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
     booked = _book(tail, found, observed)
     lesson = taught(model, _final(found, booked), observed)
     drift = lesson is not None and _drifted(lesson, estimator.calibration(tail.provider, model), estimator.drift_limit)
-    return Measured(entry_of(tail, model, found, booked, observed, estimator.prices, drift=drift), lesson)
+    entry = entry_of(tail, model, found, booked, observed, estimator.prices, drift=drift)
+    return Measured(entry, lesson, found.note)
 
 
 def _sees(tail: Tail, found: Found, sample: float) -> bool:
     """Whether the output has to be looked at."""
     dialect = tail.open.dialect
     if found.how is Ended.UNREADABLE or dialect in LOOKED_UP:
+        return False
+    if booked_apart(dialect, found.note):
         return False
     reported = found.reported
     if dialect is Dialect.OPENAI_EMBEDDINGS and reported is not None and found.normal_end:
@@ -86,6 +91,8 @@ def _sees(tail: Tail, found: Found, sample: float) -> bool:
 
 def _book(tail: Tail, found: Found, observed: Observed | None) -> Booked:
     dialect, end, reported = tail.open.dialect, tail.end, found.reported
+    if found.note is not None and booked_apart(dialect, found.note):
+        return _of_work(found, found.note)
     if Mark.OPEN_WORK in found.reading.marks and reported is None and found.reading.whole:
         return UNKNOWN  # background work: whoever fetches its result learns what it has cost
     if dialect is Dialect.PASSTHROUGH and reported is None and end.status is not None and end.status < 300:
@@ -95,6 +102,15 @@ def _book(tail: Tail, found: Found, observed: Observed | None) -> Booked:
     if observed is not None and end.lost_bytes and not found.reading.documents:
         return UNKNOWN if reported is None else Booked(reported, Source.PARTIAL)
     return reconcile(found.normal_end, reported, observed)
+
+
+def _of_work(found: Found, note: Note) -> Booked:
+    """What is known of work that ends elsewhere: its result, or nothing yet. To look at it costs nothing."""
+    if note.ends and found.reported is not None:
+        return reconcile(found.normal_end, found.reported, None)
+    if note.ends or note.begins:
+        return UNKNOWN
+    return Booked(NOTHING, Source.REPORTED if found.normal_end else Source.PARTIAL)
 
 
 def _final(found: Found, booked: Booked) -> Usage | None:

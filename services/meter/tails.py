@@ -12,8 +12,9 @@ from services.meter.endings import confirmed, ended
 from services.meter.readers import encodings
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import Reading, first_count
+from services.meter.work import Note, note_of
 from shared.contract.dialects import Dialect
-from shared.contract.entry import Ended
+from shared.contract.entry import Ended, Mark
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import End, Open, Outcome, Segment
@@ -53,6 +54,7 @@ class Found(NamedTuple):
     reported: Usage | None  # what is booked of the report
     normal_end: bool  # it completed, all its bytes are here, and it ended the way its dialect ends
     how: Ended
+    note: Note | None  # it has to do with work that ends elsewhere
 
 
 def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
@@ -67,13 +69,17 @@ def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
     except BadRecord:
         decoded = False
     reading = reader.close()
-    if dialect in LOOKED_UP:
+    note = note_of(tail.open, end, reading, decoded=decoded)
+    buys = dialect not in LOOKED_UP or (note is not None and note.ends)
+    if not buys:
         reading.marks.clear()
         reading.cost_nanousd = None
+    elif note is not None and note.begins and not note.ends:
+        reading.marks.add(Mark.OPEN_WORK)
     how = ended(dialect, end, reading, decoded=decoded)
     all_here = end.outcome is Outcome.COMPLETED and decoded and not end.lost_bytes
     normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional
-    return Found(reading, None if dialect in LOOKED_UP else reported(dialect, reading), normal_end, how)
+    return Found(reading, reported(dialect, reading) if buys else None, normal_end, how, note)
 
 
 def of_model(reading: Reading) -> Usage:

@@ -27,3 +27,6 @@ LEASE = _script("lease")
 CHANGE_KEY = _script("change_key")
 # The books.
 SETTLE = _script("settle")
+# Work that ends elsewhere.
+NOTE_WORK = _script("note_work")
+EXPIRE_WORK = _script("expire_work")

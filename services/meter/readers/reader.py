@@ -28,6 +28,9 @@ _SHORT = 512
 # Beside a dialect's own marks: errors, inside the documents and outside (`event: error`, a line `error: …`).
 _ERROR = b"error"
 
+# Content types of JSON lines; OpenAI calls the result of a batch a file like any other.
+_OF_LINES: Final = ("ndjson", "stream+json", "jsonl", "octet-stream")
+
 # Bytes that are kept until the first document was read, to look at them in every other way if there is none.
 _MAX_KEPT = 4 * 1024 * 1024
 # What an event stream may hold and still have said nothing: comments, fields without data, line ends.
@@ -43,7 +46,7 @@ class Reader:
     def __init__(self, dialect: Dialect, content_type: str = "", *, observe: bool = False) -> None:
         self._shape = ShapeReader(dialect)
         self._reading = self._shape.reading
-        self._lines = "ndjson" in content_type or "stream+json" in content_type or "jsonl" in content_type
+        self._lines = any(kind in content_type for kind in _OF_LINES)
         self._lines = self._lines or (dialect == Dialect.OLLAMA_CHAT and "json" not in content_type)
         self._observe = observe
         self._framing: Framing | None = None
@@ -124,6 +127,8 @@ class Reader:
     def _named(self) -> bool:
         """Whether the beginning was read as far as it matters."""
         reading = self._reading
+        if reading.sums:
+            return False
         named = bool(reading.response_id) and reading.documents >= _NAMING_DOCUMENTS.start
         return named or reading.documents >= _NAMING_DOCUMENTS.stop
 

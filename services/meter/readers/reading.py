@@ -11,6 +11,7 @@ from services.meter.readers.costs import cost_of
 from shared.contract.entry import Mark
 from shared.contract.errors import ARouterError
 from shared.contract.usage import Usage
+from shared.contract.work import WorkKind
 
 Json = Mapping[str, Any]
 Slot = tuple[str, int | str]
@@ -54,6 +55,17 @@ class Report(NamedTuple):
     marks: frozenset[Mark] | set[Mark] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an answer says of work that ends elsewhere."""
+
+    kind: WorkKind
+    names: tuple[str, ...]  # the provider's ids: of the work, then of the file with its result; () where none is said
+    ended: bool  # its result is in this answer, or there will be none
+    certain: bool = True  # False: it may be an ordinary answer, which is shown again and was booked already
+    several: bool = False  # its result is of several models, or of some that are not named
+
+
 @dataclass(slots=True)
 class Reading:
     """The state of one answer as far as it was read."""
@@ -75,6 +87,8 @@ class Reading:
     complete: bool = False  # the dialect's own end was seen
     shaped: bool = False  # a document had a shape that a reader knows
     whole: bool = False  # the body was one JSON document, and all of it is here
+    sums: bool = False  # each document has its own report, and all of them are added up: the lines of a batch's result
+    work: Work | None = None  # work that ends elsewhere
     documents: int = 0  # JSON documents and other signs of a protocol that could be read
     unread: int = 0  # bytes of payloads in which no document was found
     # Visible output by where it belongs (kind and index), since choices and tool calls may be interleaved; filled only
@@ -115,7 +129,7 @@ class Reading:
     def take_back(self, before: Reading) -> None:
         """Return to what was reported before; what was said since then stays said."""
         self.raw_usage, self.usage, self.billed = before.raw_usage, before.usage, before.billed
-        self.modalities, self.provisional = before.modalities, before.provisional
+        self.modalities, self.provisional, self.work = before.modalities, before.provisional, before.work
         self.cost_nanousd = before.cost_nanousd
         self.finish, self.complete, self.bad_usage = before.finish, before.complete, before.bad_usage
         self.model, self.response_id, self.service_tier = before.model, before.response_id, before.service_tier

@@ -8,7 +8,7 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, NamedTuple, Protocol
 
-from services.meter.readers import bedrock, documents, vendors
+from services.meter.readers import bedrock, documents, vendors, work
 from services.meter.readers.anthropic import AnthropicReader
 from services.meter.readers.bedrock import ConverseReader
 from services.meter.readers.cohere import CohereReader
@@ -18,7 +18,9 @@ from services.meter.readers.ollama import OllamaReader
 from services.meter.readers.openai_chat import ChatReader
 from services.meter.readers.openai_responses import ResponsesReader
 from services.meter.readers.reading import Json, Marks, Reading, mapping, text
+from services.meter.readers.settled import settle
 from services.meter.readers.vendors import VendorReader
+from services.meter.readers.work import BatchReader
 from shared.contract.dialects import Dialect
 
 
@@ -110,7 +112,20 @@ _COHERE: Final = Shape(CohereReader, _cohere)
 _OLLAMA: Final = Shape(OllamaReader, _ollama)
 _CONVERSE: Final = Shape(ConverseReader, _converse)
 
+
+def _answer(document: Json) -> Reading:
+    """One whole answer, which is part of another document."""
+    reader = ShapeReader(Dialect.PASSTHROUGH)
+    reader.reading.whole = True
+    reader.read(b"", document, observe=False)
+    reader.close()
+    return settle(reader.reading)
+
+
+_WORK: Final = Shape(lambda: BatchReader(_answer), work.fits)
+
 _SHAPES: Final = (
+    _WORK,
     CHAT,
     _RESPONSES,
     _ANTHROPIC,
@@ -162,7 +177,8 @@ class ShapeReader:
         return _both(own, _WRAP_MARKS) if self._wrapped else own
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
-        inner = document if _WRAPPERS.isdisjoint(document) else _unwrapped(document)
+        lined = self.reading.sums or (not self._told and work.is_line(document))
+        inner = document if lined or _WRAPPERS.isdisjoint(document) else _unwrapped(document)
         if not self._told:
             self._tell(inner)
         self._inner.read(event, inner, observe=observe)
