@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.runtime.settings import Settings
+from shared.runtime.settings import EVERYWHERE, Settings
 
 
 class ControlSettings(Settings):
     """What `arouter control` reads. A gateway that serves the control plane on its own port needs none of it."""
 
-    control_host: str = Field(default="127.0.0.1", description="Address `arouter control` listens on.")
+    control_host: str = Field(default="127.0.0.1", description=f"Address `arouter control` listens on. {EVERYWHERE}")
     control_port: int = Field(default=8081, ge=0, le=65535, description="Port `arouter control` listens on.")
     control_providers: str = Field(
         default="",

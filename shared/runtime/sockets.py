@@ -7,6 +7,8 @@ import errno
 import socket
 from typing import Any
 
+from shared.runtime.errors import SettingsError
+
 # NAT gateways and load balancers forget a connection after one to six minutes of silence, and a model may think longer.
 # A peer that has vanished is noticed after two minutes.
 IDLE_SECONDS = 45
@@ -58,6 +60,15 @@ def bound(host: str, port: int) -> list[socket.socket]:
             sock.close()
         raise
     return made
+
+
+def claimed(setting: str, host: str, port: int) -> list[socket.socket]:
+    """The same for a server. SettingsError, which names the setting, where it cannot listen there."""
+    try:
+        return bound(host, port)
+    except OSError as exc:
+        shown = f"[{host}]" if ":" in host else host
+        raise SettingsError(f"{setting}: cannot listen on {shown}:{port}: {exc.strerror}") from None
 
 
 def _everywhere(port: int) -> list[tuple[int, Any]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.client.protocol import Limits
 from services.gateway.client.request import ClientRequest
+from services.gateway.client.waiting import Limits
 from tests.support.memory_client import (
     CHUNKED,
     GET,
@@ -277,18 +277,6 @@ async def test_time_does_not_run_while_a_client_waits_for_us() -> None:
     await client.send(GET, b"GE")
     await asyncio.sleep(0.05)
     assert not client.closed()
-
-
-@pytest.mark.parametrize("flush", [0.0, 60.0])
-async def test_who_does_not_take_its_answer_is_cut_after_a_while(flush: float) -> None:
-    script = Script(start(), write(b"he"), wait=True)
-    client = MemoryClient(script.handle, LIMITS._replace(flush=flush))
-    await client.send(GET)
-    client.transport.unsent = 10
-    script.requests[0].abort(flush=True)
-    assert not client.transport.aborted
-    await asyncio.sleep(0.01)
-    assert client.transport.aborted is (flush == 0)
 
 
 async def test_a_client_that_does_not_read_gets_no_more_answers() -> None:
