@@ -314,6 +314,25 @@ async def test_nothing_can_be_written_behind_the_end() -> None:
     assert client.answers == before
 
 
+@pytest.mark.parametrize(
+    ("target", "rest"),
+    [
+        (b"/llm/v1/models", b"/v1/models"),
+        (b"/llm", b"/"),
+        (b"/llm/", b"/"),
+        (b"/llms/v1", b"/llms/v1"),
+        (b"/v1/llm/x", b"/v1/llm/x"),
+        (b"/llm/llm/x", b"/llm/x"),
+        (b"/", b"/"),
+    ],
+)
+async def test_a_prefix_is_taken_off_where_it_is_there(target: bytes, rest: bytes) -> None:
+    script = Script(wait=True)
+    await MemoryClient(script.handle).send(GET.replace(b"/x", target + b"?q=/llm/"))
+    script.requests[0].remove_prefix(b"/llm")
+    assert (script.requests[0].target, script.requests[0].query) == (rest, b"q=/llm/")
+
+
 async def test_addresses() -> None:
     script = Script(wait=True)
     await MemoryClient(script.handle).send(GET)
