@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TypeVar
 
 import httpx
 import pytest
@@ -23,27 +22,24 @@ def taken() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T]) -> T:
-    """The condition's value, as soon as it holds."""
+def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
-    while not (value := condition()):
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return value
 
 
 def answer(url: str) -> httpx.Response:
     """The answer, as soon as there is one."""
+    found: list[httpx.Response] = []
 
-    def asked() -> httpx.Response | None:
+    def asked() -> bool:
         with suppress(httpx.TransportError):
-            return web.get(url)
-        return None
+            found.append(web.get(url))
+        return bool(found)
 
-    return wait_for(lambda: (one,) if (one := asked()) is not None else ())[0]
+    wait_for(asked)
+    return found[0]
 
 
 def test_a_port_that_is_taken_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
