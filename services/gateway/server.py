@@ -71,7 +71,7 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
         healthy=gateway.health.healthy,
         ready=gateway.health.ready,
     ):
-        log.info("listening on %s", ", ".join(_shown(one) for one in listeners))
+        log.info("bound to %s", ", ".join(_shown(one) for one in listeners))
         server.run(sockets=listeners)
 
 
