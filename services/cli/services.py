@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import signal
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from services.demo import server as demo_server
 from services.gateway import server as gateway_server
 from services.gateway.client import asgi
 from services.gateway.client.protocol import protocol_class
+from services.gateway.client.request import below
 from services.gateway.client.waiting import Limits
 from services.gateway.settings import GatewaySettings
 from services.meter import host as meter_host
@@ -91,15 +93,15 @@ def control(arguments: argparse.Namespace) -> int:
             "no provider is configured here, so that no key can be restricted to one: AROUTER_CONTROL_PROVIDERS"
         )
     with embedded.redis_url(settings) as url:
-        control_server.serve(settings, url, providers, _http)
+        control_server.serve(settings, url, providers, partial(_http, settings.control_base_path))
     return 0
 
 
-def _http(app: asgi.Application, drain: control_server.Drain) -> type[asyncio.Protocol]:
+def _http(base_path: str, app: asgi.Application, drain: control_server.Drain) -> type[asyncio.Protocol]:
     """The gateway's side of HTTP for a control plane alone: heads are limited in size and time, and a refusal arrives
     though its client still sends."""
     limits = Limits(max_header_bytes=32 * 1024, max_header_lines=100, header_timeout=10, keep_alive_timeout=75)
-    return protocol_class(lambda request: asgi.run(app, request), limits, drain, lambda: None)
+    return protocol_class(below(base_path, lambda request: asgi.run(app, request)), limits, drain, lambda: None)
 
 
 def provider(arguments: argparse.Namespace) -> int:

@@ -83,7 +83,7 @@ def serve(settings: ControlSettings, redis_url: str, providers: frozenset[str], 
     """
     asyncio.run(version.check_url(redis_url))
     listeners = claimed("AROUTER_CONTROL_PORT", settings.control_host, settings.control_port)
-    app, drain = Alone(ControlApp(settings, redis_url, providers)), Drain()
+    app, drain = Alone(ControlApp(settings, redis_url, providers, base_path=settings.control_base_path)), Drain()
     _Server(_config(app, http(app, drain)), drain).run(sockets=listeners)
 
 

@@ -14,7 +14,7 @@ import uvicorn
 from services.gateway.assembly import Control, Gateway
 from services.gateway.client.asgi import Application, Message, Receive, Send
 from services.gateway.client.protocol import protocol_class
-from services.gateway.client.request import ClientRequest, Handler
+from services.gateway.client.request import below
 from services.gateway.client.waiting import Limits
 from services.gateway.health import Health
 from services.gateway.settings import GatewaySettings
@@ -86,7 +86,7 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
     )
     config = uvicorn.Config(
         _lifespan(gateway),
-        http=protocol_class(_below(settings.base_path, gateway.handle), limits, gateway.health, gateway.metrics.unread),
+        http=protocol_class(below(settings.base_path, gateway.handle), limits, gateway.health, gateway.metrics.unread),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -102,19 +102,6 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
     server = _Server(config, gateway.health, settings.shutdown_delay)
     gateway.metrics.show(client_connections=lambda: len(server.server_state.connections))
     return server
-
-
-def _below(base_path: str, handler: Handler) -> Handler:
-    """A handler that takes the base path off its requests."""
-    if not base_path:
-        return handler
-    prefix = base_path.encode()
-
-    async def handle(request: ClientRequest) -> None:
-        request.remove_prefix(prefix)
-        await handler(request)
-
-    return handle
 
 
 def _shown(listener: socket.socket) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from shared.contract.dialects import Dialect
-from shared.contract.paths import RESERVED
+from shared.contract.paths import RESERVED, base_path
 from shared.contract.providers import PROVIDERS
 from shared.runtime.settings import EVERYWHERE, Settings
 
@@ -189,12 +189,7 @@ class GatewaySettings(Settings):
     @field_validator("base_path")
     @classmethod
     def _absolute_path(cls, value: str) -> str:
-        path = value.rstrip("/")
-        if path and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path):
-            raise ValueError("must be a path such as /llm")
-        if path.split("/")[1:2] and path.split("/")[1] in RESERVED:
-            raise ValueError(f"cannot begin with /{path.split('/')[1]}, which has a meaning of its own")
-        return path
+        return base_path(value)
 
     @field_validator("upstream_proxy")
     @classmethod

@@ -29,7 +29,8 @@ class Apart(System):
 
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
-    with Apart(tmp_path_factory.mktemp("apart"), AROUTER_CONTROL="off") as system:
+    settings = {"AROUTER_CONTROL": "off", "AROUTER_CONTROL_BASE_PATH": "/llm/"}
+    with Apart(tmp_path_factory.mktemp("apart"), **settings) as system:
         system.control = f"http://127.0.0.1:{free_port(0)}"
         system.control_process = system.processes.start(
             "control", "--port", system.control.rpartition(":")[2], environment=system.environment
@@ -70,6 +71,13 @@ def test_the_gateway_does_not_serve_it(apart: Apart) -> None:
     assert (
         httpx.get(f"{apart.url}/api/openapi.json", headers={"authorization": f"Bearer {apart.key}"}).status_code == 404
     )
+
+
+def test_it_is_reached_below_a_base_path(apart: Apart) -> None:
+    for path in ("/llm/api/v1/key", "/api/v1/key"):
+        assert apart.manager.get(path).status_code == 200
+    assert apart.manager.get("/llm/readyz").json() == {"ready": True, "reasons": []}
+    assert apart.manager.get("/api/openapi.json").json()["servers"] == [{"url": "/llm"}]
 
 
 def test_it_serves_nothing_else(apart: Apart) -> None:

@@ -299,5 +299,18 @@ class ClientRequest:
 Handler = Callable[[ClientRequest], Coroutine[Any, Any, None]]
 
 
+def below(base_path: str, handler: Handler) -> Handler:
+    """A handler that takes a base path off the targets of its requests, where it is there (decision 64)."""
+    if not base_path:
+        return handler
+    prefix = base_path.encode()
+
+    async def handle(request: ClientRequest) -> None:
+        request.remove_prefix(prefix)
+        await handler(request)
+
+    return handle
+
+
 def _address(info: Any) -> tuple[str, int] | None:
     return (str(info[0]), int(info[1])) if isinstance(info, tuple) else None
