@@ -6,6 +6,8 @@ import http.client
 import json
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.processes import free_port
+from shared.runtime.settings import own_environment
 from tests.support import web
 from tests.support.children import ending
 from tests.support.requests import ASKS, connected, exchange_bytes, raw_request
@@ -178,11 +181,23 @@ def test_who_never_reads_is_given_up_seen_and_not_waited_for(running: System) ->
         assert held < 31
 
 
-def test_a_hangup_signal_ends_nobody(running: System) -> None:
-    for process in (running.gateway, running.meter):
-        process.send_signal(signal.SIGHUP)
-    answer = web.post(running.url + CHAT.path, headers=CHAT.headers(running.key), json=CHAT.body)
-    assert answer.status_code == 200
-    id = answer.headers["x-generation-id"]
-    assert running.settled([id])[id]["outcome"] == "completed"
-    assert (running.gateway.poll(), running.meter.poll()) == (None, None)
+def test_a_hangup_signal_is_a_line_in_the_log_and_ends_nobody(running: System, tmp_path: Path) -> None:
+    url, said = f"http://127.0.0.1:{free_port(0)}", tmp_path / "log"
+    command = [sys.executable, "-m", "services.cli"]
+    port = free_port(0)
+    environment = own_environment({**running.environment, "AROUTER_METER_METRICS_PORT": str(port)})
+    with ExitStack() as stack:
+        log = stack.enter_context(open(said, "wb"))
+        gateway, meter = (
+            stack.enter_context(ending(subprocess.Popen([*command, *arguments], env=environment, stderr=log)))
+            for arguments in (["gateway", "--port", url.rpartition(":")[2]], ["meter"])
+        )
+        running.processes.wait_for(f"{url}/readyz")
+        running.processes.wait_for(f"http://127.0.0.1:{port}/healthz")
+        for process in (gateway, meter):
+            process.send_signal(signal.SIGHUP)
+        running.until(lambda: said.read_text().count("SIGHUP changes nothing") == 2)
+        answer = web.post(url + CHAT.path, headers=CHAT.headers(running.key), json=CHAT.body)
+        id = answer.headers["x-generation-id"]
+        assert running.settled([id])[id]["outcome"] == "completed"
+        assert (gateway.poll(), meter.poll()) == (None, None)
