@@ -22,6 +22,8 @@ from shared.runtime.sockets import bound
 
 log = logging.getLogger(__name__)
 
+_STOP_SECONDS = 5.0  # a name server may take longer to say where to listen
+
 Probe = Callable[[], list[str]]
 """The reasons against; an empty list is a yes."""
 
@@ -76,7 +78,7 @@ class _Serving(threading.Thread):
             self._stopped.set()
         if self._server is not None:
             self._server.shutdown()
-        self.join()
+        self.join(_STOP_SECONDS)
 
     def _serve(self, server: WSGIServer) -> None:
         with self._lock:

@@ -269,6 +269,7 @@ async def test_silence_ends_a_connection(pieces: list[bytes], expected: tuple[in
         while not client.closed():
             await asyncio.sleep(0.01)
     assert statuses(client.answers) == expected
+    assert not client.transport.ended, "who drips is not waited for any longer"
 
 
 async def test_time_does_not_run_while_a_client_waits_for_us() -> None:

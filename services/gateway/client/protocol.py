@@ -235,7 +235,10 @@ class ClientProtocol(asyncio.Protocol):
             body = error_body(Family.OPENAI, status, message)
             given = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
             self._out.write(response.head(status, given, [response.CLOSE]) + body)
-            self._linger()
+            if status == 408:
+                self.hang_up()  # it sends hardly anything, and has had its time
+            else:
+                self._linger()
         elif len(self._queue) == 1 and self._queue[0].body.coming:
             request = self._queue[0]
             request.fail(status, message)
