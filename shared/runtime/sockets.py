@@ -26,13 +26,20 @@ def keep_alive(sock: socket.socket) -> None:
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # the second is macOS's name
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if idle is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, idle, IDLE_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+        for option in keep_alive_options():
+            sock.setsockopt(*option)
+
+
+def keep_alive_options() -> list[tuple[int, int, int]]:
+    """The same as arguments of `setsockopt`."""
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)  # the second is macOS's name
+    options = [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, INTERVAL_SECONDS),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES),
+    ]
+    return options if idle is None else [*options, (socket.IPPROTO_TCP, idle, IDLE_SECONDS)]
 
 
 def bound(host: str, port: int) -> list[socket.socket]:
