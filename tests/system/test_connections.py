@@ -18,6 +18,7 @@ from services.cli.processes import free_port
 from shared.runtime.settings import own_environment
 from tests.support import web
 from tests.support.children import ending
+from tests.support.nginx import nginx
 from tests.support.requests import ASKS, connected, exchange_bytes, raw_request
 from tests.support.system import System
 
@@ -66,6 +67,17 @@ def test_a_refusal_arrives_though_its_client_still_sends(running: System, path: 
         assert (answer.status, answer.getheader("connection")) == (status, "close")
         assert json.loads(answer.read())["error"]["message"]
     client.close()
+
+
+def test_it_arrives_through_a_proxy_that_passes_uploads_on(running: System, tmp_path: Path) -> None:
+    with nginx(tmp_path, [running.url]) as url:
+        for key, status in ((running.key, 413), ("nobody", 401)) * 3:
+            # Each on a connection of its own: nginx says keep-alive, and closes.
+            client = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=60)
+            client.request("POST", CHAT.path, UPLOAD, CHAT.headers(key))
+            answer = client.getresponse()
+            assert (answer.status, bool(json.loads(answer.read())["error"]["message"])) == (status, True)
+            client.close()
 
 
 def test_so_does_a_refused_chunk(running: System) -> None:
