@@ -300,7 +300,7 @@ Handler = Callable[[ClientRequest], Coroutine[Any, Any, None]]
 
 
 def below(base_path: str, handler: Handler) -> Handler:
-    """A handler that takes a base path off the targets of its requests, where it is there (decision 64)."""
+    """A handler that takes a base path off the targets of its requests, where it is there (decision 52)."""
     if not base_path:
         return handler
     prefix = base_path.encode()

@@ -1,4 +1,4 @@
-"""What a client's connection waits for, and for how long at most. No I/O (decision 61)."""
+"""What a client's connection waits for, and for how long at most. No I/O (decision 49)."""
 
 from __future__ import annotations
 
