@@ -18,7 +18,8 @@ def main() -> None:
     """The console script. Exits 0, 1 for an error of ours (one line), 2 for wrong usage."""
     arguments = parser().parse_args()
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGHUP, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         if arguments.config is not None:
             use_config(arguments.config)

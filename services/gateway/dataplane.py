@@ -76,6 +76,8 @@ class DataPlane:
             return
         unread = _has_body(given)
         try:
+            if b"upgrade" in given and _is_handshake(client.method, given):
+                raise _no_websockets()
             key = await self._admission.identify(caller_key(given, client.query))
             remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
             matched = remembered(client.method, path, family)
@@ -171,9 +173,11 @@ class DataPlane:
             return whole
         parts: list[bytes] = []
         size = 0
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + self._settings.body_total_timeout
         while True:
             try:
-                async with asyncio.timeout(self._settings.body_timeout):
+                async with asyncio.timeout_at(min(latest, loop.time() + self._settings.body_timeout)):
                     part = await client.read()
             except TimeoutError:
                 raise Refused(408, "the request body did not arrive in time") from None
@@ -183,6 +187,18 @@ class DataPlane:
             size += len(part)
             if size > limit:
                 raise too_large
+
+
+def _is_handshake(method: str, given: dict[bytes, bytes]) -> bool:
+    """Whether a client wants to speak WebSocket. Other upgrades may be ignored (RFC 9110, 7.8)."""
+    return method == "GET" and b"websocket" in given[b"upgrade"].lower()
+
+
+def _no_websockets() -> Refused:
+    """Codex tries this for sixteen seconds where it gets anything else, and plain HTTP at once after a 426."""
+    refused = Refused(426, "this gateway does not serve WebSockets: use HTTP", code="no_websockets")
+    refused.headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
+    return refused
 
 
 def _has_body(given: dict[bytes, bytes]) -> bool:

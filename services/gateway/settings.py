@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from shared.contract.dialects import Dialect
-from shared.contract.paths import RESERVED
+from shared.contract.paths import RESERVED, base_path
 from shared.contract.providers import PROVIDERS
-from shared.runtime.settings import Settings
+from shared.runtime.settings import EVERYWHERE, Settings
 
 _MIB = 1024 * 1024
 
@@ -87,9 +87,16 @@ class GatewaySettings(Settings):
         f"drain_{what}": f"read_on_{what}" for what in ("seconds", "bytes", "streams")
     }
 
-    host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
+    host: str = Field(default="127.0.0.1", description=f"Address the gateway listens on. {EVERYWHERE}")
     port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
-    metrics_host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    base_path: str = Field(
+        default="",
+        description="Path that a proxy in front keeps, such as /llm: what comes below it is served as if it came at "
+        "the root, where everything stays served, too.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description=f"Address of /metrics, /healthz and /readyz. {EVERYWHERE}"
+    )
     metrics_port: int = Field(
         default=9090, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 for none."
     )
@@ -117,6 +124,9 @@ class GatewaySettings(Settings):
     max_header_lines: int = Field(default=100, ge=8, description="Most request header lines; above it 431.")
     header_timeout: float = Field(default=10, gt=0, description="For a whole request head to arrive; after it 408.")
     body_timeout: float = Field(default=60, gt=0, description="Between two reads of a request body; after it 408.")
+    body_total_timeout: float = Field(
+        default=600, gt=0, description="For a whole request body to arrive; after it 408."
+    )
     keep_alive_timeout: float = Field(
         default=75, gt=0, description="Idle client connections close after this; keep it above the load balancer's."
     )
@@ -176,6 +186,11 @@ class GatewaySettings(Settings):
         old = [name.upper() for name, provider in self.providers.items() if provider.on_disconnect == "drain"]
         return {prefix.format(name, "drain"): prefix.format(name, "read_on") for name in old}
 
+    @field_validator("base_path")
+    @classmethod
+    def _absolute_path(cls, value: str) -> str:
+        return base_path(value)
+
     @field_validator("upstream_proxy")
     @classmethod
     def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -187,8 +202,13 @@ class GatewaySettings(Settings):
 
     @field_validator("providers")
     @classmethod
-    def _own_providers_have_a_base_url(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+    def _own_providers_have_a_base_url(
+        cls, value: dict[str, ProviderSettings], given: ValidationInfo
+    ) -> dict[str, ProviderSettings]:
+        below = given.data.get("base_path", "").split("/")[1:2]
         for name, provider in value.items():
+            if [name] == below:
+                raise ValueError(f"provider {name!r} could not be reached below AROUTER_BASE_PATH=/{name}")
             if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
                 raise ValueError(f"{name!r} cannot be a provider's name")
             known = PROVIDERS.get(name)
