@@ -54,10 +54,10 @@ def add(text: bytes) -> object:
 
 
 def keep(text: bytes) -> object:
-    return Keeper().read(text)
+    return Holder().read(text)
 
 
-class Keeper:
+class Holder:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
