@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 CONTROL = "/api/"  # the control plane: an ASGI application of its own
@@ -14,3 +15,10 @@ RESERVED: Mapping[str, str] = {
     "healthz": "a probe",
     "readyz": "a probe",
 }
+
+VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d*)?")  # a version segment of an API; every such path is ours
+
+
+def owner(segment: str) -> str | None:
+    """Whose first segment this is; None where it may be the name of a provider."""
+    return RESERVED.get(segment) or ("a version of the providers' paths" if VERSION.fullmatch(segment) else None)
