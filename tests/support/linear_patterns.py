@@ -24,6 +24,7 @@ Chars = frozenset[int]
 _OTHER = 256  # stands for every character beyond Latin-1
 _ALL = frozenset(range(_OTHER + 1))
 _FEW = 16  # rounds of a repetition that count as a constant
+_MANY = 1000  # rounds that are remembered without harm
 _CATEGORIES = {
     sre.CATEGORY_DIGIT: r"\d",
     sre.CATEGORY_NOT_DIGIT: r"\D",
@@ -69,6 +70,22 @@ def _flat(nodes: Any) -> Nodes:
         else:
             found.append((operator, argument))
     return found
+
+
+def remembers_rounds(pattern: re.Pattern[Any]) -> bool:
+    """Whether a group is repeated without a bound: the engine keeps about a hundred bytes for each round."""
+    return _repeats_groups(_flat(parser.parse(pattern.pattern, pattern.flags)))
+
+
+def _repeats_groups(nodes: Nodes) -> bool:
+    for operator, argument in nodes:
+        if operator in _REPEATS:
+            alone = [_is_single(inner) for inner, _ in argument[2]] == [True]
+            if (not alone and argument[1] > _MANY) or _repeats_groups(argument[2]):
+                return True
+        elif operator is sre.BRANCH and any(_repeats_groups(choice) for choice in argument[1]):
+            return True
+    return False
 
 
 class _Chars(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.linear_patterns import faults
+from tests.support.linear_patterns import faults, remembers_rounds
 from tests.support.our_files import ROOT, our_files
 
 # What reads bytes of callers. `services.meter` reads those of providers.
@@ -72,6 +72,17 @@ def test_the_steps_of_a_pattern_grow_no_faster_than_its_text(one: Used) -> None:
     assert faults(one.pattern, searched=one.searched) == []
 
 
+@pytest.mark.parametrize("one", USED, ids=[one.where for one in USED])
+def test_the_memory_of_a_match_is_bounded(one: Used) -> None:
+    assert not remembers_rounds(one.pattern)
+
+
+@pytest.mark.parametrize("text", [r"(?:ab)*", r"x|(?:[^a]*a)+", r"(?:a(?:bc)*){1,9}"])
+def test_a_group_that_is_repeated_without_a_bound_is_found(text: str) -> None:
+    assert remembers_rounds(re.compile(text))
+    assert not remembers_rounds(re.compile(text.replace("*", "{0,9}").replace("+", "{0,9}")))
+
+
 def test_patterns_are_found_with_their_use() -> None:
     found = {one.where: one.searched for one in USED}
     assert found["services/gateway/client/body.py: _TOKEN"]
@@ -97,13 +108,17 @@ def test_patterns_are_found_with_their_use() -> None:
         r"(?:a?b?)*c",
         r'"(?:[^"\\]+|\\.)*?x',
         r"(a*)\1",
+        r"(models|tunedModels)/(.+):(\w+)",
     ],
 )
 def test_a_pattern_that_goes_back_is_found(text: str) -> None:
     assert faults(re.compile(text), searched=False)
 
 
-@pytest.mark.parametrize("text", [r"a+b", r"\s+$", r"(?:x|a*b)", r"[^cd]*c?(?=d)", r"models/[^:]+:", r"(?:ab)+c"])
+@pytest.mark.parametrize(
+    "text",
+    [r'"[^"\\]*(?:\\.[^"\\]*)*"', r"a+b", r"\s+$", r"(?:x|a*b)", r"[^cd]*c?(?=d)", r"models/[^:]+:", r"(?:ab)+c"],
+)
 def test_a_search_that_fails_late_is_found(text: str) -> None:
     assert faults(re.compile(text), searched=True)
     assert not faults(re.compile(text), searched=False)

@@ -58,7 +58,7 @@ class RequestParser:
         self._last = False
         self._deaf = False
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._url = b""
+        self._url = bytearray()  # comes in as many pieces as there are reads
         self._headers: list[Header] = []
         self._body: BodyStream | None = None
         self.in_head = False  # whether a head has begun and is not complete
@@ -96,7 +96,7 @@ class RequestParser:
             self._deaf = True
             raise BadRequest(400, _INVALID)  # stops httptools; `feed` drops it
         self.in_head = True
-        self._url = b""
+        self._url = bytearray()
         self._headers = []
 
     def on_url(self, url: bytes) -> None:
@@ -118,7 +118,7 @@ class RequestParser:
         version = parser.get_http_version()
         if version != "1.0" and [name for name, _ in headers].count(b"host") != 1:
             raise BadRequest(400, "exactly one Host header is needed")
-        target, query = _split(self._url)
+        target, query = _split(bytes(self._url))
         self.in_head = False
         keep_alive = version == "1.1" and parser.should_keep_alive()
         method = parser.get_method().decode()
