@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit
@@ -63,7 +63,7 @@ class DataPlane:
         self._admission = admission
         self._cors = Cors(settings.cors_origins)
         self._match = lru_cache(_PATHS)(
-            lambda method, path, family: understood(method, path, lambda *asked: match(*asked, family, upstreams))
+            lambda method, path, family: understood(method, path, partial(match, family=family, upstreams=upstreams))
         )
         self._settings = settings
         self._upstreams = upstreams

@@ -119,8 +119,8 @@ def _scanned(name: str, text: Text, arguments: tuple[Any, ...], result: Any) -> 
     if name in ("find", "index", "rfind", "rindex", "count"):
         start, end, _ = slice(*(arguments[1:3] if len(arguments) > 2 else (*arguments[1:2], None))).indices(len(text))
         if name == "count" or result < 0:
-            return end - start
-        return result + 1 - start if name in ("find", "index") else end - result
+            return int(end - start)
+        return int(result + 1 - start if name in ("find", "index") else end - result)
     if name == "__getitem__":
         return len(result) if isinstance(result, _TEXTS) else 1
     if name == "__contains__" and result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -72,7 +73,7 @@ def to_match(method: str) -> Callable[[bytes], object]:
 
 def to_understood(method: str) -> Callable[[bytes], object]:
     return lambda text: understood(
-        method, text.decode("latin-1"), lambda *asked: match(*asked, Family.OPENAI, UPSTREAMS)
+        method, text.decode("latin-1"), partial(match, family=Family.OPENAI, upstreams=UPSTREAMS)
     )
 
 

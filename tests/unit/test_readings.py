@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from services.gateway.routing.configured import upstreams
@@ -31,7 +33,7 @@ PROJECT = "/vertex/v1/projects/p/locations/eu/publishers"
 
 def read(method: str, path: str) -> Match:
     family = family_of(path, {}, b"")
-    return understood(method, path, lambda *asked: match(*asked, family, UPSTREAMS))
+    return understood(method, path, partial(match, family=family, upstreams=UPSTREAMS))
 
 
 def refused(method: str, path: str) -> Refused:

@@ -154,7 +154,7 @@ class RequestParser:
 
     def _head_without_upgrade(self) -> bytes:
         version = self._parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
+        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), bytes(self._url), version)]
         lines += [b"%b: %b" % header for header in self._headers if header[0] != b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
