@@ -87,7 +87,7 @@ class ProviderSettings(BaseModel):
     @classmethod
     def _removed_otherwise(cls, value: str) -> str:
         for name in filter(None, map(str.strip, value.split(","))):
-            if not name.isascii() or not may_be_allowed(name.lower()):
+            if not name.isascii() or not may_be_allowed(name.lower().encode()):
                 raise ValueError(f"{name!r} is not a header that is removed unless it is named here")
         return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
@@ -15,6 +16,7 @@ _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
 
 # Parameters that some API takes for a credential, for the account to book on, or for another request than the one that
 # was admitted (Google's `$httpMethod`, `$httpHeaders` and `$req`).
+_SUSPECT = re.compile(rb"key|token|auth|project|method|lr_|[%$;+\[]")  # most queries have none of these
 _NOT_UPSTREAM = frozenset(
     {
         b"key",
@@ -54,7 +56,9 @@ def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
 def without_key(query: bytes) -> bytes:
     """A raw query string without its credentials and overrides, however they are spelt, and without keys of ours. The
     other parameters stay as they are."""
-    return b"&".join(part for part in query.split(b"&") if not _stays_here(part)) if query else query
+    if not _SUSPECT.search(query.lower()):
+        return query
+    return b"&".join(part for part in query.split(b"&") if not _stays_here(part))
 
 
 def _stays_here(part: bytes) -> bool:

@@ -67,7 +67,7 @@ def test_what_speaks_for_somebody_else_stays_here_unless_the_operator_allows_it(
     kept = [(b"x-title", b"mine"), (b"accept-encoding", b"identity")]
     assert headers.upstream_request(given, None) == kept
     allowed = headers.upstream_request(given, None, frozenset({name.encode()}))
-    assert (given[0] in allowed) is headers.may_be_allowed(name)
+    assert (given[0] in allowed) is headers.may_be_allowed(name.encode())
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_what_speaks_for_somebody_else_stays_here_unless_the_operator_allows_it(
 )
 def test_other_headers_pass(name: str) -> None:
     assert (name.encode(), b"1") in headers.upstream_request([(name.encode(), b"1")], None)
-    assert not headers.may_be_allowed(name)
+    assert not headers.may_be_allowed(name.encode())
 
 
 @pytest.mark.parametrize("value", [b"lr_live_x", b"Token lr_mgmt_x"])
@@ -95,7 +95,7 @@ def test_a_key_of_ours_never_goes_upstream_whatever_its_header(value: bytes) -> 
 
 @pytest.mark.parametrize("name", ["authorization", "host", "content-length", "connection", "cookie", "x-generation-id"])
 def test_what_is_ours_cannot_be_allowed(name: str) -> None:
-    assert not headers.may_be_allowed(name)
+    assert not headers.may_be_allowed(name.encode())
     assert headers.upstream_request([(name.encode(), b"1")], None, frozenset({name.encode()})) == [
         (b"accept-encoding", b"identity")
     ]

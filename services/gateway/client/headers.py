@@ -27,6 +27,7 @@ _HOP_BY_HOP = frozenset(
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
 GENERATION_ID = b"x-generation-id"  # each way (decision 2)
 _NONE: frozenset[bytes] = frozenset()
+_USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})  # no names of other headers
 
 # Never sent to a provider: what is for the connection to us, and what we set ourselves.
 _OURS = (
@@ -107,6 +108,7 @@ _NETWORKS = (
     b"fly-",
 )
 _UNLESS_ALLOWED = _ACCOUNTS | _OVERRIDES | _ADDRESSES
+_REMEMBERED = 1024  # names
 _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
 # Cookies and alternative services belong to the provider's site, organisation ids to the operator (decision 3).
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
@@ -132,16 +134,11 @@ def upstream_request(
     """The headers of a request to a provider: the client's, without those for its connection to us, and our
     credential. `headers` have lower-case names; `allowed`: those that the operator lets through."""
     given = list(headers)
-    banned, named = _banned(allowed), _named_by_connection(given)
-    passed = [
-        (name, value)
-        for name, value in given
-        if name not in banned
-        and name not in named
-        and (not name.startswith(_NETWORKS) or name in allowed)
-        and (b"_" not in name or not _removed(name.replace(b"_", b"-"), banned, allowed))
-        and (b"lr_" not in value or not any(key in value for key in _OUR_KEYS))
-    ]
+    passes = _passing(allowed)
+    passed = [header for header in given if passes[header[0]] and (b"lr_" not in header[1] or not _has_key(header[1]))]
+    named = _named_by_connection(given)
+    if not named <= _USUAL_CONNECTION:
+        passed = [header for header in passed if header[0] not in named]
     # The meter reads the body as it is relayed, and a compressed stream holds events back.
     passed.append((b"accept-encoding", b"identity"))
     if credential is not None:
@@ -149,19 +146,33 @@ def upstream_request(
     return passed
 
 
-def may_be_allowed(name: str) -> bool:
+def may_be_allowed(name: bytes) -> bool:
     """Whether an operator may let this header through, which is otherwise removed."""
-    return name.encode() in _UNLESS_ALLOWED or name.encode().startswith(_NETWORKS)
+    return name in _UNLESS_ALLOWED or name.startswith(_NETWORKS)
+
+
+class _Passing(dict[bytes, bool]):
+    """Whether headers go upstream, by name. Clients use few names, again and again."""
+
+    def __init__(self, allowed: frozenset[bytes]) -> None:
+        super().__init__()
+        self._allowed = allowed
+
+    def __missing__(self, name: bytes) -> bool:
+        plain = name.replace(b"_", b"-")  # some servers take one for the other
+        removed = plain not in self._allowed if may_be_allowed(plain) else plain in _OURS
+        if len(self) < _REMEMBERED:
+            self[name] = not removed
+        return not removed
 
 
 @lru_cache
-def _banned(allowed: frozenset[bytes]) -> frozenset[bytes]:
-    return (_UNLESS_ALLOWED - allowed) | _OURS
+def _passing(allowed: frozenset[bytes]) -> _Passing:
+    return _Passing(allowed)
 
 
-def _removed(name: bytes, banned: frozenset[bytes], allowed: frozenset[bytes]) -> bool:
-    """Whether a header of this name is removed. Some servers take an underscore for a hyphen."""
-    return name in banned or (name.startswith(_NETWORKS) and name not in allowed)
+def _has_key(value: bytes) -> bool:
+    return any(key in value for key in _OUR_KEYS)
 
 
 def downstream_response(headers: Iterable[Header], generation_id: str, *, status: int, stream: bool) -> list[Header]:
