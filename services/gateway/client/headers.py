@@ -33,7 +33,7 @@ _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})  # no names of other he
 _OURS = (
     _HOP_BY_HOP
     | _CREDENTIALS
-    | {b"host", b"content-length", b"expect", b"accept-encoding", b"forwarded", b"via", b"x-real-ip", GENERATION_ID}
+    | {b"host", b"content-length", b"expect", b"accept-encoding", b"max-forwards", GENERATION_ID}
 )
 # Sent only where the operator allows them (decision 51). Beside the operator's credential they would say on whose
 # account a request is booked,
@@ -67,11 +67,15 @@ _OVERRIDES = frozenset(
         b"x-request-uri",
         b"x-host",
         b"x-http-host-override",
+        b"azureml-model-deployment",
     }
 )
 # and from whom it comes, as proxies and networks in front of us have written it.
 _ADDRESSES = frozenset(
     {
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
         b"x-forwarded",
         b"x-original-forwarded-for",
         b"forwarded-for",
