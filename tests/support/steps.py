@@ -5,7 +5,7 @@
 - the length of each new text, list or tuple that a function comes to hold or returns, because it was copied;
 - what a method of the input reads, where the input is `counted(…)`: `find` from where it starts to what it finds;
 - the longest text at hand for each call of a decoder that is written in C.
-Patterns run in C and are not seen: `tests/support/regular_expressions.py` proves them linear by their construction.
+Patterns run in C and are not seen: `tests/support/linear_patterns.py` proves them linear by their construction.
 
 `assert_linear(read, pump)` is the usual test: it repeats the middle of a text and compares the counts.
 """
