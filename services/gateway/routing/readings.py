@@ -40,15 +40,20 @@ def understood(method: str, path: str, read: Read) -> Match:
     matched = read(method, path)
     plain = _PLAIN.fullmatch(path) and "./" not in f"{path}/"
     lenient = path if plain else "/" + "/".join(_segments(path))
-    if not plain and _key(matched) != _key_of(lenient, method, read):
+    if method != "POST":
+        return _beside_calls(method, matched, _call(lenient, read))
+    if not plain and _key(matched) != _key_of(lenient, read):
         raise Refused(400, "the path may be read in two ways: write it in lower case and without escapes")
-    if method == "POST":
-        return matched
-    for call in filter(None, (_call(reading, read) for reading in {path, lenient})):
-        if method not in ("GET", "HEAD") or call.path_model is not None:
-            raise _not_allowed(method, ("POST",))
-        matched = replace(matched, lists=True)
     return matched
+
+
+def _beside_calls(method: str, matched: Match, call: Match | None) -> Match:
+    """The reading of a request that is not a POST, on what may be the path of a call."""
+    if call is None:
+        return matched
+    if method not in ("GET", "HEAD") or call.path_model is not None:
+        raise _not_allowed(method, ("POST",))
+    return replace(matched, lists=True)
 
 
 def _call(path: str, read: Read) -> Match | None:
@@ -60,9 +65,9 @@ def _call(path: str, read: Read) -> Match | None:
     return None if call.dialect in (Dialect.METADATA, Dialect.PASSTHROUGH) else call
 
 
-def _key_of(path: str, method: str, read: Read) -> tuple[object, ...] | None:
+def _key_of(path: str, read: Read) -> tuple[object, ...] | None:
     try:
-        return _key(read(method, path))
+        return _key(read("POST", path))
     except Refused:
         return None
 
@@ -83,6 +88,8 @@ def _segments(path: str) -> list[str]:
 
 
 def _decoded(path: str) -> str:
+    if "%" not in path and "\\" not in path:
+        return path.lower()
     raw = path.encode("utf-8", "surrogateescape")
     for _ in range(_MOST_ROUNDS):
         raw = unquote_to_bytes(raw)
