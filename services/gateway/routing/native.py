@@ -48,7 +48,7 @@ class Native(NamedTuple):
 
 def looks_like_gemini(path: str) -> bool:
     """Whether a path looks like one of Gemini's calls, wherever its version stands."""
-    _, models, call = path.partition("odels/")
+    _, models, call = path.partition("odels/")  # `models/` and `tunedModels/`
     return bool(models) and ":" in call
 
 
