@@ -1,4 +1,4 @@
-"""What a provider gets is what the gateway has understood, admitted and metered (decisions 49 to 51)."""
+"""What a provider gets is what the gateway has understood, admitted and metered (decisions 53 to 51)."""
 
 from __future__ import annotations
 

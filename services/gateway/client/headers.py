@@ -35,7 +35,7 @@ _OURS = (
     | _CREDENTIALS
     | {b"host", b"content-length", b"expect", b"accept-encoding", b"max-forwards", GENERATION_ID}
 )
-# Sent only where the operator allows them (decision 51). Beside the operator's credential they would say on whose
+# Sent only where the operator allows them (decision 55). Beside the operator's credential they would say on whose
 # account a request is booked,
 _ACCOUNTS = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Paths that a provider may read in another way than we do, and methods that we do not pass on. Pure (decision 49).
+"""Paths that a provider may read in another way than we do, and methods that we do not pass on. Pure (decision 53).
 
 What is metered, and compared with a key's list, is our reading of a path. Servers differ: some undo escapes before they
 look for a route, or twice; some take a backslash for a slash, ignore case, or cut off parameters behind a semicolon. So

@@ -101,7 +101,7 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match
 
 def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
     """The route of a request, by its model: a prefix names the provider, else the family's own is the default
-    (decision 4). Refused with 400 without a model, 404 without a provider (decision 50)."""
+    (decision 4). Refused with 400 without a model, 404 without a provider (decision 54)."""
     if matched.upstream is not None:
         url = matched.url or _url(matched, matched.upstream, matched.rest)
         return Route(matched.upstream, url, matched.path_model or model or "", prefixed=False)
