@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit
@@ -18,6 +18,7 @@ from services.gateway.client.request import ClientLeft, ClientRequest
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
+from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
@@ -61,7 +62,9 @@ class DataPlane:
         )
         self._admission = admission
         self._cors = Cors(settings.cors_origins)
-        self._match = lru_cache(_PATHS)(lambda method, path, family: match(method, path, family, upstreams))
+        self._match = lru_cache(_PATHS)(
+            lambda method, path, family: understood(method, path, partial(match, family=family, upstreams=upstreams))
+        )
         self._settings = settings
         self._upstreams = upstreams
 
@@ -125,6 +128,8 @@ class DataPlane:
             await asyncio.sleep(0.02)
 
     def _routed(self, matched: Match, body: bytes, given: dict[bytes, bytes]) -> _Routed:
+        if matched.lists and body:
+            raise Refused(400, "a request that reads what is stored must not have a body")
         flags = _flags(matched, body, given)
         return _Routed(matched, choose(matched, flags.model, self._upstreams), flags, body)
 
@@ -147,7 +152,7 @@ class DataPlane:
             method=client.method,
             url=route.url,
             query=without_key(client.query),
-            headers=headers.upstream_request(client.headers, upstream.credential(matched.family)),
+            headers=headers.upstream_request(client.headers, upstream.credential(matched.family), upstream.passes),
             body=_outgoing(routed),
         )
         return Call(

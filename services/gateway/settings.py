@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from services.gateway.client.headers import may_be_allowed
 from shared.contract.dialects import Dialect
-from shared.contract.paths import RESERVED, base_path
+from shared.contract.paths import base_path, owner
 from shared.contract.providers import PROVIDERS
 from shared.runtime.settings import EVERYWHERE, Settings
 
@@ -40,6 +41,17 @@ class ProviderSettings(BaseModel):
         default="close",
         description="When a client leaves: close the upstream, or read_on to its end for the usage it reports there.",
     )
+
+    pass_headers: str = Field(
+        default="",
+        description="Headers of callers that go to this provider though they are removed otherwise, comma-separated: "
+        "OpenAI-Project, X-Forwarded-For and the like (docs/relay.md has the table).",
+    )
+
+    @property
+    def passed(self) -> frozenset[bytes]:
+        """The names in `pass_headers`, in lower case."""
+        return frozenset(name.strip().lower().encode() for name in self.pass_headers.split(",") if name.strip())
 
     @property
     def reads_on(self) -> bool:
@@ -70,6 +82,14 @@ class ProviderSettings(BaseModel):
         if isinstance(text, str) and not (text.isascii() and text.isprintable()):
             raise ValueError("must be printable ASCII")
         return text or None
+
+    @field_validator("pass_headers")
+    @classmethod
+    def _removed_otherwise(cls, value: str) -> str:
+        for name in filter(None, map(str.strip, value.split(","))):
+            if not name.isascii() or not may_be_allowed(name.lower().encode()):
+                raise ValueError(f"{name!r} is not a header that is removed unless it is named here")
+        return value
 
     @field_validator("dialects")
     @classmethod
@@ -209,8 +229,10 @@ class GatewaySettings(Settings):
         for name, provider in value.items():
             if [name] == below:
                 raise ValueError(f"provider {name!r} could not be reached below AROUTER_BASE_PATH=/{name}")
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
                 raise ValueError(f"{name!r} cannot be a provider's name")
+            if (taken := owner(name)) is not None:
+                raise ValueError(f"{name!r} cannot be a provider's name: /{name}/ is {taken}")
             known = PROVIDERS.get(name)
             if provider.base_url is None and (known is None or known.base_url is None):
                 raise ValueError(f"provider {name!r} needs AROUTER_PROVIDERS__{name.upper()}__BASE_URL")

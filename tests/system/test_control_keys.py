@@ -139,7 +139,7 @@ def test_no_path_leads_around_the_list_of_models(
 ) -> None:
     headers = {"authorization": f"Bearer {limited}", "content-type": "application/json"}
     answer = web.request(method, controlled.url + path, headers=headers, content=body)
-    assert (answer.status_code != 403) is allowed, answer.text
+    assert (answer.status_code not in (403, 405)) is allowed, answer.text
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ class RequestParser:
         self._last = False
         self._deaf = False
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._url = b""
+        self._url = bytearray()  # comes in as many pieces as there are reads
         self._upgrade: list[Header] = []  # what was asked for, while its head is parsed again
         self._headers: list[Header] = []
         self._body: BodyStream | None = None
@@ -98,7 +98,7 @@ class RequestParser:
             self._deaf = True
             raise BadRequest(400, _INVALID)  # stops httptools; `feed` drops it
         self.in_head = True
-        self._url = b""
+        self._url = bytearray()
         self._headers = []
 
     def on_url(self, url: bytes) -> None:
@@ -126,7 +126,7 @@ class RequestParser:
         if self._upgrade:
             headers += self._upgrade
             self._upgrade = []
-        target, query = _split(self._url)
+        target, query = _split(bytes(self._url))
         self.in_head = False
         keep_alive = version == "1.1" and parser.should_keep_alive()
         method = parser.get_method().decode()
@@ -162,7 +162,7 @@ class RequestParser:
 
     def _head_without_upgrade(self) -> bytes:
         version = self._parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
+        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), bytes(self._url), version)]
         lines += [b"%b: %b" % header for header in self._headers if header[0] != b"upgrade"]
         self._upgrade = [header for header in self._headers if header[0] == b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
