@@ -143,6 +143,12 @@ class GatewaySettings(Settings):
 
     upstream_connections: int = Field(default=4000, ge=1, description="Most connections to one provider.")
     upstream_keep_alive: float = Field(default=30, ge=0, description="Idle provider connections close after this.")
+    upstream_name_age: float = Field(
+        default=30,
+        ge=0,
+        description="Connections older than this are used again only while the provider's name still leads to their "
+        "address.",
+    )
     upstream_proxy: SecretStr | None = Field(
         default=None,
         description="Proxy by which every provider is reached, `http://` or `https://`, with `user:password@` where it "

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from services.gateway.upstream.connection import Connection
-from services.gateway.upstream.pool import Pool
+from services.gateway.upstream.pool import Ages, Pool
 from tests.support.certificates import certificate
 from tests.support.serving import serving
 
@@ -28,7 +28,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 async def pooled(
     connections: int = 10, tls: ssl.SSLContext | None = None, keep_alive: float = 5
 ) -> AsyncIterator[Pool]:
-    pool = Pool(tls or ssl.create_default_context(), connections, keep_alive, tick=0.05)
+    pool = Pool(tls or ssl.create_default_context(), connections, Ages(keep_alive, 5), tick=0.05)
     yield pool
     pool.close()
     await asyncio.sleep(0.05)

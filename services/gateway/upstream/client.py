@@ -16,7 +16,7 @@ from services.gateway.client.headers import Header
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.connection import Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
-from services.gateway.upstream.pool import Pool
+from services.gateway.upstream.pool import Ages, Pool
 from services.gateway.upstream.pulled import PulledPath, through_proxy
 from services.gateway.upstream.pushed import PushedPath
 from services.gateway.upstream.tls import client_context
@@ -58,9 +58,18 @@ class Path(Protocol):
     """A way to reach one provider."""
 
     async def send(
-        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+        self,
+        origin: Origin,
+        method: str,
+        target: bytes,
+        headers: list[Header],
+        body: bytes,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,
     ) -> Answer:
-        """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled."""
+        """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled. `fresh`: on a new
+        connection."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -83,10 +92,18 @@ class UpstreamClient:
             await path.close()
 
     async def send(
-        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        query: bytes,
+        headers: list[Header],
+        body: bytes,
+        *,
+        fresh: bool = False,
     ) -> Answer:
         """Send a request to a provider and wait for the answer's headers. UpstreamUnreachable or UpstreamTimeout where
-        none come. May be cancelled, which closes the connection."""
+        none come. May be cancelled, which closes the connection. `fresh`: on a new connection."""
         # The provider gets path and query as the client wrote them; httpx would normalise them.
         scheme, _, rest = url.partition("://")
         place, _, path = rest.partition("/")
@@ -96,12 +113,13 @@ class UpstreamClient:
             given = [(b"host", host), *headers]
             if body or method not in ("GET", "HEAD", "DELETE"):
                 given.append((b"content-length", b"%d" % len(body)))
-            answer = await self._path(provider).send(origin, method, target, given, body, self._timeouts())
+            path_ = self._path(provider)
+            answer = await path_.send(origin, method, target, given, body, self._timeouts(), fresh=fresh)
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
         if not 200 <= answer.status <= 599:
             answer.close()
-            raise UpstreamUnreachable(f"status {answer.status}", cause="bad_status")
+            raise UpstreamUnreachable(f"its status is {answer.status}", cause="bad_status")
         return answer
 
     def _timeouts(self) -> Timeouts:
@@ -127,7 +145,7 @@ class UpstreamClient:
         if settings.upstream_proxy is not None:
             proxy = settings.upstream_proxy.get_secret_value()
             return PulledPath(through_proxy(proxy, self._tls, connections, keep_alive))
-        return PushedPath(Pool(self._tls, connections, keep_alive))
+        return PushedPath(Pool(self._tls, connections, Ages(keep_alive, settings.upstream_name_age)))
 
     def _place(self, scheme: str, place: str) -> tuple[Origin, bytes]:
         """The origin, and the Host header. Places come from the settings alone, so they are few and can be cached."""
