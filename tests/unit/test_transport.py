@@ -15,9 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.client import UpstreamClient
 from services.gateway.upstream.connection import Connection
 from services.gateway.upstream.pool import Ages, Pool
-from tests.support.certificates import certificate
+from shared.runtime.errors import SettingsError, UpstreamUnreachable
+from tests.support.certificates import PEM, certificate
 from tests.support.serving import serving
 
 TIMEOUTS = {"connect": 2.0, "pool": 0.3, "read": 2.0, "write": 2.0}
@@ -251,6 +254,43 @@ async def test_both_address_families(listens: str, host: str) -> None:
 
 def _resolves_to(address: str) -> bool:
     return any(info[4][0] == address for info in socket.getaddrinfo("localhost", 80))
+
+
+async def test_a_provider_that_asks_for_a_certificate(tmp_path: Path) -> None:
+    server, _ = certificate(tmp_path)
+    pem = tmp_path / PEM
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(pem)
+
+    def client(**files: str) -> UpstreamClient:
+        mine = {"base_url": "https://x", **files}
+        return UpstreamClient(GatewaySettings.model_validate({"providers": {"mine": mine}}))
+
+    async with serving(answering, server) as url:
+        both, stranger, anonymous = client(ca_file=str(pem), client_cert=str(pem)), client(), client(ca_file=str(pem))
+        answer = await both.send("mine", "GET", url, b"", [], b"")
+        assert (answer.status, answer.whole()) == (200, b"ok")
+        answer.close()
+        # asyncio's server closes where others send an alert.
+        for other, causes in ((stranger, {"certificate"}), (anonymous, {"tls", "closed_early", "reset"})):
+            with pytest.raises(UpstreamUnreachable) as refused:
+                await other.send("mine", "GET", url, b"", [], b"")
+            assert refused.value.cause in causes
+        with pytest.raises(UpstreamUnreachable):  # what one provider trusts, another does not
+            await both.send("another", "GET", url, b"", [], b"")
+        for made in (both, stranger, anonymous):
+            await made.close()
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "client_cert"])
+@pytest.mark.parametrize("content", [None, "no PEM"])
+def test_a_file_that_is_no_use_stops_the_start(tmp_path: Path, setting: str, content: str | None) -> None:
+    file = tmp_path / "file.pem"
+    if content is not None:
+        file.write_text(content)
+    mine = {"base_url": "https://x", setting: str(file)}
+    with pytest.raises(SettingsError, match=f"^AROUTER_PROVIDERS__MINE__{setting.upper()}: cannot be used: .+$"):
+        UpstreamClient(GatewaySettings.model_validate({"providers": {"mine": mine}}))
 
 
 async def test_tls_is_verified(tmp_path: Path) -> None:

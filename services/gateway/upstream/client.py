@@ -7,6 +7,7 @@ they read (`pushed.py`; decisions 14 and 19). Through a proxy, httpx's connectio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,10 +18,13 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.connection import Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.pool import Ages, Pool
+from services.gateway.upstream.proxies import proxy_of
 from services.gateway.upstream.pulled import PulledPath, through_proxy
 from services.gateway.upstream.pushed import PushedPath
-from services.gateway.upstream.tls import client_context
-from shared.runtime.errors import UpstreamUnreachable
+from services.gateway.upstream.tls import Files, ResumingContext, client_context
+from shared.runtime.errors import SettingsError, UpstreamUnreachable
+
+log = logging.getLogger(__name__)
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -82,6 +86,7 @@ class UpstreamClient:
         """`transport`: makes an httpx transport for each provider, in place of our own connections."""
         self._settings = settings
         self._tls = client_context()
+        self._own_tls = _contexts(settings)
         self._transport = transport
         self._paths: dict[str, Path] = {}
         self._places: dict[str, tuple[Origin, bytes]] = {}
@@ -113,7 +118,7 @@ class UpstreamClient:
             given = [(b"host", host), *headers]
             if body or method not in ("GET", "HEAD", "DELETE"):
                 given.append((b"content-length", b"%d" % len(body)))
-            path_ = self._path(provider)
+            path_ = self._path(provider, origin)
             answer = await path_.send(origin, method, target, given, body, self._timeouts(), fresh=fresh)
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
@@ -130,22 +135,24 @@ class UpstreamClient:
             "write": self._settings.idle_timeout,
         }
 
-    def _path(self, provider: str) -> Path:
+    def _path(self, provider: str, origin: Origin) -> Path:
         """The path of one provider. Each has its own pool: one that hangs must not take the others' connections."""
         path = self._paths.get(provider)
         if path is None:
-            path = self._paths[provider] = self._made()
+            path = self._paths[provider] = self._made(provider, origin)
         return path
 
-    def _made(self) -> Path:
+    def _made(self, provider: str, origin: Origin) -> Path:
         settings = self._settings
+        tls = self._own_tls.get(provider, self._tls)
         connections, keep_alive = settings.upstream_connections, settings.upstream_keep_alive
         if self._transport is not None:
             return PulledPath(self._transport())
-        if settings.upstream_proxy is not None:
-            proxy = settings.upstream_proxy.get_secret_value()
-            return PulledPath(through_proxy(proxy, self._tls, connections, keep_alive))
-        return PushedPath(Pool(self._tls, connections, Ages(keep_alive, settings.upstream_name_age)))
+        proxy = proxy_of(settings, provider, origin)
+        if proxy is not None:
+            log.info("provider %s is reached through the proxy %s", provider, proxy.rpartition("@")[2])
+            return PulledPath(through_proxy(proxy, tls, connections, keep_alive))
+        return PushedPath(Pool(tls, connections, Ages(keep_alive, settings.upstream_name_age)))
 
     def _place(self, scheme: str, place: str) -> tuple[Origin, bytes]:
         """The origin, and the Host header. Places come from the settings alone, so they are few and can be cached."""
@@ -155,3 +162,19 @@ class UpstreamClient:
             origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
             found = self._places[scheme + place] = (origin, url.netloc)
         return found
+
+
+def _contexts(settings: GatewaySettings) -> dict[str, ResumingContext]:
+    """The TLS contexts of the providers that have files of their own. SettingsError names a file that is no use."""
+    found = {}
+    for name, provider in settings.providers.items():
+        files = Files(provider.ca_file, provider.client_cert, provider.client_key)
+        for setting, wanted in (("CA_FILE", files._replace(cert=None, key=None)), ("CLIENT_CERT", files)):
+            if wanted == Files():
+                continue
+            try:
+                found[name] = client_context(wanted)
+            except OSError as exc:  # ssl.SSLError is one
+                variable = f"AROUTER_PROVIDERS__{name.upper()}__{setting}"
+                raise SettingsError(f"{variable}: cannot be used: {exc.strerror or exc}") from None
+    return found
