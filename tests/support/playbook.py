@@ -38,6 +38,7 @@ class Client:
     """The client's side. `seen` records the calls on it."""
 
     def __init__(self) -> None:
+        self.target = b"/v1/x"
         self.seen: list[str] = []
         self.headers: dict[bytes, bytes] = {}
         self.listener: ClientListener | None = None
@@ -187,6 +188,10 @@ class Plane:
 
     def may_read_on(self) -> bool:
         return self.room
+
+    def inward(self, provider: str, url: str) -> str | None:
+        own = "https://provider/"
+        return f"/{provider}/{url.removeprefix(own)}" if url.startswith(own) else None
 
 
 class Stage:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from services.gateway.upstream.dialer import Dialer
-from shared.runtime.sockets import KEEP_ALIVE
+from shared.runtime.sockets import keep_alive_options
 from tests.support.serving import serving
 
 TLS = cast("ssl.SSLContext", None)  # nothing here is secure
@@ -104,7 +104,7 @@ async def test_a_connection_is_kept_alive_by_the_kernel_and_not_held_back() -> N
     async with serving(silent) as url:
         made = await connected(Names("127.0.0.1"), port_of(url))
         options = made.transport.get_extra_info("socket")
-        for level, name, value in (*KEEP_ALIVE, (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)):
+        for level, name, value in (*keep_alive_options(), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)):
             assert options.getsockopt(level, name) == value
         made.transport.abort()
 

@@ -30,11 +30,13 @@ _NOT_UPSTREAM = (
     | _CREDENTIALS
     | {b"host", b"content-length", b"expect", b"accept-encoding", b"forwarded", b"via", b"x-real-ip", GENERATION_ID}
 )
-# Cookies and alternative services belong to the provider's site, organisation ids to the operator (decision 3).
+# Cookies and alternative services belong to the provider's site, as does where a browser goes next; organisation ids
+# belong to the operator (decision 3).
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"set-cookie",
     b"set-cookie2",
     b"alt-svc",
+    b"refresh",
     b"openai-organization",
     b"openai-project",
     b"anthropic-organization-id",

@@ -11,7 +11,7 @@ import httpx
 from services.gateway.upstream.connection import Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.parser import Header
-from shared.runtime.sockets import KEEP_ALIVE
+from shared.runtime.sockets import keep_alive_options
 from shared.runtime.tasks import Tasks
 
 
@@ -117,5 +117,5 @@ def through_proxy(url: str, tls: ssl.SSLContext, connections: int, keep_alive: f
         limits=limits,
         trust_env=False,
         proxy=httpx.Proxy(url, ssl_context=tls if secure else None),
-        socket_options=KEEP_ALIVE,
+        socket_options=keep_alive_options(),
     )
