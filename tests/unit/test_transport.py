@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.gateway.attempts import Attempts, Candidate
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import UpstreamClient
 from services.gateway.upstream.connection import Connection
@@ -120,6 +121,37 @@ async def test_one_that_the_server_has_closed_is_not_used_again() -> None:
         for _ in range(5):
             assert await body_of(await ask(pool, url)) == b"ok"
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_request_that_meets_a_closing_connection_is_answered_on_a_new_one(reset: bool) -> None:
+    """The provider closes every connection when its second request has come, without a byte."""
+    connections = 0
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"{}")
+        writer.write(OK)
+        await reader.readuntil(b"{}")
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            writer.transport.abort()
+
+    client = UpstreamClient(GatewaySettings())
+    async with serving(twice) as url:
+        candidate = Candidate("mine", "gpt", "", "POST", url, b"", [], b"{}")
+        made = []
+        for _ in range(6):
+            attempts = Attempts((candidate,), client)
+            answer = await attempts.first_answer([])
+            assert (answer.status, answer.whole()) == (200, b"ok")
+            answer.close()
+            made.append([attempt.cause for attempt in attempts.made])
+        await client.close()
+    cause = "reset" if reset else "closed_early"
+    assert made == [[""], *[[cause, ""]] * 5]
+    assert connections == 6
 
 
 async def test_a_full_pool_is_waited_for_and_then_given_up() -> None:

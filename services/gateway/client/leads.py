@@ -13,15 +13,19 @@ from services.gateway.client.headers import Header
 
 Inward = Callable[[str], str | None]  # from an absolute URL to a path of ours; None where none leads there
 
-_NAMES = (b"location", b"content-location", b"operation-location", b"azure-asyncoperation")
 _LINK = b"link"
+_NAMES = frozenset({b"location", b"content-location", b"operation-location", b"azure-asyncoperation"})
+_EITHER = tuple(_NAMES | {_LINK})
 _REDIRECTS = (301, 302, 303, 307, 308)
 _target = re.compile(r"<([^<>]*)>")
 
 
 def lead(answered: Container[bytes]) -> bool:
     """Whether an answer has such a header; `answered` holds its names in lower case."""
-    return any(name in answered for name in (*_NAMES, _LINK))
+    for name in _EITHER:  # noqa: SIM110  # every request comes by, and any() takes twice as long
+        if name in answered:
+            return True
+    return False
 
 
 def elsewhere(status: int, location: str | None, asked: str, inward: Inward) -> str | None:
