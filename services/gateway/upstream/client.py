@@ -7,7 +7,6 @@ they read (`pushed.py`; decisions 14 and 19). Through a proxy, httpx's connectio
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -23,8 +22,6 @@ from services.gateway.upstream.pulled import PulledPath, through_proxy
 from services.gateway.upstream.pushed import PushedPath
 from services.gateway.upstream.tls import Files, ResumingContext, client_context
 from shared.runtime.errors import SettingsError, UpstreamUnreachable
-
-log = logging.getLogger(__name__)
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -127,6 +124,12 @@ class UpstreamClient:
             raise UpstreamUnreachable(f"its status is {answer.status}", cause="bad_status")
         return answer
 
+    def proxy(self, provider: str, url: str) -> str:
+        """Host and port of the proxy by which a provider's URL is reached; "" for none."""
+        scheme, _, rest = url.partition("://")
+        found = proxy_of(self._settings, provider, self._place(scheme, rest.partition("/")[0])[0])
+        return found.rpartition("://")[2].rpartition("@")[2].rstrip("/") if found is not None else ""
+
     def _timeouts(self) -> Timeouts:
         return {
             "connect": self._settings.connect_timeout,
@@ -150,7 +153,6 @@ class UpstreamClient:
             return PulledPath(self._transport())
         proxy = proxy_of(settings, provider, origin)
         if proxy is not None:
-            log.info("provider %s is reached through the proxy %s", provider, proxy.rpartition("@")[2])
             return PulledPath(through_proxy(proxy, tls, connections, keep_alive))
         return PushedPath(Pool(tls, connections, Ages(keep_alive, settings.upstream_name_age)))
 
