@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, cycle, repeat
+from itertools import chain, cycle, pairwise, repeat
 from typing import Any, Self
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.gateway.upstream.head import MAX_BYTES, MAX_FIELDS, TOO_LARGE, BadHead, HeadBuffer
 from services.gateway.upstream.parser import ResponseParser, State
@@ -99,3 +101,41 @@ def test_a_large_head_is_an_answer_and_the_next_one_begins_anew() -> None:
             True,
         )
         assert parser.state is State.DONE
+
+
+PIECES = [
+    b"HTTP/1.1 200 OK",
+    b"HTTP/1.1 103 Early Hints",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b"\0",
+    b"x",
+    b"content-length",
+    b"Transfer-Encoding",
+    b"content-encoding",
+    b"chunked",
+    b"gzip",
+    b"identity",
+    b"2",
+    b"ok",
+    b"0\r\n\r\n",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=40), st.data())
+def test_whatever_comes_is_parsed_or_given_up_wherever_it_is_cut(pieces: list[bytes], data: st.DataObject) -> None:
+    raw = b"HTTP/1.1 200 OK" + b"".join(pieces)
+    at = sorted({0, *data.draw(st.lists(st.integers(0, len(raw)))), len(raw)})
+    whole, cut = ResponseParser(), ResponseParser()
+    whole.begin(b"GET")
+    cut.begin(b"GET")
+    body = whole.feed(raw)
+    assert b"".join([cut.feed(raw[start:end]) for start, end in pairwise(at)]) == body
+    assert (cut.status, cut.headers, cut.fault) == (whole.status, whole.headers, whole.fault)
+    for name, value in whole.headers:
+        assert not {*name, *value} & {0, 10, 13}

@@ -106,6 +106,9 @@ CASES = {
     "bare LF, a body with empty lines": Case(
         b"HTTP/1.1 200 OK\nContent-Length: 4\n\r\n\n\n\n\n", Seen(State.DONE, body=b"\n\n\n\n")
     ),
+    "bare LF, and an empty line of the body's": Case(
+        b"HTTP/1.1 200 OK\n\n\r\nso far", Seen(State.UNTIL_CLOSE, body=b"\r\nso far")
+    ),
     "one length twice": Case(length(b"ok", b"Content-Length: 2"), Seen(State.DONE, body=b"ok")),
     "one length in a list": Case(b"HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok", Seen(State.DONE, body=b"ok")),
     "two lengths": Case(

@@ -127,7 +127,7 @@ def _without(fields: Fields, *names: bytes) -> Fields:
 def _end(data: bytes | bytearray, start: int) -> int:
     """Where the first empty line ends; -1 where there is none. Clients take a bare LF as the end of a line."""
     usual = data.find(b"\n\r\n", start)
-    bare = data.find(b"\n\n", start, usual if usual >= 0 else len(data))
+    bare = data.find(b"\n\n", start, usual + 1 if usual >= 0 else len(data))
     if bare >= 0:
         return bare + 2
     return usual + 3 if usual >= 0 else -1
