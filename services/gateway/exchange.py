@@ -195,13 +195,14 @@ class Exchange:
         generation = [(headers.GENERATION_ID, self._tap.name.encode())] if self._plane.send_generation_id else []
         try:
             answer = await self._attempts.first_answer(generation)
-            if leads.lead(self._attempts.answered):
+            leading = leads.lead(self._attempts.answered)
+            if leading:
                 self._check_redirect(answer)
         except UpstreamError as exc:
             return self._unanswered(exc)
         self.relay.take(answer)
         try:
-            return await self._pass_on(answer)
+            return await self._pass_on(answer, leading=leading)
         except (UpstreamTimeout, UpstreamBroken) as exc:
             log.warning("exchange %s: the provider's answer broke off: %s", self.id, exc, extra=self._logged)
             self._client.abort(flush=True)
@@ -232,12 +233,12 @@ class Exchange:
     def _inward(self, url: str) -> str | None:
         return self._plane.inward(self._attempts.candidate.provider, url)
 
-    async def _pass_on(self, answer: Answer) -> Ending:
+    async def _pass_on(self, answer: Answer, *, leading: bool) -> Ending:
         answered = self._attempts.answered
         content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._call.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
-        if leads.lead(answered):
+        if leading:
             here = self._client.target.decode("latin-1")
             given = leads.turned(given, self._attempts.candidate.url, here, self._inward)
         if self._call.cors:

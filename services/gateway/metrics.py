@@ -95,7 +95,8 @@ class GatewayMetrics(Observer):
 
     def ended(self, summary: Summary) -> None:
         self._ended.labels(summary.outcome, summary.provider, summary.status or 0).inc()
-        self._failures.ended(summary)
+        if summary.cause or len(summary.attempts) > 1:
+            self._failures.ended(summary)
         self._relayed.inc(summary.response_bytes)
         if summary.lost_bytes:
             self._lost.inc(summary.lost_bytes)

@@ -15,6 +15,7 @@ TOO_LARGE = "the head of the answer is too large"
 
 _CODINGS = {b"gzip": b"gzip", b"x-gzip": b"gzip", b"deflate": b"deflate", b"compress": b"compress"}
 _LENGTH, _TRANSFER, _CONTENT = b"content-length", b"transfer-encoding", b"content-encoding"
+_FINAL = frozenset(b"HTTP/1.%d %d" % (minor, kind) for minor in (0, 1) for kind in (2, 3, 4, 5))
 _fold = re.compile(rb"\r?\n[ \t]+")
 # CR, LF, NUL and other controls within a value become a space (RFC 9110, 5.5); a tab stays.
 _PRINTABLE = bytes(32 if (code < 32 and code != 9) or code == 127 else code for code in range(256))
@@ -27,22 +28,28 @@ class BadHead(Exception):
 class HeadBuffer:
     """Collects the heads of one answer, however they are split over reads."""
 
-    __slots__ = ("_before", "_held")
+    __slots__ = ("_held", "before")
 
     def __init__(self, held: bytearray | None = None) -> None:
         """`held`: what keeps the bytes of a head that is not whole."""
-        self._before = 0  # size of the answer's heads that are whole
+        self.before = 0  # what the answer's whole heads count; to be set to 0 when another answer begins
         self._held = bytearray() if held is None else held
 
     @property
     def size(self) -> int:
         """What the answer's heads count so far."""
-        return self._before + len(self._held)
+        return self.before + len(self._held)
 
-    def clear(self) -> None:
-        """Another answer begins."""
-        self._before = 0
-        self._held.clear()
+    def whole(self, data: bytes) -> int:
+        """Where the head ends, if a read is the usual one: the whole of a final head, in the usual form. Else 0, and
+        the read has to go through `feed`."""
+        if self._held or self.before or data[:10] not in _FINAL:
+            return 0
+        end = data.find(b"\n\r\n") + 3
+        if end < 3 or end > MAX_BYTES or data.find(b"\n\n", 0, end) >= 0 or data.count(b"\n", 0, end) > MAX_FIELDS + 2:
+            return 0
+        self.before = end
+        return end
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """The next whole head and the bytes behind it; nothing of both while it is not whole. BadHead where it is no
@@ -62,8 +69,8 @@ class HeadBuffer:
             return b"", b""
         head, rest = (bytes(held[:end]), bytes(held[end:])) if held else (data[:end], data[end:])
         held.clear()
-        self._before += max(end, _LEAST)
-        if self._before > MAX_BYTES or head.count(b"\n") > MAX_FIELDS + 2:
+        self.before += max(end, _LEAST)
+        if self.before > MAX_BYTES or head.count(b"\n") > MAX_FIELDS + 2:
             raise BadHead(TOO_LARGE)
         return head, rest
 

@@ -81,7 +81,7 @@ class ResponseParser:
 
     def begin(self, method: bytes) -> None:
         """A request goes out. The answer before must be whole."""
-        self._head.clear()
+        self._head.before = 0
         self._surplus = 0
         self._head_only = method == b"HEAD"
         self.status = 0
@@ -104,7 +104,11 @@ class ResponseParser:
                     return data[start:-2]
             self.state = _BODY
         elif state is _HEAD:
-            return self._read_head(data)
+            end = self._head.whole(data)
+            if not end:
+                return self._read_head(data)
+            self._surplus = -end
+            return self._parse(data, whole_head=True)
         elif state is _IDLE or state is _MUST_CLOSE or state is _BROKEN:
             self._break("an answer without a request")
             return b""
@@ -134,6 +138,13 @@ class ResponseParser:
             self._break(str(exc))
         return self.feed(data) if data and self.state is not _BROKEN else b""
 
+    def _read_anew(self, data: bytes) -> bytes:
+        """Read what httptools refused once more, with its head in the tidy form."""
+        self._http = self._made()
+        self._head.before = 0
+        self.headers = []
+        return self._read_head(data)
+
     def _parse_head(self, head: bytes) -> None:
         """Parse a whole head; once more in its tidy form, where httptools refuses it."""
         try:
@@ -145,12 +156,14 @@ class ResponseParser:
             self._surplus = -len(tidied)
             self._parse(tidied)
 
-    def _parse(self, data: bytes) -> bytes:
+    def _parse(self, data: bytes, *, whole_head: bool = False) -> bytes:
         try:
             self._http.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._break("the provider switched protocols")
         except httptools.HttpParserError as exc:
+            if whole_head and self.state is _HEAD:
+                return self._read_anew(data)
             self._break(str(exc))
         # What is behind the last chunk and ends a line would have called `on_chunk_header`.
         if self.state is _BETWEEN_CHUNKS and not data.endswith(b"\r\n"):

@@ -44,6 +44,7 @@ class Pool:
         self.tick = tick
         self._tls = tls
         self._ages = ages
+        self._aging = ages.name / tick  # ticks
         self._dialer = dialer or Dialer(self.loop, tls)
         self._free = asyncio.Semaphore(connections)
         self._idle: dict[Origin, dict[Connection, None]] = {}
@@ -67,7 +68,9 @@ class Pool:
         reused = False
         try:
             if not fresh:
-                connection = await self._idle_one(origin, timeouts)
+                connection = self._idle_one(origin)
+                if connection is not None and self._ticks - self._all[connection] >= self._aging:
+                    connection = await self._checked(connection, timeouts)
                 reused = connection is not None
             if connection is None:
                 connection = await self._connect(origin, timeouts)
@@ -117,17 +120,23 @@ class Pool:
         except TimeoutError:
             raise httpx.PoolTimeout("all connections to the provider are in use") from None
 
-    async def _idle_one(self, origin: Origin, timeouts: Timeouts) -> Connection | None:
+    def _idle_one(self, origin: Origin) -> Connection | None:
         """The idle connection that was used last, so that the others may expire; None where there is none."""
         idle = self._idle.get(origin)
         while idle:
             connection = idle.popitem()[0]
-            if connection.usable and (self._recent(connection) or await self._stays(connection, timeouts)):
+            if connection.usable:
                 return connection
         return None
 
-    def _recent(self, connection: Connection) -> bool:
-        return (self._ticks - self._all[connection]) * self.tick < self._ages.name
+    async def _checked(self, connection: Connection, timeouts: Timeouts) -> Connection | None:
+        """An idle connection whose address is still that of the name: this one, else another; None where none is."""
+        found: Connection | None = connection
+        while found is not None and self._ticks - self._all[found] >= self._aging:
+            if await self._stays(found, timeouts):
+                return found
+            found = self._idle_one(connection.origin)
+        return found
 
     async def _stays(self, connection: Connection, timeouts: Timeouts) -> bool:
         """Whether the provider's name still has the address of an old connection, which is closed where it has not."""
