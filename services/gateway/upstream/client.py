@@ -1,6 +1,6 @@
 """The border to the providers: it sends requests, and translates failures into our errors.
 
-A transparent relay has no use for redirects, cookies, retries or added headers. Our own connections push the bytes that
+A transparent relay follows no redirect, keeps no cookie and adds no header. Our own connections push the bytes that
 they read (`pushed.py`; decisions 14 and 19). Through a proxy, httpx's connections are read in the ordinary way
 (`pulled.py`). Both call the same sink, and the same tests hold both.
 """
@@ -153,7 +153,7 @@ class UpstreamClient:
             return PulledPath(self._transport())
         proxy = proxy_of(settings, provider, origin)
         if proxy is not None:
-            return PulledPath(through_proxy(proxy, tls, connections, keep_alive))
+            return PulledPath(through_proxy(proxy, tls, self._tls, connections, keep_alive))
         return PushedPath(Pool(tls, connections, Ages(keep_alive, settings.upstream_name_age)))
 
     def _place(self, scheme: str, place: str) -> tuple[Origin, bytes]:

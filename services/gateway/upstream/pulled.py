@@ -103,10 +103,13 @@ class _ExactURL(httpx.URL):
         return self._target
 
 
-def through_proxy(url: str, tls: ssl.SSLContext, connections: int, keep_alive: float) -> httpx.AsyncHTTPTransport:
+def through_proxy(
+    url: str, tls: ssl.SSLContext, proxy_tls: ssl.SSLContext, connections: int, keep_alive: float
+) -> httpx.AsyncHTTPTransport:
     """A transport through an http:// or https:// proxy: https providers by CONNECT, http ones forwarded.
 
-    `tls` checks the providers, and an https:// proxy; `keep_alive` in seconds.
+    `tls` is for the provider, which may be shown a certificate; `proxy_tls` for an https:// proxy. `keep_alive` in
+    seconds.
     """
     secure = url.startswith("https:")
     limits = httpx.Limits(
@@ -116,6 +119,6 @@ def through_proxy(url: str, tls: ssl.SSLContext, connections: int, keep_alive: f
         verify=tls,
         limits=limits,
         trust_env=False,
-        proxy=httpx.Proxy(url, ssl_context=tls if secure else None),
+        proxy=httpx.Proxy(url, ssl_context=proxy_tls if secure else None),
         socket_options=keep_alive_options(),
     )
