@@ -1,7 +1,7 @@
 """The attempts of one exchange. Its plan lists the candidates; usage is booked on the one that answers. After the first
 byte of an answer there is no further attempt (decision 29).
 
-A request that met a connection the provider was closing is sent once more, on a new one (decision 58)."""
+A request that met a connection the provider was closing is sent once more, on a new one (decision 57)."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Refused(ARouterError):
 
 class UpstreamError(ARouterError):
     """The provider did not answer as HTTP asks. `cause` is one of the words above, or `unknown`; `again`: the same
-    request may be sent once more, on a new connection (decision 58)."""
+    request may be sent once more, on a new connection (decision 57)."""
 
     def __init__(self, message: str, cause: str = "unknown") -> None:
         super().__init__(message)

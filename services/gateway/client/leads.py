@@ -1,4 +1,4 @@
-"""Headers of an answer that lead a client on: they lead to the gateway, or nowhere (decision 60). Pure.
+"""Headers of an answer that lead a client on: they lead to the gateway, or nowhere (decision 59). Pure.
 
 A client that goes on at the provider itself sends it the caller's key, and is not metered.
 """

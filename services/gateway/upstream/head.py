@@ -76,7 +76,7 @@ class HeadBuffer:
 
 
 def tidy(head: bytes) -> bytes:
-    """A head as clients read it, in the form that httptools takes (decision 57). BadHead where its framing is unclear.
+    """A head as clients read it, in the form that httptools takes (decision 56). BadHead where its framing is unclear.
 
     Bare LFs end lines; folded lines are joined; spaces before a colon go; controls in values become spaces; a
     Content-Length that is repeated stays once. A compressing transfer coding becomes a content coding: the gateway asks

@@ -1,6 +1,6 @@
 """The connections to one provider: reused, bounded, and closed when they expire. Cancelling is safe anywhere.
 
-A connection that is old is used on only while the provider's name still has its address (decision 58).
+A connection that is old is used on only while the provider's name still has its address (decision 57).
 """
 
 from __future__ import annotations
