@@ -46,7 +46,7 @@ def end_record(facts: Facts) -> End:
         content_type=facts.attempts.answered.get(b"content-type", ""),
         content_encoding=facts.attempts.answered.get(b"content-encoding", ""),
         response_bytes=0,
-        request_bytes=len(candidate.body),
+        request_bytes=candidate.request_bytes,
         first_byte_ms=None if first_byte is None else int((first_byte - facts.times.started) * 1000),
         duration_ms=int((facts.ended - facts.times.started) * 1000),
         request_id=headers.request_id(facts.attempts.answered),

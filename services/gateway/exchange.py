@@ -18,7 +18,7 @@ import msgspec
 
 from services.gateway.attempts import Attempts, Plan, Upstream
 from services.gateway.capture.tap import ExchangeTap
-from services.gateway.client import cors, headers
+from services.gateway.client import cors, headers, way_back
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientRequest
 from services.gateway.ending import Ending, Facts, Times, end_record, summary
@@ -29,7 +29,7 @@ from services.gateway.upstream.client import Answer
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Head, Outcome
-from shared.runtime.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
+from shared.runtime.errors import Refused, UploadBroken, UpstreamBroken, UpstreamError, UpstreamTimeout
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Call(msgspec.Struct, frozen=True):
     keep_body: bool  # the meter may need the request's body to estimate
     read_on: bool  # when the client leaves, read on for the usage at the answer's end
     cors: list[Header]  # for browsers
+    sign: way_back.Sign | None = None  # makes the tickets of URLs that lead back
 
 
 class Limits(NamedTuple):
@@ -194,6 +195,8 @@ class Exchange:
             answer = await self._attempts.first_answer(generation)
         except UpstreamError as exc:
             return self._unanswered(exc)
+        except UploadBroken as exc:
+            return self._unsent(exc)
         self.relay.take(answer)
         try:
             return await self._pass_on(answer)
@@ -214,11 +217,22 @@ class Exchange:
             self._refuse(Refused(502, "the provider refused the connection or could not be reached"))
         return self._unless_client_left(_failure(error))
 
+    def _unsent(self, broken: UploadBroken) -> Ending:
+        if broken.refused is None:
+            return _CLIENT_GONE
+        self._client.close_after()  # the rest of the body must not be taken for a request
+        self._refuse(broken.refused)
+        outcome = Outcome.TIMED_OUT if broken.cause == "body_timeout" else Outcome.CLIENT_GONE
+        return self._unless_client_left(Ending(outcome, broken.cause))
+
     async def _pass_on(self, answer: Answer) -> Ending:
         answered = self._attempts.answered
         content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._call.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
+        if self._call.sign is not None and any(name in answered for name in way_back.NAMES):
+            candidate = self._attempts.candidate
+            given = way_back.led_back(given, self._client.headers, candidate.provider, candidate.url, self._call.sign)
         if self._call.cors:
             given = cors.replaced(given, self._call.cors)
         whole = answer.whole()
@@ -262,7 +276,7 @@ class Exchange:
         refuse(self._client, self._call.family, refused, self._tap.name, extra=self._call.cors)
 
     def _record(self, ending: Ending) -> None:
-        relay, body = self.relay, self._attempts.candidate.body
+        relay, body = self.relay, self._attempts.candidate.request
         facts = Facts(
             ending=ending,
             attempts=self._attempts,

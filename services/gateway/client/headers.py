@@ -48,12 +48,14 @@ _STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.a
 _REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace-id", b"x-amzn-requestid")
 
 
-def upstream_request(headers: Iterable[Header], credential: Header | None) -> list[Header]:
+def upstream_request(headers: Iterable[Header], credential: Header | None, *, encoded: bool = True) -> list[Header]:
     """The headers of a request to a provider: the client's, without those for its connection to us, and our
-    credential. `headers` have lower-case names."""
+    credential. `headers` have lower-case names. `encoded`: the body still has the encodings that it came with."""
     given = list(headers)
     banned = _NOT_UPSTREAM | _named_by_connection(given)
     passed = [(name, value) for name, value in given if name not in banned and not name.startswith(b"x-forwarded-")]
+    if not encoded:
+        passed = [(name, value) for name, value in passed if name != b"content-encoding"]
     # The meter reads the body as it is relayed, and a compressed stream holds events back.
     passed.append((b"accept-encoding", b"identity"))
     if credential is not None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
+from services.gateway.routing.roots import root_of
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from shared.contract.dialects import Dialect, Family
 from shared.runtime.errors import Refused
@@ -99,10 +100,11 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
     return Family.OPENAI
 
 
-def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match:
+def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated: bool = False) -> Match:
     """The match of a path, percent-encoded as it came. Refused with 404 where there is none.
 
-    `family`: as `family_of` returns it; it decides whose model list `/v1/models` is.
+    `family`: as `family_of` returns it; it decides whose model list `/v1/models` is. `dated`: the query has an
+    `api-version`, as Azure's SDK sends it.
     """
     segments = _segments(path)
     if not segments:
@@ -110,17 +112,28 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match
     azure = upstreams.get("azure")
     if azure is not None and _is_deployment(segments):
         return _azure_deployment(method, segments, azure)
+    if azure is not None and segments[0] == "openai" and (dated or upstreams.get("openai") is None):
+        return _azure_path(method, segments, azure)
+    if segments[:2] == ["api", "v1"]:
+        segments = segments[1:]  # as OpenRouter's base URL ends
     if _VERSION.fullmatch(segments[0]):
-        version, rest = segments[0], "/".join(_without_versions(segments))
-        found = _match_call(method, rest, version) or _match_metadata(method, rest, version, family)
+        found = _match_root(method, segments, family, upstreams)
         if found is None:
             raise Refused(404, f"no such route: {method} {path} (any path of a provider is at /{{provider}}/…)")
         return found
     upstream = upstreams.get(segments[0])
     if upstream is None:
+        usual = "v1beta" if family is Family.GEMINI else "v1"
+        uploads = segments[0] == "upload" and len(segments) > 1
+        found = _match_upload(method, segments, upstreams) if uploads else None
+        found = found or _match_root(method, [usual, *segments], family, upstreams)
+        if found is not None:
+            return found
         raise Refused(404, f"no such route, and no provider {segments[0]!r} is configured: {method} {path}")
     if upstream is azure and _is_deployment(segments[1:]):
         return _azure_deployment(method, segments[1:], azure)
+    if upstream is azure and dated and segments[1:2] == ["openai"]:
+        return _azure_path(method, segments[1:], azure)
     return _match_provider(method, segments[1:], upstream, slash=path.endswith("/"))
 
 
@@ -164,14 +177,39 @@ def _match_call(method: str, rest: str, version: str) -> Match | None:
     return None
 
 
-def _match_metadata(method: str, rest: str, version: str, family: Family) -> Match | None:
-    if method in ("GET", "HEAD") and (rest == "models" or rest.startswith("models/")):
-        owner = Family.GEMINI if version != "v1" else family
-        return Match(Dialect.METADATA, owner, rest, version)
-    if rest.startswith("responses/"):  # fetch, cancel, delete, list the input of a stored response; or compact one
-        free = method != "POST" or rest.endswith("/cancel")
-        return Match(Dialect.METADATA if free else Dialect.PASSTHROUGH, Family.OPENAI, rest, version)
-    return None
+def _match_root(method: str, segments: list[str], family: Family, upstreams: Upstreams) -> Match | None:
+    """A path behind a version segment, and no provider."""
+    version, rest = segments[0], "/".join(_without_versions(segments))
+    if version != "v1" and rest.startswith("openai/"):
+        return _match_compatible(method, rest.removeprefix("openai/"), upstreams)
+    found = _match_call(method, rest, version)
+    if found is None and (owner := root_of(method, rest, version, family)) is not None:
+        found = Match(_beside_calls(method, rest), owner, rest, version)
+    return found
+
+
+def _match_compatible(method: str, rest: str, upstreams: Upstreams) -> Match | None:
+    """Gemini's own endpoint of OpenAI's dialects, which is not at `/v1`."""
+    gemini = upstreams.default(Dialect.PASSTHROUGH, Family.GEMINI)
+    if gemini is None or Family.OPENAI not in gemini.endpoints:
+        return None
+    dialect = (_CALLS.get(rest) if method == "POST" else None) or _beside_calls(method, rest)
+    return Match(dialect, Family.OPENAI, rest, upstream=gemini, url=f"{gemini.endpoints[Family.OPENAI]}/{rest}")
+
+
+def _match_upload(method: str, segments: list[str], upstreams: Upstreams) -> Match | None:
+    """Gemini's uploads: `/upload/`, a version, and a path of the table."""
+    gemini = upstreams.default(Dialect.PASSTHROUGH, Family.GEMINI)
+    rest = "/".join(segments[2:])
+    known = _VERSION.fullmatch(segments[1]) and root_of(method, rest, segments[1], Family.GEMINI) is Family.GEMINI
+    return _match_provider(method, segments, gemini, slash=False) if gemini is not None and known else None
+
+
+def _beside_calls(method: str, rest: str) -> Dialect:
+    """The dialect of a path that is no call. Reading, deleting and cancelling buy nothing, nor does a stored chat that
+    is changed, though its answer states the usage of long ago."""
+    free = method != "POST" or rest.endswith("/cancel") or rest.startswith("chat/completions/")
+    return Dialect.METADATA if free else Dialect.PASSTHROUGH
 
 
 def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
@@ -187,9 +225,11 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
         return replace(found, upstream=upstream)
     family, url = _raw_url(segments, upstream)
-    dialect, model, streamed = _native_call("/".join(segments)) if method == "POST" else (Dialect.METADATA, None, False)
     url += "/" if slash else ""
+    dialect, model, streamed = _beside_calls(method, "/".join(bare)), None, False
     rest = "/".join(segments)
+    if dialect is Dialect.PASSTHROUGH:
+        dialect, model, streamed = _native_call(rest)
     return Match(dialect, family, rest, upstream=upstream, url=url, path_model=model, streamed=streamed)
 
 
@@ -262,6 +302,13 @@ def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Matc
     dialect = _CALLS.get(rest, Dialect.PASSTHROUGH) if method == "POST" else Dialect.METADATA
     url = f"{azure.base_url}/{'/'.join(segments)}"
     return Match(dialect, Family.OPENAI, rest, upstream=azure, url=url, path_model=segments[2])
+
+
+def _azure_path(method: str, segments: list[str], azure: Upstream) -> Match:
+    """Any other path of Azure's SDK, as it came: below `/openai/`, with or without `v1`."""
+    rest = "/".join(_without_versions(segments[1:]))
+    dialect = (_CALLS.get(rest) if method == "POST" else None) or _beside_calls(method, rest)
+    return Match(dialect, Family.OPENAI, rest, upstream=azure, url=f"{azure.base_url}/{'/'.join(segments)}")
 
 
 def _without_versions(segments: list[str]) -> list[str]:

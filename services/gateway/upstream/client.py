@@ -14,7 +14,7 @@ import httpx
 
 from services.gateway.client.headers import Header
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.connection import Origin, Sink, Timeouts
+from services.gateway.upstream.connection import Body, Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.pool import Pool
 from services.gateway.upstream.pulled import PulledPath, through_proxy
@@ -58,7 +58,7 @@ class Path(Protocol):
     """A way to reach one provider."""
 
     async def send(
-        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: Body, timeouts: Timeouts
     ) -> Answer:
         """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled."""
 
@@ -83,7 +83,7 @@ class UpstreamClient:
             await path.close()
 
     async def send(
-        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: Body
     ) -> Answer:
         """Send a request to a provider and wait for the answer's headers. UpstreamUnreachable or UpstreamTimeout where
         none come. May be cancelled, which closes the connection."""
@@ -94,8 +94,8 @@ class UpstreamClient:
         try:
             origin, host = self._place(scheme, place)
             given = [(b"host", host), *headers]
-            if body or method not in ("GET", "HEAD", "DELETE"):
-                given.append((b"content-length", b"%d" % len(body)))
+            if framing := _framing(method, body):
+                given.append(framing)
             answer = await self._path(provider).send(origin, method, target, given, body, self._timeouts())
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
@@ -137,3 +137,13 @@ class UpstreamClient:
             origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
             found = self._places[scheme + place] = (origin, url.netloc)
         return found
+
+
+def _framing(method: str, body: Body) -> Header | None:
+    """The header that frames a request's body; None where there is no body."""
+    length = len(body) if isinstance(body, bytes) else body.length
+    if length is None:
+        return b"transfer-encoding", b"chunked"
+    if not length and method in ("GET", "HEAD", "DELETE"):
+        return None
+    return b"content-length", b"%d" % length

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from services.gateway.upstream.connection import Connection, Origin, Timeouts
+from services.gateway.upstream.connection import Body, Connection, Origin, Timeouts
 from services.gateway.upstream.parser import Header
 from services.gateway.upstream.tls import ResumingContext
 
@@ -33,7 +33,7 @@ class Pool:
     def __len__(self) -> int:
         return len(self._all)
 
-    async def open(self, origin: Origin, method: bytes, head: bytes, body: bytes, timeouts: Timeouts) -> Connection:
+    async def open(self, origin: Origin, method: bytes, head: bytes, body: Body, timeouts: Timeouts) -> Connection:
         """Send a request, and wait for the head of its answer. `head` has its empty line. `release` ends it.
 
         httpx.TransportError where it fails; may be cancelled.
@@ -41,7 +41,9 @@ class Pool:
         await self._enter(timeouts)
         connection: Connection | None = None
         try:
-            connection = self._idle_one(origin) or await self._connect(origin, timeouts)
+            # What can be sent only once does not go where a provider may just be closing.
+            idle = self._idle_one(origin) if isinstance(body, bytes) else None
+            connection = idle or await self._connect(origin, timeouts)
             await connection.send(method, head, body, timeouts)
         except BaseException:  # a cancelled request, too, leaves an answer that nobody reads
             if connection is not None:

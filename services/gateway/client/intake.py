@@ -1,0 +1,110 @@
+"""Takes in request bodies: whole, or as the first part of an upload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from services.gateway.client import content_encoding, form
+from services.gateway.client.received import Received
+from services.gateway.client.request import ClientRequest
+from services.gateway.client.upload import Upload, UploadLimits
+from shared.runtime.errors import Refused
+
+_SMALL = 1024 * 1024  # declared bytes: so few are taken whole, and can be sent again
+_FIRST = 64 * 1024  # bytes of an upload that are read for its model before the rest passes
+_ON_THE_LOOP = 32 * 1024  # encoded bytes: more are decoded in a thread
+
+
+class Wanted(NamedTuple):
+    """What the gateway needs of a body."""
+
+    whole: bool  # to estimate or to check it; else the rest may go upstream as it arrives
+    read: bool  # it has to be read, or the request is refused
+
+
+class Intake:
+    """The limits of request bodies, in bytes and seconds."""
+
+    def __init__(self, most: int, most_of_upload: int, idle: float) -> None:
+        """`idle`: between two reads."""
+        self._most = most
+        self._idle = idle
+        self._upload = UploadLimits(most_of_upload, idle)
+
+    async def receive(self, client: ClientRequest, given: Mapping[bytes, bytes], wanted: Wanted) -> Received:
+        """The body of a request, whose header fields are `given`.
+
+        Refused: 413 where it is larger than its limit, 408 where it does not come in time; 400 or 415 where it is
+        wanted and cannot be decoded.
+        """
+        sent = client.whole_body()
+        rest: Upload | None = None
+        if sent is None or len(sent) > self._most:
+            sent, rest = await self._read(client, given, sent, whole=wanted.whole)
+        kinds = [value for name, value in client.headers if name == b"content-type"]
+        kind = kinds[0].decode("latin-1") if kinds else ""
+        boundary = form.boundary(kind) if "multipart" in kind.lower() else None
+        plain: bytes | None = sent
+        if b"content-encoding" in given:
+            plain = await self._decoded(client, sent, rest, needed=wanted.read)
+        clear = len(kinds) <= 1 and (boundary is not None or "multipart" not in kind.lower())
+        return Received(sent, plain, rest, boundary, clear)
+
+    async def _read(
+        self, client: ClientRequest, given: Mapping[bytes, bytes], here: bytes | None, *, whole: bool
+    ) -> tuple[bytes, Upload | None]:
+        declared = given.get(b"content-length", b"")
+        length = int(declared) if declared.isdigit() else None
+        most = self._most if whole else self._upload.bytes
+        too_large = Refused(413, f"the request body is larger than {most} bytes")
+        if (length or 0) > most or len(here or b"") > most:
+            raise too_large
+        if here is not None:
+            return here, None
+        held = most if whole else self._held(length, given)
+        parts: list[bytes] = []
+        size = 0
+        while part := await self._part(client):
+            parts.append(part)
+            size += len(part)
+            if size > most:
+                raise too_large
+            if size >= held and size != length and not whole:
+                first = b"".join(parts)
+                return first, Upload(first, client, length, self._upload)
+        return parts[0] if len(parts) == 1 else b"".join(parts), None
+
+    def _held(self, length: int | None, given: Mapping[bytes, bytes]) -> int:
+        """How much of a body is taken before the rest passes: all of it where it is JSON, which must be read whole to
+        know its model, and small enough."""
+        kind = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        json = kind == b"application/json" or kind.endswith(b"+json")
+        most = self._most if json else _SMALL if length is not None else _FIRST
+        if length is None or length <= most:
+            return most
+        return _FIRST
+
+    async def _part(self, client: ClientRequest) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle):
+                return await client.read()
+        except TimeoutError:
+            raise Refused(408, "the request body did not arrive in time") from None
+
+    async def _decoded(self, client: ClientRequest, sent: bytes, rest: Upload | None, *, needed: bool) -> bytes | None:
+        """The body without its content encodings; itself where it has none."""
+        names = content_encoding.codings(client.headers)
+        if not names:
+            return sent
+        if rest is not None:
+            return None  # only a whole body is decoded
+        try:
+            if len(sent) <= _ON_THE_LOOP:
+                return content_encoding.decoded(sent, names, self._most)
+            return await asyncio.to_thread(content_encoding.decoded, sent, names, self._most)
+        except Refused:
+            if needed:
+                raise
+            return None

@@ -1,0 +1,52 @@
+"""URLs in a provider's answer at which the client goes on: they lead back to the gateway. Pure.
+
+Gemini's uploads begin with a request that is answered with the URL for the bytes. SDKs send no key there, because
+Google's URL is a capability; so ours carries a ticket, good for this one URL and the caller's key (decision 56).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from services.gateway.client.headers import Header
+from shared.access.credentials import with_ticket, without_key
+
+NAMES = (b"x-goog-upload-url", b"x-goog-upload-control-url")
+_HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")  # what can stand in a Host header
+_URL = re.compile(rb"(https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?")
+
+Sign = Callable[[bytes], str]  # a ticket for a target, path and query
+
+
+def led_back(
+    given: Iterable[Header], asked: Sequence[Header], provider: str, asked_url: str, sign: Sign
+) -> list[Header]:
+    """The headers of an answer, with URLs of this provider at the gateway.
+
+    `asked`: the client's own headers, which say how it reaches us. `asked_url`: where the request went.
+    """
+    own = _own(asked)
+    place = asked_url.encode().partition(b"://")[2].partition(b"/")[0]
+    return [(name, _moved(value, place, own, provider, sign) if name in NAMES else value) for name, value in given]
+
+
+def _moved(value: bytes, place: bytes, own: bytes, provider: str, sign: Sign) -> bytes:
+    url = _URL.fullmatch(value.strip())
+    if url is None or not own or _bare(url[2]) != _bare(place):
+        return value  # it is no URL, or leads to somebody else
+    path = b"/" + provider.encode() + url[3]
+    query = without_key(url[4] or b"")
+    return own + path + b"?" + with_ticket(query, sign(path + b"?" + query))
+
+
+def _bare(place: bytes) -> bytes:
+    return place.lower().removesuffix(b":443").removesuffix(b":80")
+
+
+def _own(asked: Sequence[Header]) -> bytes:
+    """Scheme and host by which the client reaches us, as a proxy in front of us says; b"" where nobody does."""
+    fields = {name: value.partition(b",")[0].strip() for name, value in reversed(asked)}
+    host = fields.get(b"x-forwarded-host") or fields.get(b"host", b"")
+    scheme = b"https" if fields.get(b"x-forwarded-proto", b"").lower() == b"https" else b"http"
+    return scheme + b"://" + host if _HOST.fullmatch(host) else b""
