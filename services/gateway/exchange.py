@@ -232,7 +232,7 @@ class Exchange:
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
         if self._call.sign is not None and any(name in answered for name in way_back.NAMES):
             candidate = self._attempts.candidate
-            given = way_back.led_back(given, self._client.headers, candidate.provider, candidate.url, self._call.sign)
+            given = way_back.led_back(given, self._client, candidate.provider, candidate.url, self._call.sign)
         if self._call.cors:
             given = cors.replaced(given, self._call.cors)
         whole = answer.whole()

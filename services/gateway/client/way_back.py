@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from services.gateway.client.headers import Header
 from shared.access.credentials import with_ticket, without_key
@@ -16,15 +17,24 @@ NAMES = (b"x-goog-upload-url", b"x-goog-upload-control-url")
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")  # what can stand in a Host header
 _URL = re.compile(rb"(https?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?")
 
+
+class Asked(Protocol):
+    """The client's request: its headers, and the address it has connected to."""
+
+    @property
+    def headers(self) -> Sequence[Header]: ...
+
+    @property
+    def server(self) -> tuple[str, int] | None: ...
+
+
 Sign = Callable[[bytes], str]  # a ticket for a target, path and query
 
 
-def led_back(
-    given: Iterable[Header], asked: Sequence[Header], provider: str, asked_url: str, sign: Sign
-) -> list[Header]:
+def led_back(given: Iterable[Header], asked: Asked, provider: str, asked_url: str, sign: Sign) -> list[Header]:
     """The headers of an answer, with URLs of this provider at the gateway.
 
-    `asked`: the client's own headers, which say how it reaches us. `asked_url`: where the request went.
+    `asked`: how the client has reached us. `asked_url`: where its request went.
     """
     own = _own(asked)
     place = asked_url.encode().partition(b"://")[2].partition(b"/")[0]
@@ -44,9 +54,11 @@ def _bare(place: bytes) -> bytes:
     return place.lower().removesuffix(b":443").removesuffix(b":80")
 
 
-def _own(asked: Sequence[Header]) -> bytes:
+def _own(asked: Asked) -> bytes:
     """Scheme and host by which the client reaches us, as a proxy in front of us says; b"" where nobody does."""
-    fields = {name: value.partition(b",")[0].strip() for name, value in reversed(asked)}
+    fields = {name: value.partition(b",")[0].strip() for name, value in reversed(asked.headers)}
     host = fields.get(b"x-forwarded-host") or fields.get(b"host", b"")
+    if asked.server is not None and asked.server[0] == "127.0.0.1" and not re.search(rb"[.:]", host):
+        host = b"%b:%d" % (asked.server[0].encode(), asked.server[1])  # a name made up on this machine
     scheme = b"https" if fields.get(b"x-forwarded-proto", b"").lower() == b"https" else b"http"
     return scheme + b"://" + host if _HOST.fullmatch(host) else b""

@@ -66,15 +66,15 @@ GEMINI_ROOTS: tuple[Root, ...] = (
 )
 
 
-def root_of(method: str, rest: str, version: str, family: Family) -> Family | None:
-    """The family whose default provider a path behind a version goes to; None where no row fits.
+def root_of(method: str, rest: str, version: str, family: Family) -> Root | None:
+    """The row of a path behind a version; None where there is none.
 
     `family`: as the request's headers show it.
     """
     google = version != "v1" or family is Family.GEMINI
     for root in (*GEMINI_ROOTS, *ROOTS) if google else ROOTS:
         if method in root.methods and (not root.by_header or root.family is family) and _fits(root.path, rest):
-            return root.family
+            return root
     return None
 
 

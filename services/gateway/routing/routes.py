@@ -95,7 +95,8 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
     if b"anthropic-version" in headers or "/messages" in path:
         return Family.ANTHROPIC
     google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
-    if google_key or path.lstrip("/").startswith("v1beta/") or _GEMINI_CALL.search(path):
+    call = _GEMINI_CALL.search(path) is not None and "/models/ft:" not in path  # OpenAI's own models have colons, too
+    if google_key or path.lstrip("/").startswith("v1beta/") or call:
         return Family.GEMINI
     return Family.OPENAI
 
@@ -183,8 +184,8 @@ def _match_root(method: str, segments: list[str], family: Family, upstreams: Ups
     if version != "v1" and rest.startswith("openai/"):
         return _match_compatible(method, rest.removeprefix("openai/"), upstreams)
     found = _match_call(method, rest, version)
-    if found is None and (owner := root_of(method, rest, version, family)) is not None:
-        found = Match(_beside_calls(method, rest), owner, rest, version)
+    if found is None and (root := root_of(method, rest, version, family)) is not None:
+        found = Match(_beside_calls(method, rest), root.family, rest, version)
     return found
 
 
@@ -201,14 +202,15 @@ def _match_upload(method: str, segments: list[str], upstreams: Upstreams) -> Mat
     """Gemini's uploads: `/upload/`, a version, and a path of the table."""
     gemini = upstreams.default(Dialect.PASSTHROUGH, Family.GEMINI)
     rest = "/".join(segments[2:])
-    known = _VERSION.fullmatch(segments[1]) and root_of(method, rest, segments[1], Family.GEMINI) is Family.GEMINI
+    root = root_of(method, rest, segments[1], Family.GEMINI) if _VERSION.fullmatch(segments[1]) else None
+    known = root is not None and root.family is Family.GEMINI
     return _match_provider(method, segments, gemini, slash=False) if gemini is not None and known else None
 
 
 def _beside_calls(method: str, rest: str) -> Dialect:
     """The dialect of a path that is no call. Reading, deleting and cancelling buy nothing, nor does a stored chat that
     is changed, though its answer states the usage of long ago."""
-    free = method != "POST" or rest.endswith("/cancel") or rest.startswith("chat/completions/")
+    free = method != "POST" or rest.endswith(("/cancel", ":cancel")) or rest.startswith("chat/completions/")
     return Dialect.METADATA if free else Dialect.PASSTHROUGH
 
 
