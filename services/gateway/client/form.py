@@ -14,7 +14,7 @@ _TYPE = re.compile(r"\s*multipart/form-data\s*;", re.IGNORECASE)
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"\\]{1,70})"|([^\s;"]{1,70}))\s*(?=;|$)', re.IGNORECASE)
 _HEAD_BYTES = 8 * 1024  # of one part
 _MOST_PARTS = 1000
-_PARAMETER = re.compile(rb';[ \t]*+([\w*-]++)=(?:"([^"\\]*+)"|([^\s;"]++))')
+_PARAMETER = re.compile(rb';[ \t]*([\w*-]+)=(?:"([^"\\]*)"|([^\s;"]+))')
 _DISPOSITION, _TRANSFER = b"content-disposition", b"content-transfer-encoding"
 _LONGEST = 4 * 1024  # bytes of a value that is read
 

@@ -11,7 +11,7 @@ from services.gateway.client import form
 from services.gateway.client.flags import Flags, is_sound, read_flags
 from services.gateway.client.upload import Upload
 
-_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?+\s*+\{")
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _NO_FLAGS = Flags()
 
 

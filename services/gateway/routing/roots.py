@@ -17,7 +17,7 @@ ANY = READ | CHANGE
 
 
 class Root(NamedTuple):
-    """Paths behind the version segment. A last segment `*` stands for any number of segments, also none."""
+    """Paths behind the version segment. `?` stands for one segment, and a last `*` for any number, also none."""
 
     family: Family
     path: str
@@ -33,8 +33,8 @@ ROOTS: tuple[Root, ...] = (
     Root(_A, "models/*", READ, by_header=True),
     Root(_O, "models/*", READ | {"DELETE"}),
     Root(_O, "chat/completions/*", READ | {"DELETE"}),
-    Root(_O, "chat/completions/*/*"),
-    Root(_O, "responses/*/*"),
+    Root(_O, "chat/completions/?", frozenset({"POST"})),
+    Root(_O, "responses/?/*"),
     Root(_O, "conversations/*"),
     Root(_O, "images/*"),
     Root(_O, "audio/*"),
@@ -54,7 +54,7 @@ ROOTS: tuple[Root, ...] = (
 )
 # Behind v1beta and the other versions of Gemini's API, and behind /upload/ and such a version.
 GEMINI_ROOTS: tuple[Root, ...] = (
-    Root(_G, "models/*"),
+    Root(_G, "models/*", READ),
     Root(_G, "files/*"),
     Root(_G, "cachedContents/*"),
     Root(_G, "batches/*"),
@@ -62,7 +62,7 @@ GEMINI_ROOTS: tuple[Root, ...] = (
     Root(_G, "tunedModels/*"),
     Root(_G, "corpora/*"),
     Root(_G, "operations/*"),
-    Root(_G, "interactions/*/*"),
+    Root(_G, "interactions/?/*"),
 )
 
 
@@ -80,7 +80,7 @@ def root_of(method: str, rest: str, version: str, family: Family) -> Root | None
 
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
-    whole = re.escape(path.removesuffix("/*")).replace(r"\*", "[^/]+")
+    whole = re.escape(path.removesuffix("/*")).replace(r"\?", "[^/]+")
     return re.compile(whole + "(?:/.+)?" if path.endswith("/*") else whole)
 
 
