@@ -182,9 +182,9 @@ def _has_body(given: dict[bytes, bytes]) -> bool:
 
 def _wanted(key: KeyRecord, method: str, matched: Match) -> Wanted:
     """What has to be known of a body: a list of models needs it whole, and a route at the root its model."""
-    checked = checks_model(key, method, matched) and matched.path_model is None
+    checked = key.allowed_models is not None and matched.path_model is None and checks_model(key, method, matched)
     up = matched.dialect in _STREAMED_UP
-    return Wanted(whole=checked or not up, read=checked or not (up or matched.upstream or matched.path_model))
+    return Wanted(checked or not up, checked or not (up or matched.upstream or matched.path_model), checked)
 
 
 def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:

@@ -14,6 +14,7 @@ import msgspec
 
 _LONGEST = 64 * 1024  # bytes of a field that is decoded
 _MOST_TOKENS = 250_000  # strings and brackets: a fifth of a second, in which nothing else of this process runs
+_MOST_WORDS = 1024 * 1024  # bytes between two tokens, where there are words among numbers
 _TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})  # what pydantic, and so vLLM, takes for true
 
 
@@ -44,6 +45,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Strings, as far as their first escape, and the brackets between them.
 _TOKEN = re.compile(rb'"[^"\\]*|[{}\[\]]')
 _ESCAPES = re.compile(rb'(?:\\.[^"\\]*){1,500}', re.DOTALL)  # the engine remembers every round, in a hundred bytes
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _COLON = re.compile(rb"\s*:\s*")
 _SCALAR = re.compile(rb'[^\s,\]}"]{1,64}')
 _WORDS = re.compile(rb"\b(?:true|false|null|NaN|Infinity)\b")
@@ -88,18 +90,20 @@ def _all_words_known(body: bytes) -> bool:
 
 def _known(between: bytes) -> bool:
     """Whether only numbers and JSON's words stand between two tokens."""
-    return not (_NO_NUMBER.search(between) and _NO_NUMBER.search(_WORDS.sub(b"", between)))
+    if _NO_NUMBER.search(between) is None:
+        return True
+    return len(between) <= _MOST_WORDS and _NO_NUMBER.search(_WORDS.sub(b"", between)) is None
 
 
 def _scanned(body: bytes) -> _Fields:
     """The fields at the top level. Of a repeated one the last counts, as most parsers have it."""
     found: dict[str, msgspec.Raw] = {}
+    if _OBJECT.match(body) is None:
+        return _Fields()
     depth = 0
     name, value = "", -1  # where a value that is a string or bracket starts, until it ends
     for start, end in _tokens(body):
         first = body[start]
-        if not depth and first != _OPEN[0]:
-            break
         if first in _OPEN:
             depth += 1
         elif first in _CLOSE:

@@ -22,6 +22,7 @@ class Wanted(NamedTuple):
 
     whole: bool  # to estimate or to check it; else the rest may go upstream as it arrives
     read: bool  # it has to be read, or the request is refused
+    checked: bool = False  # a list of models holds for it
 
 
 class Intake:
@@ -43,13 +44,17 @@ class Intake:
         rest: Upload | None = None
         if sent is None or len(sent) > self._most:
             sent, rest = await self._read(client, given, sent, whole=wanted.whole)
-        kinds = [value for name, value in client.headers if name == b"content-type"]
-        kind = kinds[0].decode("latin-1") if kinds else ""
-        boundary = form.boundary(kind) if "multipart" in kind.lower() else None
+        kind = given.get(b"content-type", b"").lower()
+        boundary = None
+        clear = True
+        if not kind.startswith(b"application/json"):
+            boundary = form.boundary(given.get(b"content-type", b"").decode("latin-1"))
+            clear = boundary is not None or b"multipart" not in kind
+        if wanted.checked:
+            clear = clear and [name for name, _ in client.headers].count(b"content-type") <= 1
         plain: bytes | None = sent
         if b"content-encoding" in given:
             plain = await self._decoded(client, sent, rest, needed=wanted.read)
-        clear = len(kinds) <= 1 and (boundary is not None or "multipart" not in kind.lower())
         return Received(sent, plain, rest, boundary, clear)
 
     async def _read(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from services.gateway.client import body as json_body
@@ -11,7 +9,6 @@ from services.gateway.client import form
 from services.gateway.client.flags import Flags, is_sound, read_flags
 from services.gateway.client.upload import Upload
 
-_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _NO_FLAGS = Flags()
 
 
@@ -47,7 +44,7 @@ class Received(msgspec.Struct, frozen=True):
                 None if named is None else self.plain[named.start : named.end].decode("utf-8", "replace"),
                 streamed is not None and self.plain[streamed.start : streamed.end].lower() in (b"true", b"1"),
             )
-        return read_flags(self.plain) if _OBJECT.match(self.plain) else _NO_FLAGS
+        return read_flags(self.plain)
 
     def names_one_model(self) -> bool:
         """Whether it is here as a whole and names one model, once, whoever parses it."""
