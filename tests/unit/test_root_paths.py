@@ -84,6 +84,7 @@ TABLE = [
     Row("DELETE /v1beta/files/f", "g/v1beta/files/f", FREE),
     Row("POST /v1beta/cachedContents", "g/v1beta/cachedContents", BOUGHT),
     Row("PATCH /v1beta/cachedContents/c", "g/v1beta/cachedContents/c", FREE),
+    Row("DELETE /v1beta/cachedcontents/c", "g/v1beta/cachedcontents/c", FREE),
     Row("GET /v1beta/batches/b", "g/v1beta/batches/b", FREE),
     Row("POST /v1beta/batches/b:cancel", "g/v1beta/batches/b:cancel", FREE),
     Row("POST /v1beta/fileSearchStores", "g/v1beta/fileSearchStores", BOUGHT),

@@ -81,7 +81,8 @@ def root_of(method: str, rest: str, version: str, family: Family) -> Root | None
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
     whole = re.escape(path.removesuffix("/*")).replace(r"\?", "[^/]+")
-    return re.compile(whole + "(?:/.+)?" if path.endswith("/*") else whole)
+    # Upper and lower case are the same, as they are to some servers.
+    return re.compile(whole + "(?:/.+)?" if path.endswith("/*") else whole, re.IGNORECASE)
 
 
 def _fits(path: str, rest: str) -> bool:

@@ -210,7 +210,8 @@ def _match_upload(method: str, segments: list[str], upstreams: Upstreams) -> Mat
 def _beside_calls(method: str, rest: str) -> Dialect:
     """The dialect of a path that is no call. Reading, deleting and cancelling buy nothing, nor does a stored chat that
     is changed, though its answer states the usage of long ago."""
-    free = method != "POST" or rest.endswith(("/cancel", ":cancel")) or rest.startswith("chat/completions/")
+    name = rest.lower()
+    free = method != "POST" or name.endswith(("/cancel", ":cancel")) or name.startswith("chat/completions/")
     return Dialect.METADATA if free else Dialect.PASSTHROUGH
 
 
