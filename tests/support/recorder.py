@@ -65,6 +65,12 @@ class Recorder:
         headers = {name.lower(): value for name, value in request.headers.items()}
         taken = Taken(request.command, request.path, headers)
         self.taken.append(taken)
+        if "x-early" in headers:  # answered before the body is read, and left open until the other end closes
+            self._answer(request, taken)
+            while request.rfile.read1(_PIECE):
+                taken.size += 1
+            request.close_connection = True
+            return
         chunked = headers.get("transfer-encoding") == "chunked"
         left = int(headers.get("content-length", 0))
         while left or chunked:

@@ -90,6 +90,21 @@ def test_a_large_file_passes_in_little_memory(recorded: Recorded, declared: bool
     assert (entry["outcome"], entry["request_bytes"]) == ("completed", len(piece) * count)
 
 
+def test_an_early_answer_reaches_a_client_that_is_still_sending(recorded: Recorded) -> None:
+    with web.client() as client:
+        for _ in range(2):  # the client's connection serves on
+            answer = client.post(
+                f"{recorded.url}/v1/files",
+                headers=headers(recorded, x_early="1"),
+                content=(bytes(MIB) for _ in range(50)),
+            )
+            assert (answer.status_code, answer.json()["bytes"]) == (200, 0)
+            assert client.get(f"{recorded.url}/v1/models", headers=headers(recorded)).status_code == 200
+    entry = recorded.settled([answer.headers["x-generation-id"]]).popitem()[1]
+    assert entry["outcome"] == "completed"
+    assert entry["request_bytes"] < 50 * MIB
+
+
 def upload_head(system: System, *lines: str) -> bytes:
     head = ["POST /v1/files HTTP/1.1", "host: gateway", f"authorization: Bearer {system.key}", *lines]
     return "\r\n".join([*head, "", ""]).encode()
