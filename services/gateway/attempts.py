@@ -29,6 +29,7 @@ class Candidate(msgspec.Struct, frozen=True):
     headers: list[Header]
     body: bytes | Upload
     plain: bytes | None = None  # the body without its content encoding, where it has one and could be read
+    late_model: Callable[[], str] | None = None  # the model, where an upload names it at its end
 
     @property
     def request(self) -> bytes | None:

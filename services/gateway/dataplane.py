@@ -164,6 +164,7 @@ class DataPlane:
             ),
             body=outgoing.body,
             plain=outgoing.plain,
+            late_model=outgoing.late_model,
         )
         return Call(
             plan=(candidate,),

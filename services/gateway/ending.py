@@ -10,6 +10,8 @@ from services.gateway.client import headers
 from services.gateway.observers import Summary
 from shared.contract.tail import End, Outcome, Packed
 
+_LONGEST_MODEL = 256  # characters, as admission has it
+
 
 class Ending(NamedTuple):
     """How an exchange ended; each has exactly one. `cause`: a machine word; "" where nothing went wrong."""
@@ -40,6 +42,7 @@ def end_record(facts: Facts) -> End:
     """The end of the tail. The tap fills in the last bytes and the sizes."""
     candidate, first_byte = facts.attempts.candidate, facts.first_byte
     moved = candidate is not facts.attempts.plan[0]
+    late = candidate.late_model() if candidate.late_model is not None and not candidate.model else ""
     return End(
         outcome=facts.ending.outcome,
         status=facts.status,
@@ -52,7 +55,7 @@ def end_record(facts: Facts) -> End:
         request_id=headers.request_id(facts.attempts.answered),
         body=Packed(b""),
         provider=candidate.provider if moved else "",  # "": as in the open
-        model=candidate.model if moved else "",
+        model=candidate.model if moved else late[:_LONGEST_MODEL],
         credential=candidate.credential,
         attempts=tuple(facts.attempts.made),
         cause=facts.ending.cause,

@@ -222,6 +222,13 @@ def test_a_form_names_its_model(
         assert recorded.settled([answer.headers["x-generation-id"]]).popitem()[1]["model"] == model
 
 
+def test_a_model_behind_a_large_file_is_booked(recorded: Recorded) -> None:
+    """It passes before it is known."""
+    files: Any = [("file", ("a.wav", b"R" * 5 * MIB)), ("model", (None, "whisper-1"))]
+    answer = web.post(f"{recorded.url}/v1/audio/transcriptions", headers=headers(recorded), files=files)
+    assert recorded.settled([answer.headers["x-generation-id"]]).popitem()[1]["model"] == "whisper-1"
+
+
 def test_a_prefix_in_a_form_picks_the_provider(recorded: Recorded) -> None:
     for size in (1000, 5 * MIB):
         files: Any = [("model", (None, "plain/whisper-1")), ("file", ("a.wav", b"R" * size))]

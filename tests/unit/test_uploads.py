@@ -75,6 +75,16 @@ async def test_an_upload_is_its_first_part_and_what_follows() -> None:
     assert not client.dropped
 
 
+async def test_its_end_is_remembered_and_no_more() -> None:
+    client = Client()
+    client.parts = [b"x" * 9000, b"y" * 7000, b"z" * 5000, b"end", b""]
+    upload = Upload(b"first", client, None, UploadLimits(100_000, 60))
+    while await upload.read():
+        pass
+    assert upload.end == b"y" * 7000 + b"z" * 5000 + b"end"
+    upload.close()
+
+
 async def test_another_first_part_changes_the_length() -> None:
     upload = Upload(b"first", Client(), 10, LIMITS)
     upload.replace_first(b"1st")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from services.gateway.client import body as json_body
@@ -18,6 +20,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     body: bytes | Upload
     plain: bytes | None = None  # the same without its content encoding, where it has one and could be read
     decoded: bool = False  # it has no content encoding any more
+    late_model: Callable[[], str] | None = None  # the model at the end of a form that passes, once it has; "" for none
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -39,9 +42,9 @@ class Received(msgspec.Struct, frozen=True):
         if self.plain is None:
             return _NO_FLAGS
         if self.boundary is not None:
-            named, streamed = (form.last(self.plain, self.boundary, name) for name in ("model", "stream"))
+            streamed = form.last(self.plain, self.boundary, "stream")
             return Flags(
-                None if named is None else self.plain[named.start : named.end].decode("utf-8", "replace"),
+                _named(self.plain, self.boundary) or None,
                 streamed is not None and self.plain[streamed.start : streamed.end].lower() in (b"true", b"1"),
             )
         return read_flags(self.plain)
@@ -60,7 +63,7 @@ class Received(msgspec.Struct, frozen=True):
         `decode`: without its content encoding, which a body that is changed loses in any case.
         """
         if model is None and not ask_usage and (not self.encoded or not decode or self.rest is not None):
-            return Outgoing(self.rest or self.sent, self.plain if self.encoded else None)
+            return Outgoing(self.rest or self.sent, self.plain if self.encoded else None, late_model=self._late_model())
         if self.plain is None:
             return Outgoing(self.rest or self.sent)
         changed = self.plain if model is None else self._with_model(self.plain, model)
@@ -71,8 +74,19 @@ class Received(msgspec.Struct, frozen=True):
             return Outgoing(self.rest)
         return Outgoing(changed, decoded=self.encoded)
 
+    def _late_model(self) -> Callable[[], str] | None:
+        if self.rest is None or self.boundary is None:
+            return None
+        rest, boundary = self.rest, self.boundary
+        return lambda: _named(rest.end, boundary)
+
     def _with_model(self, plain: bytes, model: str) -> bytes:
         if self.boundary is None:
             return json_body.with_model(plain, model)
         named = form.last(plain, self.boundary, "model")
         return plain if named is None else plain[: named.start] + model.encode() + plain[named.end :]
+
+
+def _named(plain: bytes, boundary: bytes) -> str:
+    named = form.last(plain, boundary, "model")
+    return "" if named is None else plain[named.start : named.end].decode("utf-8", "replace")

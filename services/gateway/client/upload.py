@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from services.gateway.client.request import ClientLeft
 from shared.runtime.errors import Refused, UploadBroken
+
+_KEPT = 8 * 1024
 
 
 class Incoming(Protocol):
@@ -30,7 +33,7 @@ class UploadLimits(NamedTuple):
 class Upload:
     """The body: a first part that is here, and the rest, which the client still sends."""
 
-    __slots__ = ("_client", "_first", "_limits", "_size", "_timer", "ended", "late", "length", "sent")
+    __slots__ = ("_client", "_first", "_kept", "_last", "_limits", "_size", "_timer", "ended", "late", "length", "sent")
 
     def __init__(self, first: bytes, client: Incoming, length: int | None, limits: UploadLimits) -> None:
         """`length`: of the whole body as it was declared; None where it comes in chunks."""
@@ -43,6 +46,13 @@ class Upload:
         self._limits = limits
         self._size = len(first)  # that has come
         self._timer: asyncio.TimerHandle | None = None
+        self._last: deque[bytes] = deque()
+        self._kept = 0  # bytes in it
+
+    @property
+    def end(self) -> bytes:
+        """The last 8 KiB that were sent, or a little more."""
+        return b"".join(self._last)
 
     def replace_first(self, first: bytes) -> None:
         """Send another first part. Only before anything is sent."""
@@ -57,13 +67,13 @@ class Upload:
         """
         if self._first:
             part, self._first = self._first, b""
-            self.sent += len(part)
+            self._note(part)
             return part
         taken = self._more()
         if taken is not None:
             self._stop()
             self.ended = not taken
-            self.sent += len(taken)
+            self._note(taken)
         return taken
 
     def tell(self, changed: Callable[[], None]) -> None:
@@ -100,6 +110,13 @@ class Upload:
                 "body_too_large", Refused(413, f"the request body is larger than {self._limits.bytes} bytes")
             )
         return taken
+
+    def _note(self, part: bytes) -> None:
+        self.sent += len(part)
+        self._kept += len(part)
+        self._last.append(part)
+        while self._kept - len(self._last[0]) >= _KEPT:
+            self._kept -= len(self._last.popleft())
 
     def _stop(self) -> None:
         if self._timer is not None:
