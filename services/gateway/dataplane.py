@@ -17,6 +17,7 @@ from services.gateway.client.intake import Intake, Wanted
 from services.gateway.client.received import Received
 from services.gateway.client.request import ClientLeft, ClientRequest
 from services.gateway.client.upload import Upload
+from services.gateway.client.way_back import WayBack
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
@@ -173,7 +174,7 @@ class DataPlane:
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             read_on=upstream.read_on,
             cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
-            sign=partial(self._admission.ticket, permit.key),
+            way_back=WayBack(partial(self._admission.ticket, permit.key)),
         )
 
 

@@ -21,6 +21,7 @@ from services.gateway.capture.tap import ExchangeTap
 from services.gateway.client import cors, headers, way_back
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientRequest
+from services.gateway.client.way_back import WayBack
 from services.gateway.ending import Ending, Facts, Times, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
@@ -50,7 +51,7 @@ class Call(msgspec.Struct, frozen=True):
     keep_body: bool  # the meter may need the request's body to estimate
     read_on: bool  # when the client leaves, read on for the usage at the answer's end
     cors: list[Header]  # for browsers
-    sign: way_back.Sign | None = None  # makes the tickets of URLs that lead back
+    way_back: WayBack | None = None  # of URLs in the answer
 
 
 class Limits(NamedTuple):
@@ -230,9 +231,9 @@ class Exchange:
         content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._call.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
-        if self._call.sign is not None and any(name in answered for name in way_back.NAMES):
+        if self._call.way_back is not None and any(name in answered for name in way_back.NAMES):
             candidate = self._attempts.candidate
-            given = way_back.led_back(given, self._client, candidate.provider, candidate.url, self._call.sign)
+            given = way_back.led_back(given, self._client, candidate.provider, candidate.url, self._call.way_back)
         if self._call.cors:
             given = cors.replaced(given, self._call.cors)
         whole = answer.whole()

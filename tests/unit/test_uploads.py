@@ -311,3 +311,21 @@ async def test_limits_of_what_is_held_and_of_what_passes(length: int | None, who
             await client.send(b"%x\r\n%b\r\n" % (60_000, b"x" * 60_000))
     assert taking.refused == [413]
     await settled()
+
+
+async def test_what_is_held_must_come_in_time() -> None:
+    refused: list[int] = []
+
+    async def handle(request: ClientRequest) -> None:
+        try:
+            await Intake(100, 100, idle=60, total=0.01).receive(request, {}, Wanted(whole=True, read=False))
+        except Refused as exc:
+            refused.append(exc.status)
+        request.respond(408, [(b"connection", b"close")], b"")
+
+    client = MemoryClient(handle)
+    await client.send(post(10), b"half")
+    while not refused:
+        await asyncio.sleep(0.01)
+    assert refused == [408]
+    await settled()

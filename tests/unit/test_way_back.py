@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.gateway.client.headers import Header
-from services.gateway.client.way_back import led_back
+from services.gateway.client.way_back import WayBack, led_back
 from shared.access import key_format
 from shared.access.credentials import ticket_of, with_ticket, without_key
 
@@ -22,12 +22,11 @@ class Asked:
     server: tuple[str, int] | None = ("192.0.2.1", 8080)
 
 
-def moved(url: str, asked: Asked | None = None) -> str:
+def moved(url: str, asked: Asked | None = None, base_path: bytes = b"") -> str:
     """Where the URL of an upload leads; a ticket is the target that it was made for."""
     given = [(b"x-goog-upload-url", url.encode()), (b"x-other", b"https://generativelanguage.googleapis.com/")]
-    signed = led_back(
-        given, asked or Asked(), "gemini", f"{GOOGLE}/upload/v1beta/files", lambda target: f"[{target.decode()}]"
-    )
+    way = WayBack(lambda target: f"[{target.decode()}]", base_path)
+    signed = led_back(given, asked or Asked(), "gemini", f"{GOOGLE}/upload/v1beta/files", way)
     assert signed[1:] == given[1:]
     return signed[0][1].decode()
 
@@ -48,6 +47,12 @@ def moved(url: str, asked: Asked | None = None) -> str:
 def test_it_leads_to_the_gateway_without_a_key(url: str, target: str) -> None:
     path = f"/gemini/upload/v1beta/files?{target}"
     assert moved(url) == f"http://gateway.example:8080{path}{'&' if target else ''}arouter_upload=[{path}]"
+
+
+def test_a_base_path_is_not_signed() -> None:
+    """It is taken off before the request is understood."""
+    there = "http://gateway.example:8080/llm/gemini/upload?a=b&arouter_upload=[/gemini/upload?a=b]"
+    assert moved(f"{GOOGLE}/upload?a=b", base_path=b"/llm") == there
 
 
 @pytest.mark.parametrize("url", ["https://storage.googleapis.com/upload?id=a", "/upload?id=a", "nonsense", ""])

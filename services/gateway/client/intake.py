@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,9 +29,10 @@ class Wanted(NamedTuple):
 class Intake:
     """The limits of request bodies, in bytes and seconds."""
 
-    def __init__(self, most: int, most_of_upload: int, idle: float) -> None:
-        """`idle`: between two reads."""
+    def __init__(self, most: int, most_of_upload: int, idle: float, total: float = math.inf) -> None:
+        """`idle`: between two reads; `total`: for what is held."""
         self._most = most
+        self._total = total
         self._idle = idle
         self._upload = UploadLimits(most_of_upload, idle)
 
@@ -71,7 +73,8 @@ class Intake:
         held = most if whole else self._held(length, given)
         parts: list[bytes] = []
         size = 0
-        while part := await self._part(client):
+        latest = asyncio.get_running_loop().time() + self._total
+        while part := await self._part(client, latest):
             parts.append(part)
             size += len(part)
             if size > most:
@@ -91,9 +94,9 @@ class Intake:
             return most
         return _FIRST
 
-    async def _part(self, client: ClientRequest) -> bytes:
+    async def _part(self, client: ClientRequest, latest: float) -> bytes:
         try:
-            async with asyncio.timeout(self._idle):
+            async with asyncio.timeout_at(min(latest, asyncio.get_running_loop().time() + self._idle)):
                 return await client.read()
         except TimeoutError:
             raise Refused(408, "the request body did not arrive in time") from None

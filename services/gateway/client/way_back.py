@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.gateway.client.headers import Header
 from shared.access.credentials import with_ticket, without_key
@@ -31,23 +31,30 @@ class Asked(Protocol):
 Sign = Callable[[bytes], str]  # a ticket for a target, path and query
 
 
-def led_back(given: Iterable[Header], asked: Asked, provider: str, asked_url: str, sign: Sign) -> list[Header]:
+class WayBack(NamedTuple):
+    """What a URL at the gateway is made of, beside what the client says of it."""
+
+    sign: Sign
+    base_path: bytes = b""  # that a proxy in front of us keeps, and the data plane does not see
+
+
+def led_back(given: Iterable[Header], asked: Asked, provider: str, asked_url: str, way: WayBack) -> list[Header]:
     """The headers of an answer, with URLs of this provider at the gateway.
 
     `asked`: how the client has reached us. `asked_url`: where its request went.
     """
     own = _own(asked)
     place = asked_url.encode().partition(b"://")[2].partition(b"/")[0]
-    return [(name, _moved(value, place, own, provider, sign) if name in NAMES else value) for name, value in given]
+    return [(name, _moved(value, place, own, provider, way) if name in NAMES else value) for name, value in given]
 
 
-def _moved(value: bytes, place: bytes, own: bytes, provider: str, sign: Sign) -> bytes:
+def _moved(value: bytes, place: bytes, own: bytes, provider: str, way: WayBack) -> bytes:
     url = _URL.fullmatch(value.strip())
     if url is None or not own or _bare(url[2]) != _bare(place):
         return value  # it is no URL, or leads to somebody else
     path = b"/" + provider.encode() + url[3]
     query = without_key(url[4] or b"")
-    return own + path + b"?" + with_ticket(query, sign(path + b"?" + query))
+    return own + way.base_path + path + b"?" + with_ticket(query, way.sign(path + b"?" + query))
 
 
 def _bare(place: bytes) -> bytes:
