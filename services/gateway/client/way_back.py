@@ -1,7 +1,7 @@
 """URLs in a provider's answer at which the client goes on: they lead back to the gateway. Pure.
 
 Gemini's uploads begin with a request that is answered with the URL for the bytes. SDKs send no key there, because
-Google's URL is a capability; so ours carries a ticket, good for this one URL and the caller's key (decision 56).
+Google's URL is a capability; so ours carries a ticket, good for this one URL and the caller's key (decision 63).
 """
 
 from __future__ import annotations
