@@ -98,7 +98,7 @@ class Gateway:
         path = asgi.path(request.target)
         if path in paths.PROBES and request.method in ("GET", "HEAD"):
             self._probe(path, request)
-        elif self._control is not None and path.startswith(paths.CONTROL):
+        elif self._control is not None and path.startswith(paths.CONTROL) and path not in paths.CALLS:
             await asgi.run(self._control, request)
         else:
             await self._plane.handle(request)

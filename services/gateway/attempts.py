@@ -13,9 +13,10 @@ from typing import Protocol
 import msgspec
 
 from services.gateway.client.headers import Header, fields
+from services.gateway.client.upload import Upload
 from services.gateway.upstream.client import Answer
 from shared.contract.tail import Attempt
-from shared.runtime.errors import UpstreamError
+from shared.runtime.errors import UploadBroken, UpstreamError
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -28,7 +29,19 @@ class Candidate(msgspec.Struct, frozen=True):
     url: str  # without the query
     query: bytes
     headers: list[Header]
-    body: bytes
+    body: bytes | Upload
+    plain: bytes | None = None  # the body without its content encoding, where it has one and could be read
+    late_model: Callable[[], str] | None = None  # the model, where an upload names it at its end
+
+    @property
+    def request(self) -> bytes | None:
+        """What a meter can estimate from; None of an upload."""
+        return self.plain if self.plain is not None else self.body if isinstance(self.body, bytes) else None
+
+    @property
+    def request_bytes(self) -> int:
+        """The size of that; of an upload, what has gone upstream."""
+        return self.body.sent if isinstance(self.body, Upload) else len(self.plain or self.body)
 
 
 Plan = tuple[Candidate, ...]  # in the order in which they are tried; today always one
@@ -45,7 +58,7 @@ class Upstream(Protocol):
         url: str,
         query: bytes,
         headers: list[Header],
-        body: bytes,
+        body: bytes | Upload,
         *,
         fresh: bool = False,
     ) -> Answer: ...
@@ -92,7 +105,7 @@ class Attempts:
             )
             status, cause = answer.status, ""
             self.answered = fields(answer.headers)
-        except UpstreamError as exc:
+        except (UpstreamError, UploadBroken) as exc:
             cause = exc.cause
             raise
         except asyncio.CancelledError:
@@ -101,5 +114,7 @@ class Attempts:
         else:
             return answer
         finally:
+            if isinstance(candidate.body, Upload):
+                candidate.body.close()  # a provider may answer before it has read everything
             took = int((self._clock() - started) * 1000)
             self.made.append(Attempt(candidate.provider, candidate.model, candidate.credential, status, cause, took))

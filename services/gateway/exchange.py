@@ -18,9 +18,10 @@ import msgspec
 
 from services.gateway.attempts import Attempts, Plan, Upstream
 from services.gateway.capture.tap import ExchangeTap
-from services.gateway.client import cors, headers, leads
+from services.gateway.client import cors, headers, leads, way_back
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientRequest
+from services.gateway.client.way_back import WayBack
 from services.gateway.ending import Ending, Facts, Times, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
@@ -29,7 +30,14 @@ from services.gateway.upstream.client import Answer
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Head, Outcome
-from shared.runtime.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from shared.runtime.errors import (
+    Refused,
+    UploadBroken,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +58,7 @@ class Call(msgspec.Struct, frozen=True):
     keep_body: bool  # the meter may need the request's body to estimate
     read_on: bool  # when the client leaves, read on for the usage at the answer's end
     cors: list[Header]  # for browsers
+    way_back: WayBack | None = None  # of URLs in the answer
 
 
 class Limits(NamedTuple):
@@ -200,6 +209,8 @@ class Exchange:
                 self._check_redirect(answer)
         except UpstreamError as exc:
             return self._unanswered(exc)
+        except UploadBroken as exc:
+            return self._unsent(exc)
         self.relay.take(answer)
         try:
             return await self._pass_on(answer, leading=leading)
@@ -222,6 +233,14 @@ class Exchange:
             self._refuse(Refused(502, "the provider refused the connection or could not be reached"))
         return self._unless_client_left(_failure(error))
 
+    def _unsent(self, broken: UploadBroken) -> Ending:
+        if broken.refused is None:
+            return _CLIENT_GONE
+        self._client.close_after()  # the rest of the body must not be taken for a request
+        self._refuse(broken.refused)
+        outcome = Outcome.TIMED_OUT if broken.cause == "body_timeout" else Outcome.CLIENT_GONE
+        return self._unless_client_left(Ending(outcome, broken.cause))
+
     def _check_redirect(self, answer: Answer) -> None:
         """UpstreamUnreachable where an answer sends the client to another place."""
         location = self._attempts.answered.get(b"location")
@@ -241,6 +260,9 @@ class Exchange:
         if leading:
             here = self._client.target.decode("latin-1")
             given = leads.turned(given, self._attempts.candidate.url, here, self._inward)
+        if self._call.way_back is not None and any(name in answered for name in way_back.NAMES):
+            candidate = self._attempts.candidate
+            given = way_back.led_back(given, self._client, candidate.provider, candidate.url, self._call.way_back)
         if self._call.cors:
             given = cors.replaced(given, self._call.cors)
         whole = answer.whole()
@@ -284,7 +306,7 @@ class Exchange:
         refuse(self._client, self._call.family, refused, self._tap.name, extra=self._call.cors)
 
     def _record(self, ending: Ending) -> None:
-        relay, body = self.relay, self._attempts.candidate.body
+        relay, body = self.relay, self._attempts.candidate.request
         facts = Facts(
             ending=ending,
             attempts=self._attempts,

@@ -67,6 +67,10 @@ class ProviderSettings(BaseModel):
         description="Proxy to this provider, as `AROUTER_UPSTREAM_PROXY`, whatever `AROUTER_NO_PROXY` says; `off` for "
         "none. Unset: as for all.",
     )
+    request_encoding: Literal["as_sent", "decoded"] = Field(
+        default="as_sent",
+        description="A compressed request body (zstd, gzip, br, deflate) goes to the provider as_sent, or decoded.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -182,7 +186,17 @@ class GatewaySettings(Settings):
         default=True, description="Send the exchange id upstream as x-generation-id, to find it in a provider's log."
     )
 
-    max_body_bytes: int = Field(default=32 * _MIB, ge=1, description="Largest request body; above it 413.")
+    max_body_bytes: int = Field(
+        default=32 * _MIB,
+        ge=1,
+        description="Largest request body that is held in memory, and largest decoded one; above it 413.",
+    )
+    max_upload_bytes: int = Field(
+        default=1024 * _MIB,
+        ge=1,
+        description="Largest body on other paths than calls of models (files, batches, audio, images), where it goes "
+        "upstream as it arrives; above it 413.",
+    )
     max_header_bytes: int = Field(default=32 * 1024, ge=1024, description="Largest request head; above it 431.")
     max_header_lines: int = Field(default=100, ge=8, description="Most request header lines; above it 431.")
     header_timeout: float = Field(default=10, gt=0, description="For a whole request head to arrive; after it 408.")

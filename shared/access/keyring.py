@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -60,7 +61,23 @@ class KeyRing:
             raise Refused(401, _NO_KEY, code="missing_api_key")
         if not key_format.well_formed(key):
             raise Refused(401, "invalid api key", code="invalid_api_key")
-        record = await self._find(key)
+        return self._good(await self._find(key_format.hash_key(await self._ready_pepper(), key)))
+
+    async def authenticate_upload(self, ticket: str, target: bytes) -> KeyRecord:
+        """The record of the key that a ticket was made for. Refused as `authenticate`; 401 where it is for another
+        target."""
+        pepper = await self._ready_pepper()
+        key_hash = ticket.partition(".")[0]
+        if not hmac.compare_digest(key_format.ticket(pepper, key_hash, target).encode(), ticket.encode()):
+            raise Refused(401, "this upload URL is not valid", code="invalid_api_key")
+        return self._good(await self._find(key_hash))
+
+    def ticket(self, key_hash: str, target: bytes) -> str:
+        """A ticket for an upload to a target, path and query, by a key that was authenticated here."""
+        assert self._pepper is not None
+        return key_format.ticket(self._pepper, key_hash, target)
+
+    def _good(self, record: KeyRecord | None) -> KeyRecord:
         if record is None or record.revoked_at is not None:
             raise Refused(401, "invalid api key", code="invalid_api_key")
         if record.disabled:
@@ -70,11 +87,13 @@ class KeyRing:
         self._note_use(record)
         return record
 
-    async def _find(self, key: str) -> KeyRecord | None:
+    async def _ready_pepper(self) -> bytes:
         try:
-            key_hash = key_format.hash_key(self._pepper or await self._load_pepper(), key)
+            return self._pepper or await self._load_pepper()
         except StoreError as exc:
             raise Refused(503, "the gateway is not ready", code="not_ready") from exc
+
+    async def _find(self, key_hash: str) -> KeyRecord | None:
         seen = self._seen.get(key_hash)
         now = self._monotonic()
         if seen is not None and now - seen.at < _FRESH_SECONDS:

@@ -83,7 +83,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     opened_ms: int  # UTC, milliseconds since the epoch; its hour is the hour that is booked
     streamed: bool
     path: str  # as sent upstream, without the query
-    request_bytes: int = 0  # of the request body; where the end is lost, the input is estimated from it
+    request_bytes: int = 0  # of the request body, decoded; where the end is lost, the input is estimated from it
     # Who asked, as far as the key and the request say so; "" where they do not.
     team: str = ""
     user: str = ""

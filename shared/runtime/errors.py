@@ -8,6 +8,8 @@ ARouterError
 ├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
 ├── BadRecord               bytes in a tail stream that are not a record of ours; they go to quarantine
 ├── Refused                 the gateway turns a request away before it is an exchange
+├── UploadBroken            the rest of a body that goes upstream as it arrives did not come: client_gone, body_timeout,
+│                           body_too_large
 └── UpstreamError           the provider, translated in services/gateway/upstream/errors.py; `cause` says in a word why
     ├── UpstreamUnreachable no connection, or it broke before an answer began: connect_refused, connect_failed, dns,
     │                       certificate, tls, proxy, reset, closed_early, protocol, too_large, bad_status, redirect,
@@ -58,6 +60,15 @@ class Refused(ARouterError):
         if retry_after is None and status in (429, 503):
             retry_after = 1
         self.headers: list[tuple[bytes, bytes]] = [] if retry_after is None else [(b"retry-after", b"%d" % retry_after)]
+
+
+class UploadBroken(ARouterError):
+    """A body broke off on its way from the client. `refused`: what the client is told, if it is still there."""
+
+    def __init__(self, cause: str, refused: Refused | None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.refused = refused
 
 
 class UpstreamError(ARouterError):

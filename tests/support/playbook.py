@@ -15,11 +15,11 @@ from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientListener
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer, Summary
-from services.gateway.upstream.connection import Sink
+from services.gateway.upstream.connection import Body, Sink
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import End, Head, Outcome
-from shared.runtime.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from shared.runtime.errors import Refused, UploadBroken, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 
 LIMITS = Limits(total=100.0, idle=10.0, read_on=20.0, read_on_bytes=8)
 
@@ -125,7 +125,7 @@ class Upstream:
         url: str,
         query: bytes,
         headers: list[Header],
-        body: bytes,
+        body: Body,
         *,
         fresh: bool = False,
     ) -> Answer:
@@ -269,6 +269,9 @@ _NO_ANSWER: dict[str, Callable[[], Exception]] = {
     "unreachable": lambda: UpstreamUnreachable("nobody there", "connect_refused"),
     "unanswered": lambda: UpstreamTimeout("no head", "first_byte_timeout"),
     "nonsense": ZeroDivisionError,
+    "unsent": lambda: UploadBroken("client_gone", None),
+    "halted": lambda: UploadBroken("body_timeout", Refused(408, "late")),
+    "overlong": lambda: UploadBroken("body_too_large", Refused(413, "large")),
 }
 _ENDINGS: dict[str, Callable[[], Exception]] = {
     "break": lambda: UpstreamBroken("reset", "reset"),

@@ -17,7 +17,7 @@ from tests.support.system import System
 
 CHAT = ASKS["chat"]
 PATH = "/v1/chat/completions"
-ZIPPED = gzip.compress(b"ok")
+ZIPPED = gzip.compress(b"ok", mtime=0)
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,11 @@ TABLE = [
     Row("leave unanswered", GONE, "client_gone", "whole 504", read_on=True),
     Row("leave late", GONE, "client_gone", "", read_on=True),
     Row("leave shutdown", DRAINED, "drain", "last|whole 503", read_on=True),
+    # The rest of a body that goes upstream as it arrives does not come.
+    Row("halted", LATE, "body_timeout", "last|whole 408"),
+    Row("overlong", GONE, "body_too_large", "last|whole 413"),
+    Row("unsent", GONE, "client_gone", ""),
+    Row("leave unsent", GONE, "client_gone", "", read_on=True),
     # The answer came whole.
     Row("whole", DONE, "", "whole 200", "body"),
     Row("full whole", DONE, "", "whole 200", "body"),

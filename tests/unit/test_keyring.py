@@ -236,3 +236,24 @@ async def test_a_use_is_noted_once_a_minute(turned: Turned) -> None:
         await turned.says()
         await asyncio.sleep(0)
         assert turned.store.calls["touch"] == notes
+
+
+async def test_a_ticket_stands_for_its_key_at_one_target(turned: Turned) -> None:
+    turned.store.put()
+    record = await turned.ring.authenticate(KEY)
+    ticket = turned.ring.ticket(record.hash, b"/gemini/upload?id=a")
+
+    async def says(ticket: str, target: bytes) -> int:
+        try:
+            await turned.ring.authenticate_upload(ticket, target)
+        except Refused as refused:
+            return refused.status
+        return 200
+
+    assert await says(ticket, b"/gemini/upload?id=a") == 200
+    assert await says(ticket, b"/gemini/upload?id=b") == 401
+    assert await says(ticket[:-1] + "\xff", b"/gemini/upload?id=a") == 401
+    assert await says("0" * 64 + ticket[64:], b"/gemini/upload?id=a") == 401
+    turned.seconds = 2
+    turned.store.put(revoked_at=NOW)
+    assert await says(ticket, b"/gemini/upload?id=a") == 401

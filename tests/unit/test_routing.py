@@ -184,7 +184,7 @@ def test_gets_are_metadata(path: str, headers: dict[bytes, bytes], query: bytes,
     [
         ("POST", "/", "x", 404),
         ("POST", "/v1/nothing", "x", 404),
-        ("GET", "/v1/chat/completions", None, 404),
+        ("PUT", "/v1/chat/completions", None, 404),
         ("POST", "/unknown/v1/chat/completions", "x", 404),
         ("POST", "/v1/chat/completions", None, 400),
         ("POST", "/v1/chat/completions", "", 400),

@@ -40,6 +40,7 @@ def _upstream(name: str, configured: ProviderSettings) -> Upstream:
         read_on=configured.reads_on,
         passes=configured.passed,
         basic=_basic(configured.basic_auth),
+        decode_requests=configured.request_encoding == "decoded",
     )
 
 

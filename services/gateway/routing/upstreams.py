@@ -34,6 +34,7 @@ class Upstream:
     dialects: frozenset[Dialect]
     ask_usage: bool
     read_on: bool  # when the client leaves, read to the answer's end
+    decode_requests: bool  # compressed request bodies go there decoded
     passes: frozenset[bytes] = frozenset()  # headers of callers that it gets though they are removed otherwise
     basic: SecretStr | None = None  # HTTP Basic, in place of the API key
 

@@ -14,7 +14,7 @@ import httpx
 
 from services.gateway.client.headers import Header
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.connection import Origin, Sink, Timeouts
+from services.gateway.upstream.connection import Body, Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.pool import Ages, Pool
 from services.gateway.upstream.proxies import proxy_of
@@ -64,7 +64,7 @@ class Path(Protocol):
         method: str,
         target: bytes,
         headers: list[Header],
-        body: bytes,
+        body: Body,
         timeouts: Timeouts,
         *,
         fresh: bool = False,
@@ -100,7 +100,7 @@ class UpstreamClient:
         url: str,
         query: bytes,
         headers: list[Header],
-        body: bytes,
+        body: Body,
         *,
         fresh: bool = False,
     ) -> Answer:
@@ -113,8 +113,8 @@ class UpstreamClient:
         try:
             origin, host = self._place(scheme, place)
             given = [(b"host", host), *headers]
-            if body or method not in ("GET", "HEAD", "DELETE"):
-                given.append((b"content-length", b"%d" % len(body)))
+            if framing := _framing(method, body):
+                given.append(framing)
             path_ = self._path(provider, origin)
             answer = await path_.send(origin, method, target, given, body, self._timeouts(), fresh=fresh)
         except TRANSPORT_ERRORS as exc:
@@ -180,3 +180,13 @@ def _contexts(settings: GatewaySettings) -> dict[str, ResumingContext]:
                 variable = f"AROUTER_PROVIDERS__{name.upper()}__{setting}"
                 raise SettingsError(f"{variable}: cannot be used: {exc.strerror or exc}") from None
     return found
+
+
+def _framing(method: str, body: Body) -> Header | None:
+    """The header that frames a request's body; None where there is no body."""
+    length = len(body) if isinstance(body, bytes) else body.length
+    if length is None:
+        return b"transfer-encoding", b"chunked"
+    if not length and method in ("GET", "HEAD", "DELETE"):
+        return None
+    return b"content-length", b"%d" % length

@@ -31,6 +31,30 @@ Timeouts = dict[str, float]  # httpx's: connect, pool, write, read; seconds
 Sink = Callable[[bytes], None]
 
 
+class Source(Protocol):
+    """A request's body that comes bit by bit, and limits its own silence."""
+
+    @property
+    def length(self) -> int | None:
+        """Of the whole body; None where it goes in chunks."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was taken."""
+
+    def take(self) -> bytes | None:
+        """The next bytes; b"" at the end, None where more must come first."""
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when `take` has something."""
+
+    async def read(self) -> bytes:
+        """The next bytes, once they are here; b"" at the end."""
+
+
+Body = bytes | Source
+
+
 class ClosedEarly(httpx.RemoteProtocolError):
     """The provider closed the connection before the answer's end."""
 
@@ -133,12 +157,15 @@ class Connection(asyncio.Protocol):
 
     # What a request calls.
 
-    async def send(self, method: bytes, head: bytes, body: bytes, timeouts: Timeouts) -> None:
+    async def send(self, method: bytes, head: bytes, body: Body, timeouts: Timeouts) -> None:
         """Send a request and wait for the answer's head."""
         self.parser.begin(method)
         if self._transport is None:
             raise ClosedEarly("the provider closed the connection")
-        if len(body) < _JOIN_BYTES:
+        if not isinstance(body, bytes):
+            self._transport.write(head)
+            await self._send_as_it_comes(body, timeouts)
+        elif len(body) < _JOIN_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
@@ -147,6 +174,20 @@ class Connection(asyncio.Protocol):
             await self._wait(timeouts.get("write"))
         while not self.parser.status:
             await self._wait(timeouts.get("read"))
+
+    async def _send_as_it_comes(self, source: Source, timeouts: Timeouts) -> None:
+        """Send a body to its end, or until the provider answers."""
+        while not self.parser.status:
+            part = source.take() if self._writable and self._error is None else None
+            if part is not None and self._transport is not None:
+                self._transport.write(part if source.length is not None else b"%x\r\n%b\r\n" % (len(part), part))
+                if not part:
+                    return
+            elif self._writable:
+                source.tell(self._wake)
+                await self._wait(None)
+            else:
+                await self._wait(timeouts.get("write"))
 
     @property
     def usable(self) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import httpx
 
-from services.gateway.upstream.connection import ClosedEarly, Connection, Origin, Timeouts, Unheard
+from services.gateway.upstream.connection import Body, ClosedEarly, Connection, Origin, Timeouts, Unheard
 from services.gateway.upstream.dialer import Dialer
 from services.gateway.upstream.parser import Header
 from services.gateway.upstream.tls import ResumingContext
@@ -56,7 +56,7 @@ class Pool:
         return len(self._all)
 
     async def open(
-        self, origin: Origin, method: bytes, head: bytes, body: bytes, timeouts: Timeouts, *, fresh: bool = False
+        self, origin: Origin, method: bytes, head: bytes, body: Body, timeouts: Timeouts, *, fresh: bool = False
     ) -> Connection:
         """Send a request, and wait for the head of its answer. `head` has its empty line. `release` ends it.
 
@@ -67,7 +67,8 @@ class Pool:
         connection = None
         reused = False
         try:
-            if not fresh:
+            # What can be sent only once does not go where a provider may just be closing.
+            if not fresh and isinstance(body, bytes):
                 connection = self._idle_one(origin)
                 if connection is not None and self._ticks - self._all[connection] >= self._aging:
                     connection = await self._checked(connection, timeouts)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import httpx
 
-from services.gateway.upstream.connection import Origin, Sink, Timeouts
+from services.gateway.upstream.connection import Body, Origin, Sink, Source, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.parser import Header
 from shared.runtime.sockets import keep_alive_options
@@ -69,15 +70,14 @@ class PulledPath:
         method: str,
         target: bytes,
         headers: list[Header],
-        body: bytes,
+        body: Body,
         timeouts: Timeouts,
         *,
         fresh: bool = False,  # a transport chooses its connections itself, and no error of it asks for another try
     ) -> PulledAnswer:
         """As `Path.send`."""
-        request = httpx.Request(
-            method, "", headers=headers, stream=httpx.ByteStream(body), extensions={"timeout": timeouts}
-        )
+        stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body)
+        request = httpx.Request(method, "", headers=headers, stream=stream, extensions={"timeout": timeouts})
         request.url = _ExactURL(origin, target)
         return PulledAnswer(await self._transport.handle_async_request(request), timeouts, self._tasks)
 
@@ -85,6 +85,17 @@ class PulledPath:
         """Close every connection."""
         await self._tasks.wait()
         await self._transport.aclose()
+
+
+class _Stream(httpx.AsyncByteStream):
+    """A body that comes bit by bit."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while part := await self._source.read():
+            yield part
 
 
 class _ExactURL(httpx.URL):
