@@ -19,6 +19,7 @@ from services.gateway.routing.configured import upstreams
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
+from shared.access import pepper
 from shared.books import streams
 from shared.contract.dialects import Family
 from shared.runtime import embedded, store
@@ -105,6 +106,11 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
             yield Finding(OK, "redis", "evicts nothing")
         except SettingsError as exc:
             yield Finding(WRONG, "redis", str(exc))
+        try:
+            await pepper.check(redis, GatewaySettings.load())
+            yield Finding(OK, "pepper", "fits the keys in Redis")
+        except SettingsError as exc:
+            yield Finding(WRONG, "pepper", str(exc))
         for finding in _kept(await store.info(redis, "persistence"), await store.info(redis, "memory")):
             yield finding
         if store.is_cluster(url) and MeterSettings.load().arq_redis_url is None:

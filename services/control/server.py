@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from contextlib import suppress
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from services.control.app import ControlApp
+from services.control.plane import ControlPlane
 from services.control.settings import ControlSettings
-from shared.books import version
 from shared.contract import paths
-from shared.runtime.errors import SettingsError
+from shared.runtime.errors import SettingsError, StoreError
 
 _SHUTDOWN_SECONDS = 35  # a report may take thirty
 _HEAD_BYTES = 32 * 1024
@@ -56,9 +57,19 @@ def serve(settings: ControlSettings, redis_url: str, providers: frozenset[str]) 
 
     SettingsError where the port is taken, or where this Redis must not hold usage.
     """
-    asyncio.run(version.check_url(redis_url))
+    asyncio.run(_check(settings, redis_url))
     listener = _listen(settings.control_host, settings.control_port)
     uvicorn.Server(_config(Alone(ControlApp(settings, redis_url, providers)))).run(sockets=[listener])
+
+
+async def _check(settings: ControlSettings, redis_url: str) -> None:
+    """SettingsError where this Redis is unfit. One that is away passes."""
+    plane = ControlPlane(settings, redis_url, frozenset())
+    try:
+        with suppress(StoreError):
+            await plane.check()
+    finally:
+        await plane.close()
 
 
 def _config(app: Alone) -> uvicorn.Config:

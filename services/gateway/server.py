@@ -13,9 +13,8 @@ import uvicorn
 from services.gateway.assembly import Control, Gateway
 from services.gateway.client.asgi import Application, Message, Receive, Send
 from services.gateway.client.protocol import Limits, protocol_class
-from services.gateway.health import Health
+from services.gateway.redis_check import look_once
 from services.gateway.settings import GatewaySettings
-from shared.books import version
 from shared.runtime.admin_server import watched
 
 log = logging.getLogger(__name__)
@@ -27,9 +26,9 @@ class _Server(uvicorn.Server):
     On a second Ctrl-C uvicorn would skip the shutdown that records the running exchanges' ends.
     """
 
-    def __init__(self, config: uvicorn.Config, health: Health, delay: float) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, delay: float) -> None:
         super().__init__(config)
-        self._health = health
+        self._health = gateway.health
         self._delay = delay
         self._leaving: tuple[float, int, FrameType | None] | None = None
 
@@ -41,6 +40,7 @@ class _Server(uvicorn.Server):
         self._leaving = time.monotonic() + self._delay, sig, frame
 
     async def on_tick(self, counter: int) -> bool:
+        self.should_exit |= self._health.check.unfit is not None
         if self._leaving is not None and time.monotonic() >= self._leaving[0]:
             super().handle_exit(*self._leaving[1:])
             self._leaving = None
@@ -49,7 +49,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None) -> None:
     """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis is unsuitable."""
-    asyncio.run(version.check_url(redis_url))
+    asyncio.run(look_once(redis_url, settings))
     gateway = Gateway(settings, redis_url, control)
     server = configured(settings, gateway)
     # The objects of now stay: the collector must not go through them again while streams wait.
@@ -64,6 +64,8 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
         ready=gateway.health.ready,
     ):
         server.run()
+    if gateway.health.check.unfit is not None:
+        raise gateway.health.check.unfit
 
 
 def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
@@ -88,7 +90,7 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
-    return _Server(config, gateway.health, settings.shutdown_delay)
+    return _Server(config, gateway, settings.shutdown_delay)
 
 
 def _lifespan(gateway: Gateway) -> Application:

@@ -109,12 +109,15 @@ def translated() -> Iterator[None]:
         raise translate(exc) from exc
 
 
-async def verify(store: Store) -> None:
-    """SettingsError where this Redis must not hold usage: too old, or free to evict it. One that is away passes."""
+async def verify(store: Store) -> bool:
+    """SettingsError where this Redis must not hold usage: too old, or free to evict it. One that is away passes.
+
+    Returns whether it has answered.
+    """
     try:
         servers, memories = await info(store, "server"), await info(store, "memory")
     except StoreUnavailable:
-        return
+        return False
     for server in servers:
         version = str(server.get("redis_version", "0"))
         if int(version.split(".", maxsplit=1)[0]) < 7:
@@ -125,3 +128,4 @@ async def verify(store: Store) -> None:
             raise SettingsError(
                 f"REDIS_URL: maxmemory-policy must be noeviction, else usage is evicted; it is {policy}"
             )
+    return True

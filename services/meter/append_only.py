@@ -1,0 +1,59 @@
+"""Has a Redis that started anew write its append-only file anew (decision 70).
+
+Where a server has cut off the torn end of its file inside a script's writes, the beginning of that script stays in the
+file, and is run by the load after this one. What is in memory is right; writing the file anew from it removes the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from redis.asyncio.cluster import RedisCluster
+
+from shared.runtime.errors import StoreError, StoreRefused
+from shared.runtime.store import Store, info, translated
+
+_AGAIN_SECONDS = 3.0
+_QUIET_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+async def watch(store: Store, until: asyncio.Future[None]) -> None:
+    """Look at the files of Redis every few seconds, until that is done."""
+    while not until.done():
+        pause = _AGAIN_SECONDS
+        try:
+            if await rewrite(store):
+                pause = _QUIET_SECONDS  # where it fails it is asked for again, and not at once
+        except StoreRefused as exc:  # a managed Redis keeps this command for itself
+            log.debug("Redis does not rewrite its append-only file for us: %s", exc)
+            pause = _QUIET_SECONDS
+        except StoreError:
+            log.debug("Redis is away")
+        await asyncio.wait({until}, timeout=pause)
+
+
+async def rewrite(store: Store) -> bool:
+    """Ask the servers that have not written their file anew since they started. Returns whether there was one."""
+    waiting = [server for server in await info(store, "persistence") if _waits(server)]
+    if waiting:
+        log.info("Redis has started anew: it writes its append-only file anew")
+        client: Any = store
+        with translated():
+            if isinstance(client, RedisCluster):
+                await client.bgrewriteaof(target_nodes=RedisCluster.PRIMARIES)
+            else:
+                await client.bgrewriteaof()
+    return bool(waiting)
+
+
+def _waits(persistence: dict[str, Any]) -> bool:
+    """Whether a server keeps a file that it has not written anew since it started, and is not about to."""
+    if not persistence.get("aof_enabled") or persistence.get("loading"):
+        return False
+    if persistence.get("aof_rewrite_in_progress") or persistence.get("aof_rewrite_scheduled"):
+        return False
+    return not persistence.get("aof_rewrites", 1) or persistence.get("aof_last_bgrewrite_status", "ok") != "ok"
