@@ -113,6 +113,11 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
             yield Finding(WRONG, "pepper", str(exc))
         for finding in _kept(await store.info(redis, "persistence"), await store.info(redis, "memory")):
             yield finding
+        if not all(map(store.mends, servers)):
+            text = (
+                "may run half a script again after its power failed twice, unless a meter runs; Valkey 9.1.2 does not"
+            )
+            yield Finding(WARNING, "redis", text)
         if store.is_cluster(url) and MeterSettings.load().arq_redis_url is None:
             yield Finding(WRONG, "redis", "AROUTER_ARQ_REDIS_URL is needed with a cluster, which arq cannot use")
         skew = server_ms / 1000 - before - took / 2

@@ -1,7 +1,7 @@
 """Has a Redis that started anew write its append-only file anew (decision 70).
 
-Where a server has cut off the torn end of its file inside a script's writes, the beginning of that script stays in the
-file, and is run by the load after this one. What is in memory is right; writing the file anew from it removes the rest.
+Where most servers cut off the torn end of their file inside a script's writes, the beginning of that script stays in
+the file, and is run by the next load. What is in memory is right; a file that is written anew from it is right, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio.cluster import RedisCluster
 
 from shared.runtime.errors import StoreError, StoreRefused
-from shared.runtime.store import Store, info, translated
+from shared.runtime.store import Store, info, mends, translated
 
 _AGAIN_SECONDS = 3.0
 _QUIET_SECONDS = 60.0
@@ -38,7 +38,8 @@ async def watch(store: Store, until: asyncio.Future[None]) -> None:
 
 async def rewrite(store: Store) -> bool:
     """Ask the servers that have not written their file anew since they started. Returns whether there was one."""
-    waiting = [server for server in await info(store, "persistence") if _waits(server)]
+    servers = zip(await info(store, "server"), await info(store, "persistence"), strict=False)
+    waiting = [server for server, persistence in servers if not mends(server) and _waits(persistence)]
     if waiting:
         log.info("Redis has started anew: it writes its append-only file anew")
         client: Any = store

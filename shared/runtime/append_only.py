@@ -1,7 +1,8 @@
 """Mends the end of an append-only file before a server loads it (decision 70).
 
-A script's writes stand between MULTI and EXEC. Where a file ends inside a command between them, most servers cut off
-that command alone. The MULTI stays open in the file, and the next load runs what was left of the script.
+A script's writes stand between MULTI and EXEC. Where a file ends inside a command between them, servers before Valkey
+9.1.2 and every Redis cut off that command alone. The MULTI stays open in the file, and the next load runs what was left
+of the script.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 _FOLDER = "appendonlydir"
 _MANIFEST = "appendonly.aof.manifest"
+_LONGEST_LINE = 32
 _MULTI, _EXEC = b"MULTI", b"EXEC"
 
 log = logging.getLogger(__name__)
@@ -82,13 +84,12 @@ def _commands(data: mmap.mmap | bytes) -> Iterator[tuple[bytes, int]]:
 
 def _number(data: mmap.mmap | bytes, at: int, mark: bytes) -> tuple[int, int]:
     """The number of a line, and where the next one begins; (0, -1) where the file ends before."""
-    end = data.find(b"\r\n", at, at + 32)
-    if end < 0 and len(data) - at < 32:
-        return 0, -1
-    line = data[at:end]
-    if end < 0 or line[:1] != mark or not line[1:].isdigit():
+    end = data.find(b"\r\n", at, at + _LONGEST_LINE)
+    line = data[at : at + _LONGEST_LINE if end < 0 else end]
+    torn = end < 0 and len(line) < _LONGEST_LINE
+    if line[:1] not in (mark, b"") or not (torn or line[1:].isdigit()):
         raise _Unknown
-    return int(line[1:]), end + 2
+    return (0, -1) if torn else (int(line[1:]), end + 2)
 
 
 def _newest(folder: Path) -> Path | None:
@@ -97,6 +98,8 @@ def _newest(folder: Path) -> Path | None:
         lines = (folder / _MANIFEST).read_text().split("\n")
     except OSError:
         return None
-    found = [line.split(" ") for line in lines if line.endswith(" type i")]
-    path = folder / found[-1][1] if found else None
+    words = [line.split(" ") for line in lines]
+    fields = [dict(zip(line[::2], line[1::2], strict=False)) for line in words]  # servers add fields of their own
+    names = [field["file"] for field in fields if field.get("type") == "i" and "file" in field]
+    path = folder / names[-1] if names else None
     return path if path is not None and path.is_file() else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -51,6 +52,7 @@ _PASSING = ("BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLI
 # methods as far as this project uses them: no transactions, and no command with keys of two slots (decision 20).
 Store = Redis
 _CLUSTER = "+cluster://"
+_MENDS = (9, 1, 2)  # of Valkey; no Redis does (github.com/valkey-io/valkey/pull/4342)
 
 
 def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
@@ -85,6 +87,12 @@ async def info(store: Store, section: str) -> list[dict[str, Any]]:
         if isinstance(client, RedisCluster):
             return list((await client.info(section, target_nodes=RedisCluster.PRIMARIES)).values())
         return [await client.info(section)]
+
+
+def mends(server: Mapping[str, Any]) -> bool:
+    """Whether a server, by its INFO, removes an unfinished script from its append-only file (decision 70)."""
+    numbers = re.findall(r"\d+", str(server.get("valkey_version", "")))
+    return tuple(map(int, numbers[:3])) >= _MENDS
 
 
 def translate(error: Exception) -> StoreError:
