@@ -5,14 +5,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from services.cli.main import main
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
+from services.gateway.capture.room import Room
+from services.meter import host
 from services.meter.consumer import ShardConsumer
+from services.meter.meter import Meter
+from shared.access import keyring
+from shared.books import boots
 from shared.contract import scripts
+from shared.runtime.store import Store
 
 
 def dedupe() -> None:
@@ -71,6 +83,56 @@ def sweep() -> None:
     ShardConsumer._settle_lost = nothing  # type: ignore[method-assign]
 
 
+def emptied() -> None:
+    """Gateways do not notice that Redis has forgotten them."""
+    beat = boots.heartbeat
+
+    async def always(store: Store, opened: Mapping[str, Mapping[int, int]], state: boots.BootState) -> bool:
+        await beat(store, opened, state)
+        return True
+
+    boots.heartbeat = always
+
+
+def patience() -> None:
+    """Every caller waits for Redis."""
+    keyring._PATIENCE_SECONDS = 60.0
+    keyring._SILENCE_SECONDS = 60.0
+
+
+def room() -> None:
+    """The journal knows its limit, and nothing of its disk."""
+
+    def unasked(self: Room, folder: Path, size: int) -> None:
+        self.judge(size)
+
+    def forgotten(self: Room, size: int, wanted: int) -> None:
+        return
+
+    Room.look = unasked  # type: ignore[method-assign]
+    Room.refused = forgotten  # type: ignore[method-assign]
+
+
+def alone() -> None:
+    """A meter waits for arq's Redis."""
+    run, pool = Meter.run, host._arq_pool
+    pools: list[ArqRedis] = []
+
+    def remembered(url: str) -> ArqRedis:
+        pools.append(pool(url))
+        return pools[-1]
+
+    async def later(self: Meter) -> None:
+        while not self._stopping.is_set():
+            with suppress(RedisError, IndexError):
+                await pools[-1].ping()
+                await run(self)
+            await asyncio.sleep(0.5)
+
+    host._arq_pool = remembered
+    Meter.run = later  # type: ignore[method-assign]
+
+
 # Each with a fault that must fail without it.
 DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "dedupe": (dedupe, "duplicates"),
@@ -79,6 +141,10 @@ DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "journal": (journal, "gateway_gone_without_redis"),
     "reclaim": (reclaim, "meter_killed"),
     "sweep": (sweep, "gateway_gone"),
+    "emptied": (emptied, "redis_emptied"),
+    "patience": (patience, "redis_silent"),
+    "room": (room, "disk_full"),
+    "alone": (alone, "arq_away"),
 }
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ import pytest
 from shared.books import boots
 from shared.books.boots import BootState
 from shared.contract import names
-from shared.runtime import store
-from tests.faults.harness import Broken, Expectation
+from shared.runtime import embedded, store
+from shared.runtime.settings import Settings
+from tests.faults import bad_days
+from tests.faults.harness import Broken, Expectation, NotHere
 from tests.support.requests import ASKS, raw_request
 from tests.support.system import SHARDS
 
@@ -248,6 +250,7 @@ def clocks_stepped(system: Broken) -> Expectation:
     assert library is not None
     clock = system.folder / "clock"
     clock.write_text("+0")
+    server = embedded.find_server(Settings.load())
     stepping = {
         "LD_PRELOAD": str(library.locate()),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
@@ -258,6 +261,8 @@ def clocks_stepped(system: Broken) -> Expectation:
     with pytest.MonkeyPatch.context() as environment:
         for name, value in stepping.items():
             environment.setenv(name, value)
+        if embedded.describe(server) is None:
+            raise NotHere(f"{server} does not run under libfaketime")
         system.restart_redis()
     system.extra |= stepping
     for number in (0, 1):
@@ -368,5 +373,9 @@ FAULTS: dict[str, Fault] = {
         shards_changed,
         journal_full,
         cancel_storm,
+        bad_days.redis_emptied,
+        bad_days.redis_silent,
+        bad_days.disk_full,
+        bad_days.arq_away,
     )
 }
