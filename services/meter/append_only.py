@@ -15,14 +15,14 @@ from redis.asyncio.cluster import RedisCluster
 from shared.runtime.errors import StoreError, StoreRefused
 from shared.runtime.store import Store, info, mends, translated
 
-_AGAIN_SECONDS = 3.0
+_AGAIN_SECONDS = 1.0
 _QUIET_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
 
 async def watch(store: Store, until: asyncio.Future[None]) -> None:
-    """Look at the files of Redis every few seconds, until that is done."""
+    """Look at the files of Redis every second, until that is done."""
     while not until.done():
         pause = _AGAIN_SECONDS
         try:

@@ -174,7 +174,8 @@ class Journal:
             return False
         frame = frames.encode(items)
         try:
-            self._file.try_out(self._broken)
+            if self._broken:
+                self._file.try_out(self._broken)
             self._file.append(frame)
         except OSError as exc:
             self._fail(exc, len(frame))
