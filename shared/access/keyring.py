@@ -25,8 +25,8 @@ _NO_KEY = "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-
 _FRESH_SECONDS = 1.0
 # While Redis is away, a good key stays good for this long.
 _STALE_SECONDS = 300.0
-_PATIENCE_SECONDS = 0.03  # for a lookup of a known key, and of any key while Redis is away
-_SILENCE_SECONDS = 1.0  # without an answer to a lookup; then Redis is away
+_PATIENCE_SECONDS = 0.03  # of callers with known keys, for Redis to answer any lookup; and of others, once it is away
+_SILENCE_SECONDS = 1.0  # without an answer to any lookup; then Redis is away
 _REMEMBERED = 100_000
 _TOUCHED_SECONDS = 60
 
@@ -101,7 +101,9 @@ class KeyRing:
             lookup = self._asking[key] = self._tasks.start(self._look_up(key), "key lookup")
         good = seen is not None and seen.record is not None and now - seen.at < _STALE_SECONDS
         # Not cancelled: others wait for it, and a cancelled call of redis-py may leave its connection out of step.
-        answered = await self._wait(lookup, _PATIENCE_SECONDS if good else self._patience(now))
+        silent = 0.0 if self._silent is None else now - self._silent
+        patience = max(0.0, _PATIENCE_SECONDS - silent) if good else max(_PATIENCE_SECONDS, _SILENCE_SECONDS - silent)
+        answered = await self._wait(lookup, patience)
         error = lookup.exception() if answered else None
         if answered and error is None:
             return lookup.result()
@@ -110,11 +112,6 @@ class KeyRing:
         if seen is not None and good:
             return seen.record
         raise Refused(503, "the gateway cannot check the API key now", code="not_ready") from error
-
-    def _patience(self, now: float) -> float:
-        """The seconds that a caller whose key is not known waits: the rest of the silence after which Redis is away."""
-        silent = 0.0 if self._silent is None else now - self._silent
-        return max(_PATIENCE_SECONDS, _SILENCE_SECONDS - silent)
 
     async def _look_up(self, key: str) -> KeyRecord | None:
         if self._silent is None:

@@ -279,6 +279,7 @@ async def test_a_known_key_hardly_waits_for_a_redis_that_is_frozen(turned: Turne
     for turned.seconds in (2.0, 3.0, 100.0, 299.0):
         assert await turned.says() == 200
     assert max(turned.waits) < 0.05
+    assert turned.waits[1:] == [0.0] * 3  # it has been silent for longer
     assert turned.store.calls["lookup"] == 2  # the first one that was not answered goes on, alone
     turned.seconds = 300.0
     assert await turned.says() == 503
