@@ -20,9 +20,9 @@ class Exceeded(AssertionError):
 
 
 @contextmanager
-def limited(seconds: float, folder: Path) -> Iterator[None]:
+def limited(seconds: float, folder: Path, patience: float = 10.0) -> Iterator[None]:
     """Run the block for at most `seconds`. SIGTERM ends it as Ctrl-C does. Exceeded where it takes longer, or where
-    processes are left; those are killed. `folder`: where its processes work."""
+    processes are left after `patience` seconds; those are killed. `folder`: where its processes work."""
     session = Session(uuid4().hex, folder)
     outer = os.environ.get(VARIABLE)  # noqa: TID251  # the children's environment is the subject
     os.environ[VARIABLE] = session.run  # noqa: TID251
@@ -42,8 +42,9 @@ def limited(seconds: float, folder: Path) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, before)
-        found = remaining(session, patience=10)
+        found = remaining(session, patience)
         end(found)
         if outer is None:
             del os.environ[VARIABLE]  # noqa: TID251

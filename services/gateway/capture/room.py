@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ _RESERVE = 1024 * 1024  # of the disk: running exchanges go on, and write more
 _AGAIN = 0.8  # a full journal takes new exchanges again below this, so that answers do not alternate (decision 73)
 _FILE_BYTES = 8 * 1024 * 1024
 _FILES = 8  # at least, so that some can be deleted while another is written
+
+log = logging.getLogger(__name__)
 
 
 def free_bytes(folder: Path) -> int:
@@ -44,7 +47,10 @@ class Room:
 
     def judge(self, size: int) -> None:
         """Note that the journal has this size now."""
-        self.full = self.fill(size) >= (_AGAIN if self.full else 1.0)
+        full = self.fill(size) >= (_AGAIN if self.full else 1.0)
+        if full != self.full:
+            log.error("the journal is full") if full else log.warning("the journal has room again")
+        self.full = full
 
     def refused(self, size: int, wanted: int) -> None:
         """The disk had no room for `wanted` more bytes."""
