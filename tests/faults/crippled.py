@@ -18,13 +18,17 @@ from services.cli.main import main
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.room import Room
+from services.meter import append_only as rewriting
 from services.meter import host
 from services.meter.consumer import ShardConsumer
 from services.meter.meter import Meter
 from shared.access import keyring
 from shared.books import boots
 from shared.contract import scripts
+from shared.runtime import append_only
 from shared.runtime.store import Store
+
+MEND = "mend"
 
 
 def dedupe() -> None:
@@ -133,6 +137,19 @@ def alone() -> None:
     Meter.run = later  # type: ignore[method-assign]
 
 
+def mend() -> None:
+    """Nobody removes half a script from an append-only file."""
+
+    def untouched(folder: Path) -> int:
+        return 0
+
+    async def unasked(store: Store) -> bool:
+        return False
+
+    append_only.mend = untouched
+    rewriting.rewrite = unasked
+
+
 # Each with a fault that must fail without it.
 DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "dedupe": (dedupe, "duplicates"),
@@ -145,6 +162,7 @@ DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "patience": (patience, "redis_silent"),
     "room": (room, "disk_full"),
     "alone": (alone, "arq_away"),
+    MEND: (mend, "redis_power_lost"),  # the last one: this process starts Redis, and is crippled itself
 }
 
 if __name__ == "__main__":
