@@ -23,13 +23,16 @@ log = logging.getLogger(__name__)
 
 async def watch(store: Store, until: asyncio.Future[None]) -> None:
     """Look at the files of Redis every second, until that is done."""
+    told = ""
     while not until.done():
         pause = _AGAIN_SECONDS
         try:
             if await rewrite(store):
                 pause = _QUIET_SECONDS  # where it fails it is asked for again, and not at once
         except StoreRefused as exc:  # a managed Redis keeps this command for itself
-            log.debug("Redis does not rewrite its append-only file for us: %s", exc)
+            if str(exc) != told:
+                log.warning("Redis does not write its append-only file anew for us (decision 70): %s", exc)
+            told = str(exc)
             pause = _QUIET_SECONDS
         except StoreError:
             log.debug("Redis is away")
@@ -41,13 +44,13 @@ async def rewrite(store: Store) -> bool:
     servers = zip(await info(store, "server"), await info(store, "persistence"), strict=False)
     waiting = [server for server, persistence in servers if not mends(server) and _waits(persistence)]
     if waiting:
-        log.info("Redis has started anew: it writes its append-only file anew")
         client: Any = store
         with translated():
             if isinstance(client, RedisCluster):
                 await client.bgrewriteaof(target_nodes=RedisCluster.PRIMARIES)
             else:
                 await client.bgrewriteaof()
+        log.info("Redis has started anew: it writes its append-only file anew")
     return bool(waiting)
 
 

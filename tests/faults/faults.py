@@ -186,6 +186,7 @@ def redis_failed_over(system: Broken) -> Expectation:
     folder, copy = system.folder / "valkey" / "appendonlydir", system.folder / "replica"
     with system.load():
         time.sleep(2)
+        system.until(lambda: not system.redis.info("persistence")["aof_rewrite_in_progress"])  # type: ignore[index]
         shutil.copytree(folder, copy)
         time.sleep(5)
         system.kill_redis()
