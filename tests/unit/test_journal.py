@@ -254,3 +254,17 @@ def test_a_disk_that_takes_little_is_not_tried_with_nothing(tmp_path: Path) -> N
     assert not is_failed(tight)
     assert kept(tight.folder) == [name(0)]
     tight.close(complete=True)
+
+
+def test_what_is_kept_of_a_disk_is_for_running_exchanges(tmp_path: Path) -> None:
+    small = journal(tmp_path, disk=3 * MIB)
+    number = 0
+    while not is_failed(small):
+        number += 1
+        small.open(name(number), bytes(100_000))
+    with pytest.raises(JournalFailed):
+        small.open(name(0), b"x")
+    small.record(name(1), 1, b"its end")
+    assert small.flush()
+    assert kept(small.folder)[-1] == name(1)
+    small.close(complete=True)

@@ -170,7 +170,7 @@ class Journal:
         if not self._pending and not self._broken:
             return True  # a broken journal goes on, to learn without a request that the disk works again
         items, self._pending = self._pending, []
-        if self.fill >= 1.0 or (self._broken and self._file.gone):
+        if self._room.exhausted(self.size) or (self._broken and self._file.gone):
             return False
         frame = frames.encode(items)
         try:

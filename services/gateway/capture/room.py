@@ -10,6 +10,7 @@ from pathlib import Path
 _RESERVE = 1024 * 1024  # of the disk: running exchanges go on, and write more
 _AGAIN = 0.8  # a full journal takes new exchanges again below this, so that answers do not alternate (decision 73)
 _FILE_BYTES = 8 * 1024 * 1024
+_LEAST_FILE_BYTES = 64 * 1024
 _FILES = 8  # at least, so that some can be deleted while another is written
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,15 @@ class Room:
     @property
     def file_bytes(self) -> int:
         """The size at which a file of the journal ends."""
-        return min(_FILE_BYTES, self._capacity // _FILES)
+        return max(_LEAST_FILE_BYTES, min(_FILE_BYTES, self._capacity // _FILES))
 
     def fill(self, size: int) -> float:
         """How much of the room is used, 0 to 1."""
         return 1.0 if size >= self._capacity else size / self._capacity
+
+    def exhausted(self, size: int) -> bool:
+        """Whether running exchanges may not write either. What is kept of the disk for them is theirs."""
+        return size >= self._limit
 
     def look(self, folder: Path, size: int) -> None:
         """Ask the disk; `size`: bytes that the journal has there. OSError where the folder is gone."""
