@@ -71,7 +71,7 @@ def redis_url(settings: Settings) -> Iterator[str]:
                 if last:
                     _stop(socket_path)
                 if server is not None and last:
-                    server.wait()
+                    _reap(server)
                 elif server is not None:  # still our child, to be reaped when another user has ended it
                     threading.Thread(target=server.wait, daemon=True).start()
 
@@ -167,6 +167,15 @@ def _wait_until_ready(folder: Path, socket_path: Path, server: subprocess.Popen[
                 server.wait()
             raise SettingsError(f"REDIS_URL: not set, and the embedded server does not start; see {folder}/valkey.log")
         time.sleep(0.02)
+
+
+def _reap(server: subprocess.Popen[bytes]) -> None:
+    """Wait until it has ended; kill one that hangs, which loses nothing that it has written."""
+    try:
+        server.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _stop(socket_path: Path) -> None:
