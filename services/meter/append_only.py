@@ -1,4 +1,4 @@
-"""Has a Redis that started anew write its append-only file anew (decision 70).
+"""Has a Redis that started anew write its append-only file anew (decision 64).
 
 Where most servers cut off the torn end of their file inside a script's writes, the beginning of that script stays in
 the file, and is run by the next load. What is in memory is right; a file that is written anew from it is right, too.
@@ -31,7 +31,7 @@ async def watch(store: Store, until: asyncio.Future[None]) -> None:
                 pause = _QUIET_SECONDS  # where it fails it is asked for again, and not at once
         except StoreRefused as exc:  # a managed Redis keeps this command for itself
             if str(exc) != told:
-                log.warning("Redis does not write its append-only file anew for us (decision 70): %s", exc)
+                log.warning("Redis does not write its append-only file anew for us (decision 64): %s", exc)
             told = str(exc)
             pause = _QUIET_SECONDS
         except StoreError:

@@ -1,7 +1,7 @@
 """Authenticates callers. Records of keys are cached for a second, so that a revoked key is soon refused.
 
 A caller with a known key hardly waits for Redis: where it does not answer at once, what is known holds, and the lookup
-goes on (decision 71).
+goes on (decision 65).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The pepper under which keys are hashed: the setting, else one that is made once and kept in Redis.
 
-Beside the keys stands a fingerprint of their pepper, so that a pepper that does not fit them is noticed (decision 72).
+Beside the keys stands a fingerprint of their pepper, so that a pepper that does not fit them is noticed (decision 66).
 """
 
 from __future__ import annotations

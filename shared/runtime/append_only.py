@@ -1,4 +1,4 @@
-"""Mends the end of an append-only file before a server loads it (decision 70).
+"""Mends the end of an append-only file before a server loads it (decision 64).
 
 A script's writes stand between MULTI and EXEC. Where a file ends inside a command between them, servers before Valkey
 9.1.2 and every Redis cut off that command alone. The MULTI stays open in the file, and the next load runs what was left

@@ -90,7 +90,7 @@ async def info(store: Store, section: str) -> list[dict[str, Any]]:
 
 
 def mends(server: Mapping[str, Any]) -> bool:
-    """Whether a server, by its INFO, removes an unfinished script from its append-only file (decision 70)."""
+    """Whether a server, by its INFO, removes an unfinished script from its append-only file (decision 64)."""
     numbers = re.findall(r"\d+", str(server.get("valkey_version", "")))
     return tuple(map(int, numbers[:3])) >= _MENDS
 

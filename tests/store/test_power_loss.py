@@ -1,6 +1,6 @@
 """A server that loses its power: its append-only file is cut anywhere, in a settlement too, and the books hold.
 
-What a server does by itself with such a file is in decision 70: most leave the beginning of a script in it.
+What a server does by itself with such a file is in decision 64: most leave the beginning of a script in it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _RESERVE = 1024 * 1024  # of the disk: running exchanges go on, and write more
-_AGAIN = 0.8  # a full journal takes new exchanges again below this, so that answers do not alternate (decision 73)
+_AGAIN = 0.8  # a full journal takes new exchanges again below this, so that answers do not alternate (decision 67)
 _FILE_BYTES = 8 * 1024 * 1024
 _LEAST_FILE_BYTES = 64 * 1024
 _FILES = 8  # at least, so that some can be deleted while another is written
