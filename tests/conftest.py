@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from shared.runtime import embedded, store
+from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store
 from tests.support.system import System
@@ -30,6 +31,15 @@ def _no_proxies() -> Iterator[None]:
             patch.delenv(name, raising=False)
             patch.delenv(name.upper(), raising=False)
         yield
+
+
+def pytest_report_header() -> str:
+    """Which server the tests run on; AROUTER_EMBEDDED_SERVER names another one."""
+    try:
+        server = embedded.find_server(Settings.load())
+    except SettingsError as exc:
+        return f"Redis: {exc}"
+    return f"Redis: {embedded.describe(server)} ({server})"
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from services.cli.demo_requests import DemoRequest
 from services.cli.demo_table import Emitted
 from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
-from shared.access import keys
+from shared.access import keys, pepper
 from shared.access.keys import KeyRecord
 from shared.books.books import Books
 from shared.books.totals import Row
@@ -70,7 +70,7 @@ async def _round(redis_url: str, settings: GatewaySettings, gateway: str, emit_l
     asked = demo_requests.all_requests(real)
     redis = store.connect(redis_url)
     try:
-        key, record = await keys.create(redis, await keys.load_pepper(redis, settings), "demo")
+        key, record = await keys.create(redis, await pepper.load(redis, settings), "demo")
         print(f"gateway {gateway}   key {key}\n")
         streamed = [await _stream(gateway, key, request) for request in asked]
         booked = await _booked(Books(redis, settings.shards), record, len(asked))

@@ -20,6 +20,7 @@ from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import UpstreamClient
 from services.meter.settings import MeterSettings
+from shared.access import pepper
 from shared.books import streams
 from shared.contract.dialects import Family
 from shared.runtime import embedded, store
@@ -110,8 +111,18 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
             yield Finding(OK, "redis", "evicts nothing")
         except SettingsError as exc:
             yield Finding(WRONG, "redis", str(exc))
+        try:
+            await pepper.check(redis, GatewaySettings.load())
+            yield Finding(OK, "pepper", "fits the keys in Redis")
+        except SettingsError as exc:
+            yield Finding(WRONG, "pepper", str(exc))
         for finding in _kept(await store.info(redis, "persistence"), await store.info(redis, "memory")):
             yield finding
+        if not all(map(store.mends, servers)):
+            text = (
+                "may run half a script again after its power failed twice, unless a meter runs; Valkey 9.1.2 does not"
+            )
+            yield Finding(WARNING, "redis", text)
         if store.is_cluster(url) and MeterSettings.load().arq_redis_url is None:
             yield Finding(WRONG, "redis", "AROUTER_ARQ_REDIS_URL is needed with a cluster, which arq cannot use")
         skew = server_ms / 1000 - before - took / 2

@@ -29,6 +29,7 @@ _INTRODUCTION = """\
 _EXAMPLES = {
     "redis_url": "redis://127.0.0.1:6379/0",
     "data_dir": "~/.local/state/arouter",
+    "embedded_server": "/usr/bin/valkey-server",
     "key_pepper": "replace-me-by-32-random-bytes-in-hex",
     "journal_dir": "/var/lib/arouter/journal",
     "arq_redis_url": "redis://127.0.0.1:6379/1",

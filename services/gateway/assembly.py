@@ -18,6 +18,7 @@ from services.gateway.dataplane import DataPlane
 from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.observers import AccessLog, Observers
+from services.gateway.redis_check import RedisCheck
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory, UpstreamClient
@@ -59,7 +60,8 @@ class Gateway:
         self.metrics = GatewayMetrics()
         unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
         self._tap = Tap(ids, self._writer, self._journal, unkept=unkept)
-        self.health = Health(self._journal, self._tap, needs_journal=settings.journal_failed == "refuse")
+        needed = settings.journal_failed == "refuse"
+        self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
         admission = Admission(KeyRing(self._redis, settings), self._tap)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
@@ -73,6 +75,7 @@ class Gateway:
         forever = [
             self._tasks.start(self._tap.run(self.metrics.late), "tap ticker"),
             self._tasks.start(self._plane.watch(), "watchdog"),
+            self._tasks.start(self.health.check.run(), "check of Redis"),
             self._tasks.start(self._recovery.beat(), "heartbeat"),
             self._tasks.start(self._recovery.resend(), "journal recovery"),
         ]

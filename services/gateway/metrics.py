@@ -26,7 +26,7 @@ _STATES = {
     "tap_backlog_bytes": "Tail bytes in memory that Redis has not taken yet.",
     "tap_backlog_seconds": "Age of the oldest record that Redis has not taken yet.",
     "journal_bytes": "Size of the journal on disk.",
-    "journal_fill_ratio": "The same, as a part of AROUTER_JOURNAL_BYTES; not ready from 0.8.",
+    "journal_fill_ratio": "The same, as a part of AROUTER_JOURNAL_BYTES, or of its disk; not ready from 0.8.",
     "journal_failed": "1 where the journal is full or its disk refuses.",
     "redis_up": "1 where Redis took the last batch of records.",
     "draining": "1 once the process has been told to end.",

@@ -10,6 +10,7 @@ GROUP = "meter"  # the consumer group of every tail stream
 # Keys of callers. They are not sharded, and are read one by one (decision 20).
 KEYS = "ar:keys"  # sorted set: hashes of all keys ever made, by time of creation (µs)
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
+PEPPER_FINGERPRINT = "ar:pepper:fingerprint"  # string: by which a pepper that does not fit the keys is noticed
 
 # Hash: what meters have learned of reported against observed usage. Fields are provider, model and "shown" or "hidden",
 # with FIELD_SEPARATOR between them; those of 1.0 were provider and model, and are still read.

@@ -5,14 +5,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from arq.connections import ArqRedis
+from redis.exceptions import RedisError
 
 from services.cli.main import main
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
+from services.gateway.capture.room import Room
+from services.meter import append_only as rewriting
+from services.meter import host
 from services.meter.consumer import ShardConsumer
+from services.meter.meter import Meter
+from shared.access import keyring
+from shared.books import boots
 from shared.contract import scripts
+from shared.runtime import append_only
+from shared.runtime.store import Store
+
+MEND = "mend"
 
 
 def dedupe() -> None:
@@ -41,8 +57,9 @@ def replay() -> None:
 def journal() -> None:
     """Nothing is written to the journal."""
 
-    def forget(self: Journal) -> None:
+    def forget(self: Journal) -> bool:
         self._pending = []
+        return True
 
     Journal.flush = forget  # type: ignore[method-assign]
 
@@ -70,6 +87,69 @@ def sweep() -> None:
     ShardConsumer._settle_lost = nothing  # type: ignore[method-assign]
 
 
+def emptied() -> None:
+    """Gateways do not notice that Redis has forgotten them."""
+    beat = boots.heartbeat
+
+    async def always(store: Store, opened: Mapping[str, Mapping[int, int]], state: boots.BootState) -> bool:
+        await beat(store, opened, state)
+        return True
+
+    boots.heartbeat = always
+
+
+def patience() -> None:
+    """Every caller waits for Redis."""
+    keyring._PATIENCE_SECONDS = 60.0
+    keyring._SILENCE_SECONDS = 60.0
+
+
+def room() -> None:
+    """The journal knows its limit, and nothing of its disk."""
+
+    def unasked(self: Room, folder: Path, size: int) -> None:
+        self.judge(size)
+
+    def forgotten(self: Room, size: int, wanted: int) -> None:
+        return
+
+    Room.look = unasked  # type: ignore[method-assign]
+    Room.refused = forgotten  # type: ignore[method-assign]
+
+
+def alone() -> None:
+    """A meter waits for arq's Redis."""
+    run, pool = Meter.run, host._arq_pool
+    pools: list[ArqRedis] = []
+
+    def remembered(url: str) -> ArqRedis:
+        pools.append(pool(url))
+        return pools[-1]
+
+    async def later(self: Meter) -> None:
+        while not self._stopping.is_set():
+            with suppress(RedisError, IndexError):
+                await pools[-1].ping()
+                await run(self)
+            await asyncio.sleep(0.5)
+
+    host._arq_pool = remembered
+    Meter.run = later  # type: ignore[method-assign]
+
+
+def mend() -> None:
+    """Nobody removes half a script from an append-only file."""
+
+    def untouched(folder: Path) -> int:
+        return 0
+
+    async def unasked(store: Store) -> bool:
+        return False
+
+    append_only.mend = untouched
+    rewriting.rewrite = unasked
+
+
 # Each with a fault that must fail without it.
 DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "dedupe": (dedupe, "duplicates"),
@@ -78,6 +158,11 @@ DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "journal": (journal, "gateway_gone_without_redis"),
     "reclaim": (reclaim, "meter_killed"),
     "sweep": (sweep, "gateway_gone"),
+    "emptied": (emptied, "redis_emptied"),
+    "patience": (patience, "redis_silent"),
+    "room": (room, "disk_full"),
+    "alone": (alone, "arq_away"),
+    MEND: (mend, "redis_power_lost"),  # the last one: this process starts Redis, and is crippled itself
 }
 
 if __name__ == "__main__":

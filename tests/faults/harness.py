@@ -33,6 +33,10 @@ class Unmet(AssertionError):
     """The books are wrong after a fault."""
 
 
+class NotHere(Exception):
+    """A fault cannot be tried on this machine."""
+
+
 @dataclass(slots=True)
 class Expectation:
     """The traces that a fault may leave in the books."""

@@ -210,6 +210,8 @@ class Tap:
         for tap in changed:
             tap.note()
         self.journal.flush()
+        if self._turn == 0:
+            self.journal.look()
         self.ticked = time.monotonic()
 
     async def run(self, late: Callable[[float], None]) -> None:
