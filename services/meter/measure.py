@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ from shared.contract.usage import Source, Usage
 
 _END_OF_TIME_MS = 1 << 42  # the year 2109
 _MAX_ERROR_BYTES = 4096
+_NOT_BOUGHT = (Dialect.COUNT_TOKENS, Dialect.METADATA)
 
 
 class Estimator(Protocol):
@@ -110,7 +111,7 @@ class _Found(NamedTuple):
     def reported(self, dialect: Dialect) -> Usage | None:
         """What is booked of the report: what the provider bills, where it says so."""
         usage, bill = self.reading.usage, self.reading.billed
-        if usage is None or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+        if usage is None or dialect in _NOT_BOUGHT:
             return None
         if dialect is Dialect.OPENAI_EMBEDDINGS and not usage.any:
             return None  # what was embedded had tokens
@@ -126,7 +127,7 @@ class _Found(NamedTuple):
 def _sees(tail: Tail, found: _Found, sample: float) -> bool:
     """Whether the output has to be looked at."""
     dialect = tail.open.dialect
-    if found.how is Ended.UNREADABLE or dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+    if found.how is Ended.UNREADABLE or dialect in _NOT_BOUGHT:
         return False
     reported = found.reported(dialect)
     if dialect is Dialect.OPENAI_EMBEDDINGS and reported is not None and found.normal_end:
@@ -171,23 +172,40 @@ def _sampled(tail: Tail, share: float) -> bool:
 
 
 def _read(tail: Tail, *, observe: bool) -> _Found:
-    """What the tail says. A hole, or a body that does not decode, ends it early."""
-    reader = Reader(tail.open.dialect, tail.end.content_type, observe=observe)
+    """What the tail says. A body that does not decode ends it early; so does a gap in one that is compressed."""
+    dialect, end = tail.open.dialect, tail.end
+    reader = Reader(dialect, end.content_type, observe=observe)
     decoded = True
-    pieces = [packed.unpack() for packed in (*(segment.body for segment in tail.segments), tail.end.body)]
     try:
-        decoder = encodings.decoder(tail.end.content_encoding)
-        for piece in pieces:
-            reader.feed(decoder.feed(piece))
+        for piece in _body(tail):
+            if piece is None:
+                reader.gap()
+            else:
+                reader.feed(piece)
     except BadRecord:
         decoded = False
     reading = reader.close()
-    if tail.open.dialect in (Dialect.COUNT_TOKENS, Dialect.METADATA):
+    if dialect in _NOT_BOUGHT:
         reading.marks.clear()  # what is looked up is not bought here
-    how = ended(tail.open.dialect, tail.end, reading, decoded=decoded)
-    all_here = tail.end.outcome is Outcome.COMPLETED and decoded and not tail.end.lost_bytes
-    final = all_here and confirmed(tail.open.dialect, tail.end, reading) and not reading.provisional
+    how = ended(dialect, end, reading, decoded=decoded)
+    # A report that stands behind every gap counts what is missing, too.
+    gaps = sum(segment.gap for segment in tail.segments) + end.gap
+    missing = end.lost_bytes > gaps or not reading.reported_last
+    here = decoded and (not end.lost_bytes or not missing or dialect in _NOT_BOUGHT)
+    final = end.outcome is Outcome.COMPLETED and here and confirmed(dialect, end, reading) and not reading.provisional
     return _Found(reading, final, how)
+
+
+def _body(tail: Tail) -> Iterator[bytes | None]:
+    """The body, decoded piece by piece; None for a gap. BadRecord where it cannot be decoded any further."""
+    encoding = tail.end.content_encoding
+    decoder = encodings.decoder(encoding)
+    for gap, packed in (*((segment.gap, segment.body) for segment in tail.segments), (tail.end.gap, tail.end.body)):
+        if gap and encoding not in encodings.PLAIN:
+            raise BadRecord("what stands behind a gap cannot be decompressed")
+        if gap:
+            yield None
+        yield from decoder.feed(packed.unpack())
 
 
 def _observe(tail: Tail, reading: Reading, estimator: Estimator) -> Observed:

@@ -7,14 +7,19 @@ A payload larger than MAX_PAYLOAD is dropped, so that a body without boundaries 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import ClassVar, Final, Protocol
 
 from services.meter.readers.brackets import Brackets
 
 MAX_PAYLOAD = 32 * 1024 * 1024
 # An answer that is one document may be larger: a batch of embeddings is.
-MAX_BODY = 128 * 1024 * 1024
+MAX_BODY = 64 * 1024 * 1024
+_MAX_LAST: Final = 256 * 1024
+_MAX_LINES: Final = 65_536  # of one event; providers send one, or a document that is printed in lines
+_AT_ONCE: Final = 256 * 1024
 
 Payload = tuple[bytes, bytes]
 
@@ -24,8 +29,42 @@ class Framing(Protocol):
 
     def feed(self, data: bytes) -> Iterator[Payload]: ...
 
+    def skip(self) -> None:
+        """Bytes are missing here: read on where the next document can be seen to begin."""
+
     def close(self) -> Iterator[Payload]:
         """What is left when the body has ended, properly or not."""
+
+
+class LastBytes:
+    """The last bytes of those that were added, some hundred kilobytes."""
+
+    def __init__(self, parts: Iterable[bytes] = ()) -> None:
+        self._parts: deque[bytes] = deque()
+        self._size = 0
+        for part in parts:
+            self.add(part)
+
+    def add(self, data: bytes) -> None:
+        self._parts.append(data[-_MAX_LAST:])
+        self._size += len(self._parts[-1])
+        while self._size - len(self._parts[0]) >= _MAX_LAST:
+            self._size -= len(self._parts.popleft())
+
+    def joined(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def pieces(data: bytes, separator: bytes) -> Iterator[bytes]:
+    """`data.split(separator)`; where it may be millions of pieces, one after the other."""
+    if len(data) <= _AT_ONCE:
+        yield from data.split(separator)
+        return
+    at = 0
+    while (end := data.find(separator, at)) >= 0:
+        yield data[at:end]
+        at = end + len(separator)
+    yield data[at:]
 
 
 class BlockFraming(Protocol):
@@ -68,12 +107,14 @@ class _Blocks:
         if end < len(separator):
             self._keep(data)
             return b""
-        if end < len(data):
-            self._keep(data[end:])
-        if self._dropping and (end == len(data) or self._size <= MAX_PAYLOAD):
-            self._dropping = False
-            return data[data.find(separator) + len(separator) : end]
-        return data[:end]
+        dropping, self._dropping = self._dropping, False
+        self._keep(data[end:])
+        return data[data.find(separator) + len(separator) if dropping else 0 : end]
+
+    def skip(self) -> None:
+        """Drop everything up to the next separator."""
+        self._pending, self._size = [], 0
+        self._dropping = True
 
     def rest(self) -> bytes:
         rest = b"" if self._dropping else b"".join(self._pending)
@@ -104,36 +145,54 @@ class Sse:
     def __init__(self) -> None:
         self.separator = b"\n\n"
         self._blocks: _Blocks | None = None
-        self._head = b""  # until the first line end
+        self._head: list[bytes] = []  # until the first line end
+        self._head_size = 0
         self._held_cr = False
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        for block in self.span(data).split(self.separator):
+        for block in pieces(self.span(data), self.separator):
             yield from self.parse(block)
+
+    def skip(self) -> None:
+        self._head, self._held_cr = [], False
+        self._blocks = self._blocks or _Blocks(self.separator)
+        self._blocks.skip()
 
     def close(self) -> Iterator[Payload]:
         # The standard drops an event without its empty line; here it may be the one that holds the usage.
-        yield from self.parse(self._head if self._blocks is None else self._blocks.rest())
+        yield from self.parse(b"".join(self._head) if self._blocks is None else self._blocks.rest())
 
     def span(self, data: bytes) -> bytes:
         if self._blocks is None:
-            data = self._head = self._head + data
-            end = _LINE_END.search(data)
-            undecided = end is None or (end[0] == b"\r" and end.end() == len(data))
-            if undecided and len(data) <= MAX_PAYLOAD:
+            end = self._first_line_end(data)
+            self._head.append(data)
+            self._head_size += len(data)
+            if not end and self._head_size <= MAX_PAYLOAD:
                 return b""
-            if end is not None and end[0] == b"\r\n":
+            if end == b"\r\n":
                 self.separator = b"\r\n\r\n"
             self._blocks = _Blocks(self.separator)
+            self._held_cr = False
+            data, self._head = b"".join(self._head), []
         if self.separator == b"\n\n" and (self._held_cr or b"\r" in data):
             data = self._with_lf(data)
         return self._blocks.span(data)
 
     def parse(self, block: bytes) -> Iterator[Payload]:
         if b"\r" in block:
-            block = _LINE_END.sub(b"\n", block)
-        for event in block.split(b"\n\n"):
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        for event in pieces(block, b"\n\n"):
             yield from _event(event)
+
+    def _first_line_end(self, data: bytes) -> bytes:
+        """The first line end, as far as it is known: an LF may follow a CR in the next chunk."""
+        if self._held_cr and data:
+            return b"\r\n" if data.startswith(b"\n") else b"\r"
+        end = _LINE_END.search(data)
+        if end is None:
+            return b""
+        self._held_cr = end[0] == b"\r" and end.end() == len(data)
+        return b"" if self._held_cr else end[0]
 
     def _with_lf(self, data: bytes) -> bytes:
         if self._held_cr:
@@ -149,7 +208,7 @@ def _event(block: bytes) -> Iterator[Payload]:
         yield b"", block[5:].removeprefix(b" ")
         return
     name, data, other = b"", [], []
-    for line in block.split(b"\n"):
+    for line in islice(pieces(block, b"\n"), _MAX_LINES):
         field, colon, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
@@ -178,8 +237,11 @@ class NdJson:
         self._blocks = _Blocks(self.separator)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        for line in self.span(data).split(self.separator):
+        for line in pieces(self.span(data), self.separator):
             yield from self.parse(line)
+
+    def skip(self) -> None:
+        self._blocks.skip()
 
     def close(self) -> Iterator[Payload]:
         yield from self.parse(self._blocks.rest())
@@ -198,14 +260,23 @@ class JsonBody:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
+        self.last: LastBytes | None = None  # instead of a document that is too large, or not all here
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         self._size += len(data)
+        if self.last is not None:
+            self.last.add(data)
+            return iter(())
+        self._parts.append(data)
         if self._size > MAX_BODY:
-            self._parts = []
-        else:
-            self._parts.append(data)
+            self._cut_to(LastBytes(self._parts))
         return iter(())
+
+    def skip(self) -> None:
+        self._cut_to(LastBytes())
+
+    def _cut_to(self, last: LastBytes) -> None:
+        self._parts, self.last = [], last
 
     def close(self) -> Iterator[Payload]:
         body = b"".join(self._parts)
@@ -232,9 +303,13 @@ class LinedArray:
         self._blocks = _Blocks(self.separator)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        *blocks, _ = self.span(data).split(self.separator)
-        for block in blocks:
-            yield from self.parse(block)
+        span = self.span(data)
+        if span:
+            for block in pieces(span.removesuffix(self.separator), self.separator):
+                yield from self.parse(block)
+
+    def skip(self) -> None:
+        self._blocks.skip()
 
     def close(self) -> Iterator[Payload]:
         yield from _cut_element(self._blocks.rest())
@@ -264,13 +339,22 @@ class JsonArray:
         self._parts: list[bytes] = []  # the element that has begun
         self._size = 0
         self._dropping = False
+        self.last: LastBytes | None = None  # of an array that is not all here
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Payload]:
+        if self.last is not None:
+            self.last.add(data)
+            return iter(())
         if self.lined:
             self._rest += data
             return iter(())
         return self._read(data)
+
+    def skip(self) -> None:
+        """Where the next element begins cannot be told without the brackets before it."""
+        self.last = LastBytes()
+        self._parts = []
 
     def _read(self, data: bytes) -> Iterator[Payload]:
         start = 0

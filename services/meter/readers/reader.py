@@ -14,6 +14,7 @@ from services.meter.readers.reading import BadUsage, Json, Reading
 from services.meter.readers.settled import settle
 from services.meter.readers.shapes import ShapeReader
 from shared.contract.dialects import Dialect
+from shared.contract.usage import Usage
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -25,6 +26,7 @@ _ERROR = b"error"
 
 # Bytes that are kept until the first document was read, to look at them in every other way if there is none.
 _MAX_KEPT = 4 * 1024 * 1024
+_NO_GAP: Final = object()
 # What an event stream may hold and still have said nothing: comments, fields without data, line ends.
 _SILENCE: Final = re.compile(rb"(?m)^(?::.*|(?:event|id|retry)(?::.*)?|data:[ \t]*)\r?$")
 
@@ -45,21 +47,30 @@ class Reader:
         self._kept: list[bytes] = []
         self._kept_size = 0
         self._closing = False
+        self._before_gap: Usage | object | None = _NO_GAP  # what was reported there
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
         if self._framing is None:
-            self._head += data
-            data = self._head.removeprefix(_BOM)
-            first = data.lstrip()[:1]  # DeepSeek sends empty lines before an answer
-            if not first or _BOM.startswith(data):
+            # DeepSeek sends empty lines before an answer. No more than a part of a byte order mark is kept.
+            data = (self._head + data).removeprefix(_BOM).lstrip()
+            if not data or _BOM.startswith(data):
+                self._head = data
                 return
-            self._framing = self._framing_for(first)
+            self._framing = self._framing_for(data[:1])
         self._keep(data)
         self._read_from(self._framing, data)
         if isinstance(self._framing, JsonArray) and self._framing.lined:
             rest, self._framing = self._framing.rest(), LinedArray()
             self._read_from(self._framing, rest)
+
+    def gap(self) -> None:
+        """Bytes of the body are missing here. What stands behind them is read from the next document on."""
+        self._head = b""
+        if self._framing is None:
+            self._framing = Sse()
+        self._framing.skip()
+        self._before_gap = self._shape.reading.usage
 
     def close(self) -> Reading:
         """The body has ended, properly or not: what was read."""
@@ -67,10 +78,13 @@ class Reader:
         if self._framing is not None:
             for event, payload in self._framing.close():
                 self._take(event, payload)
-            if not self._shape.reading.documents:
+            self._take_ending(self._framing)
+            if not self._shape.reading.documents and self._before_gap is _NO_GAP:
                 self._look_again(b"".join(self._kept))
         self._shape.close()
-        return settle(self._shape.reading)
+        reading = self._shape.reading
+        reading.reported_last = self._before_gap is _NO_GAP or reading.usage is not self._before_gap
+        return settle(reading)
 
     def _keep(self, data: bytes) -> None:
         if self._shape.reading.documents:
@@ -119,19 +133,17 @@ class Reader:
 
     def _scan(self, framing: BlockFraming, span: bytes) -> None:
         """Read only the blocks that matter: searching for marks is many times faster than cutting every block out."""
-        marks = self._shape.marks
+        marks, separator = self._shape.marks, framing.separator
         taken: dict[int, bool] = {}  # by where the block begins, whether it reported usage
-        wanted: dict[int, int] = {}
-        for at in (*search.places(span, _ERROR), *search.every(span, marks)):
-            start, end = _block_around(span, at, framing.separator)
-            wanted[start] = end
-        for start in sorted(wanted):
-            taken[start] = self._take_block(framing, span[start : wanted[start]])
-        at = search.last(span, marks, len(span))
+        wanted = {*search.blocks(span, _ERROR, separator), *search.every(span, marks, separator)}
+        for start, end in sorted(wanted):
+            taken[start] = self._take_block(framing, span[start:end])
+        latest = search.Latest(span, marks)
+        at = latest.before(len(span))
         while at >= 0:
-            start, end = _block_around(span, at, framing.separator)
+            start, end = search.block_around(span, at, separator)
             reported = taken[start] if start in taken else self._take_block(framing, span[start:end])
-            at = -1 if reported else search.last(span, marks, start)
+            at = -1 if reported else latest.before(start)
 
     def _take_block(self, framing: BlockFraming, block: bytes) -> bool:
         """Read a block; whether it reported usage, true or not."""
@@ -181,6 +193,15 @@ class Reader:
         reading.take_back(before)
         return True
 
+    def _take_ending(self, framing: Framing) -> None:
+        """Read what a document ends with whose beginning is missing, or was too large to hold."""
+        last = framing.last if isinstance(framing, (JsonBody, JsonArray)) else None
+        members = documents.ending(last.joined()) if last is not None else None
+        if members is not None:
+            self._shape.reading.whole = True
+            self._shape.reading.documents += 1
+            self._read(b"", members, observe=False)
+
     def _look_again(self, kept: bytes) -> None:
         """Nothing was read the usual way: look for documents in any."""
         for document in documents.several(kept):
@@ -202,12 +223,6 @@ class Reader:
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or _ERROR in payload or search.holds(payload, self._shape.marks)
-
-
-def _block_around(span: bytes, at: int, separator: bytes) -> tuple[int, int]:
-    """Where the block begins and ends that holds the byte `at`."""
-    start, end = span.rfind(separator, 0, at), span.find(separator, at)
-    return (0 if start < 0 else start + len(separator)), (len(span) if end < 0 else end)
 
 
 def read(dialect: Dialect, body: bytes, content_type: str = "", *, observe: bool = False) -> Reading:
