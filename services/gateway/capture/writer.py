@@ -131,7 +131,8 @@ class RecordWriter:
         self.pending_bytes -= sum(queued.size for queued in batch) - sum(queued.size for queued in refused)
         self._queue.extendleft(reversed(refused))
         self._sending = None
-        self._batch_bytes = max(_FEWEST_BYTES, self._batch_bytes // 2) if refused else _grown(self._batch_bytes)
+        smaller, larger = self._batch_bytes // 2, self._batch_bytes + _FEWEST_BYTES
+        self._batch_bytes = max(_FEWEST_BYTES, smaller) if refused else min(_BATCH_BYTES, larger)
         self.say(not refused, next((error for error in errors if error is not None), None))
         return not refused
 
@@ -152,7 +153,3 @@ class RecordWriter:
             else:
                 log.warning("Redis does not take records, they wait: %s", error)
         self.available = available
-
-
-def _grown(size: int) -> int:
-    return min(_BATCH_BYTES, size * 2)
