@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from services.gateway.admission import Admission
-from services.gateway.capture.budget import CopyLimits
+from services.gateway.capture.copy_budget import CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.tap import Tap

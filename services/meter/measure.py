@@ -28,7 +28,11 @@ from shared.contract.tail import End, Open, Outcome, Segment
 from shared.contract.usage import Source, Usage
 
 _END_OF_TIME_MS = 1 << 42  # the year 2109
+# What a provider may put into an entry, which stays in Redis for days.
 _MAX_ERROR_BYTES = 4096
+_MAX_USAGE_BYTES = 16 * 1024
+_MAX_NAME = 256  # characters, as of a model that is asked for
+_MAX_FINISH = 128  # choices
 _NOT_BOUGHT = (Dialect.COUNT_TOKENS, Dialect.METADATA)
 
 
@@ -160,10 +164,10 @@ def _final(found: _Found, booked: Booked) -> Usage | None:
 def _model(tail: Tail, reading: Reading) -> str:
     """The model asked for; on paths that name none, what the request's body says, or the answer's."""
     if tail.model or tail.end.request is None:
-        return tail.model or reading.model
+        return tail.model or reading.model[:_MAX_NAME]
     document = documents.decode(tail.end.request.unpack())
     asked = document.get("model") if isinstance(document, dict) else None
-    return asked if isinstance(asked, str) and asked else reading.model
+    return (asked if isinstance(asked, str) and asked else reading.model)[:_MAX_NAME]
 
 
 def _sampled(tail: Tail, share: float) -> bool:
@@ -177,7 +181,7 @@ def _read(tail: Tail, *, observe: bool) -> _Found:
     reader = Reader(dialect, end.content_type, observe=observe)
     decoded = True
     try:
-        for piece in _body(tail):
+        for piece in body_of(tail):
             if piece is None:
                 reader.gap()
             else:
@@ -196,7 +200,7 @@ def _read(tail: Tail, *, observe: bool) -> _Found:
     return _Found(reading, final, how)
 
 
-def _body(tail: Tail) -> Iterator[bytes | None]:
+def body_of(tail: Tail) -> Iterator[bytes | None]:
     """The body, decoded piece by piece; None for a gap. BadRecord where it cannot be decoded any further."""
     encoding = tail.end.content_encoding
     decoder = encodings.decoder(encoding)
@@ -245,13 +249,13 @@ def _entry(
         lost_bytes=end.lost_bytes,
         first_byte_ms=end.first_byte_ms,
         duration_ms=end.duration_ms,
-        response_model=reading.model,
-        response_id=reading.response_id,
+        response_model=reading.model[:_MAX_NAME],
+        response_id=reading.response_id[:_MAX_NAME],
         request_id=end.request_id,
-        finish=reading.finish,
-        service_tier=reading.service_tier,
-        error=_bounded(reading.error),
-        raw_usage=reading.raw_usage,
+        finish=[_bounded(reason, _MAX_NAME) for reason in reading.finish[:_MAX_FINISH]],
+        service_tier=reading.service_tier[:_MAX_NAME],
+        error=_bounded(reading.error, _MAX_ERROR_BYTES),
+        raw_usage=_bounded_members(reading.raw_usage),
         observed_input_tokens=observed.input_tokens if observed else None,
         observed_output_tokens=observed.output_tokens if observed else None,
         ratio=round(booked.estimate.ratio, 4) if booked.estimate else None,
@@ -304,7 +308,18 @@ def _cost(tail: Tail, model: str, booked: Booked, prices: PriceBook) -> int | No
     return prices.cost(tail.provider, model, tail.open.opened_ms, booked.usage)
 
 
-def _bounded(error: Any) -> Any:
-    """A provider's error as it came, cut where it is very long."""
-    encoded = msgspec.json.encode(error)
-    return error if len(encoded) <= _MAX_ERROR_BYTES else encoded[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
+def _bounded(value: Any, most: int) -> Any:
+    """What a provider said as it came, cut where it is very long."""
+    try:
+        encoded = msgspec.json.encode(value)
+    except RecursionError:  # no encoder goes as deep as the decoder
+        return "nested too deep"
+    return value if len(encoded) <= most else encoded[:most].decode("utf-8", "replace")
+
+
+def _bounded_members(usage: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A usage object word for word; of a very long one the members that are numbers."""
+    if usage is None or _bounded(usage, _MAX_USAGE_BYTES) is usage:
+        return usage
+    numbers = [(name[:_MAX_NAME], value) for name, value in usage.items() if isinstance(value, int)]
+    return dict(numbers[:_MAX_FINISH])

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final
 
-from services.meter.measure import Estimator, Measured, Tail, measure
+from services.meter.measure import Estimator, Measured, Tail, body_of, measure
 from shared.books import streams
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.runtime.store import Store
 
-# Measured in a thread from this many bytes on, as they lie in Redis: a bomb is small, but anything else takes its time.
+# Measured in a thread from this many bytes on, decoded.
 _LARGE: Final = 256 * 1024
 # A thread for all: two large answers at once would take twice the memory.
 _APART: Final = ThreadPoolExecutor(1, thread_name_prefix="measure")
@@ -27,11 +27,24 @@ TRIES: Final = 2
 
 async def measured(tail: Tail, estimator: Estimator) -> Measured:
     """`measure`, without holding up the loop for long. BadRecord as there."""
-    size = len(tail.end.body.data) + sum(len(segment.body.data) for segment in tail.segments)
-    size += len(tail.end.request.data) if tail.end.request is not None else 0
-    if size < _LARGE and tail.end.content_encoding in ("", "identity"):
+    if _small(tail):
         return measure(tail, estimator)
     return await asyncio.get_running_loop().run_in_executor(_APART, measure, tail, estimator)
+
+
+def _small(tail: Tail) -> bool:
+    size = sum(len(segment.body.data) for segment in tail.segments) + len(tail.end.body.data)
+    size += len(tail.end.request.data) if tail.end.request is not None else 0
+    if size >= _LARGE:
+        return False
+    try:
+        for piece in body_of(tail):  # decoding a little twice is cheaper than going to the thread and back
+            size += len(piece or b"")
+            if size >= _LARGE:
+                return False
+    except BadRecord:
+        return True
+    return True
 
 
 class Suspects:

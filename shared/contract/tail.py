@@ -61,6 +61,14 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
             return cls(data)
         return cls(_COMPRESSOR.compress(data), True)
 
+    @property
+    def size(self) -> int:
+        """How many bytes it unpacks to, as it says."""
+        try:
+            return max(0, zstandard.frame_content_size(self.data)) if self.zstd else len(self.data)
+        except zstandard.ZstdError:  # `unpack` says so
+            return len(self.data)
+
     def unpack(self) -> bytes:
         """The bytes; BadRecord where they are damaged or would exceed MAX_SEGMENT_BYTES."""
         if not self.zstd:

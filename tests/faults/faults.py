@@ -19,6 +19,7 @@ from shared.books import boots
 from shared.books.boots import BootState
 from shared.contract import names
 from shared.runtime import store
+from tests.faults import bulk
 from tests.faults.harness import Broken, Expectation
 from tests.support.requests import ASKS, raw_request
 from tests.support.system import SHARDS
@@ -368,5 +369,8 @@ FAULTS: dict[str, Fault] = {
         shards_changed,
         journal_full,
         cancel_storm,
+        bulk.bomb,
+        bulk.meter_poisoned,
+        bulk.giant_download,
     )
 }

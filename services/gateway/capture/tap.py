@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from services.gateway.capture.budget import Budget, CopyLimits
+from services.gateway.capture.copy_budget import CopyBudget, CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.writer import RecordWriter
 from shared.contract import tail
@@ -54,7 +54,7 @@ class ExchangeTap:
         "usage_seen",
     )
 
-    def __init__(self, tap: Tap, exchange_id: ExchangeId, turn: int, budget: Budget) -> None:
+    def __init__(self, tap: Tap, exchange_id: ExchangeId, turn: int, budget: CopyBudget) -> None:
         self.id = exchange_id
         self.turn = turn
         self.name = str(exchange_id)
@@ -188,7 +188,7 @@ class Tap:
 
     @property
     def full(self) -> bool:
-        """Whether neither memory nor the journal has room: bytes that come now leave holes in their tails."""
+        """Whether neither memory nor the journal has room: bytes that come now leave gaps in their tails."""
         full = self.writer.full and self.journal.failed
         if full and not self._warned:
             log.error("neither Redis nor the journal takes records: usage of running streams will count as partial")
@@ -223,7 +223,7 @@ class Tap:
         self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
         # Streams are cut in turns: compressing all of them at once would hold up the relay.
         self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT
-        tap = ExchangeTap(self, exchange_id, self._opened, Budget(self._limits.of(record.dialect)))
+        tap = ExchangeTap(self, exchange_id, self._opened, CopyBudget(self._limits.of(record.dialect)))
         self._turns[tap.turn].add(tap)
         return tap
 

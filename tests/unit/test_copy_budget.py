@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from services.gateway.capture import replay
-from services.gateway.capture.budget import LAST_BYTES, CopyLimits
+from services.gateway.capture.copy_budget import LAST_BYTES, CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.tap import Tap
 from shared.contract import tail

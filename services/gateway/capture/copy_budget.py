@@ -24,7 +24,7 @@ class CopyLimits(NamedTuple):
         return self.uncounted if dialect in TOKENLESS else self.counted
 
 
-class Budget:
+class CopyBudget:
     """The budget of one answer."""
 
     __slots__ = ("_last", "_last_size", "_room", "gap", "lost", "no_room")
