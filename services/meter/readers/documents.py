@@ -36,6 +36,7 @@ _MOST_REPORTS: Final = 16
 DONE: Final = b"[DONE]"
 _LARGE: Final = 2 * 1024 * 1024  # bytes; smaller documents are decoded without a look
 _MOST_VALUES: Final = 1_000_000
+_MOST_LENIENT: Final = 8 * 1024 * 1024  # bytes that are read in Python: a character takes up to four, and then again
 _MOST_JOINED: Final = 10_000  # documents in a row; relays join two or three
 _BEGINNINGS: Final = (b"{", b"[", b"data:")
 
@@ -51,6 +52,8 @@ def decode(payload: bytes) -> Any:
         return msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
+    if len(payload) > _MOST_LENIENT:
+        return None
     try:
         return _clean(_LENIENT.decode(payload.decode("utf-8", "replace")))
     except (ValueError, RecursionError):
@@ -76,7 +79,7 @@ def several(payload: bytes) -> Iterator[Any]:
 
     A line has to begin with one: an object inside something else is no document.
     """
-    found = False
+    found, payload = False, payload[:_MOST_LENIENT]
     for line in _LINE_END.split(payload):
         if line.startswith(_BEGINNINGS):
             for document in islice(_joined(_FIELD.sub(b"", line, count=1)), _MOST_JOINED):

@@ -55,11 +55,12 @@ class LastBytes:
         return b"".join(self._parts)
 
 
-def pieces(data: bytes, separator: bytes) -> Iterator[bytes]:
+def pieces(data: bytes, separator: bytes) -> Iterable[bytes]:
     """`data.split(separator)`; where it may be millions of pieces, one after the other."""
-    if len(data) <= _AT_ONCE:
-        yield from data.split(separator)
-        return
+    return data.split(separator) if len(data) <= _AT_ONCE else _one_by_one(data, separator)
+
+
+def _one_by_one(data: bytes, separator: bytes) -> Iterator[bytes]:
     at = 0
     while (end := data.find(separator, at)) >= 0:
         yield data[at:end]
@@ -279,8 +280,8 @@ class JsonBody:
         self._parts, self.last = [], last
 
     def close(self) -> Iterator[Payload]:
-        body = b"".join(self._parts)
-        if body.strip():
+        body, self._parts = b"".join(self._parts), []
+        if body and not body.isspace():
             yield b"", body
 
 
