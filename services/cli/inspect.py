@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from services.meter import endings
+from services.meter import endings, tails
 from services.meter.estimate import calibration, prompt, tokens
 from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.observing import said_of
@@ -73,7 +73,7 @@ _BATCH_FIELDS = ("path", "reported", "usage", "observed_output_tokens", "model",
 
 
 def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | None) -> dict[str, Any]:
-    """The report in a body, our own count, and the estimate that would be booked without a report."""
+    """What is booked of the report in a body, our own count, and the estimate that would be booked without a report."""
     reading = _read(path, dialect, content_type)
     body = request.read_bytes() if request is not None else b""
     model = _asked_model(body) or reading.model
@@ -83,11 +83,14 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
     thinks = asked.thinks if asked else None
     estimate = calibration.estimate(tokenizer, calibration.none_yet(tokenizer), said, thinks=thinks)
     unreadable = reading.unreadable
+    booked, model_usage = tails.reported(dialect, reading), tails.of_model(reading)
     return {
         "path": str(path),
-        "reported": reading.usage is not None,
-        "usage": (reading.usage or Usage()).as_dict(),
-        "billed": reading.billed.as_dict() if reading.billed else None,
+        "reported": booked is not None,
+        "usage": (booked or Usage()).as_dict(),
+        "model_input_tokens": model_usage.input_tokens,
+        "model_output_tokens": model_usage.output_tokens,
+        "reported_cost_nanousd": reading.cost_nanousd,
         "raw_usage": reading.raw_usage,
         "marks": sorted(reading.marks),
         "units": reading.units,

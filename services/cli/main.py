@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, services
+from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, services, work
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import use_config
 
@@ -18,7 +18,8 @@ def main() -> None:
     """The console script. Exits 0, 1 for an error of ours (one line), 2 for wrong usage."""
     arguments = parser().parse_args()
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGHUP, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         if arguments.config is not None:
             use_config(arguments.config)
@@ -88,5 +89,6 @@ def parser() -> argparse.ArgumentParser:
     quarantine.add_commands(
         commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
     )
+    work.add_command(commands_.add_parser("work", help="list work that has begun and whose result is not booked"))
     inspect.add_command(commands_.add_parser("inspect", help="print what the meter reads in a recorded body"))
     return parser

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import signal
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from services.control import server as control_server
@@ -13,6 +16,10 @@ from services.control.app import ControlApp
 from services.control.settings import ControlSettings
 from services.demo import server as demo_server
 from services.gateway import server as gateway_server
+from services.gateway.client import asgi
+from services.gateway.client.protocol import protocol_class
+from services.gateway.client.request import below
+from services.gateway.client.waiting import Limits
 from services.gateway.settings import GatewaySettings
 from services.meter import host as meter_host
 from services.meter.settings import MeterSettings
@@ -56,7 +63,13 @@ def gateway(arguments: argparse.Namespace) -> int:
     with embedded.redis_url(settings) as url:
         plane = None
         if settings.control == "gateway":
-            plane = ControlApp(settings, url, frozenset(settings.providers), body_timeout=settings.body_timeout)
+            plane = ControlApp(
+                settings,
+                url,
+                frozenset(settings.providers),
+                body_timeout=settings.body_timeout,
+                base_path=settings.base_path,
+            )
         gateway_server.serve(settings, url, plane)
     return 0
 
@@ -80,8 +93,15 @@ def control(arguments: argparse.Namespace) -> int:
             "no provider is configured here, so that no key can be restricted to one: AROUTER_CONTROL_PROVIDERS"
         )
     with embedded.redis_url(settings) as url:
-        control_server.serve(settings, url, providers)
+        control_server.serve(settings, url, providers, partial(_http, settings.control_base_path))
     return 0
+
+
+def _http(base_path: str, app: asgi.Application, drain: control_server.Drain) -> type[asyncio.Protocol]:
+    """The gateway's side of HTTP for a control plane alone: heads are limited in size and time, and a refusal arrives
+    though its client still sends."""
+    limits = Limits(max_header_bytes=32 * 1024, max_header_lines=100, header_timeout=10, keep_alive_timeout=75)
+    return protocol_class(below(base_path, lambda request: asgi.run(app, request)), limits, drain, lambda: None)
 
 
 def provider(arguments: argparse.Namespace) -> int:
@@ -105,5 +125,11 @@ def odd_settings(settings: Settings) -> list[str]:
 
 def _begin(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
+    signal.signal(signal.SIGHUP, _hung_up)
     for sentence in odd_settings(settings):
         log.warning(sentence)
+
+
+def _hung_up(signum: int, frame: FrameType | None) -> None:
+    """A terminal that closes, or an operator who wants settings to be read again, must not cut running streams."""
+    log.warning("SIGHUP changes nothing: settings are read at the start; restart the process to change them")

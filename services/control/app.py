@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.control import api
 from services.control.plane import ControlPlane
+from shared.access.credentials import caller_key
 from shared.access.envelopes import error_body
 from shared.contract.dialects import Family
 from shared.runtime.errors import Refused, StoreError
@@ -19,14 +20,22 @@ MAX_BODY_BYTES = 256 * 1024  # no request of this API is larger
 
 
 class ControlApp:
-    """Reads request bodies within limits before FastAPI does, which would read any size for any time."""
+    """Reads request bodies before FastAPI does, which would read any size for any time, and from anybody."""
 
     def __init__(
-        self, settings: Settings, redis_url: str, providers: frozenset[str], *, body_timeout: float = 60.0
+        self,
+        settings: Settings,
+        redis_url: str,
+        providers: frozenset[str],
+        *,
+        body_timeout: float = 60.0,
+        base_path: str = "",
     ) -> None:
-        """`providers`: names a key may be restricted to. `body_timeout`: seconds between two reads of a body."""
+        """`providers`: names a key may be restricted to. `body_timeout`: seconds for a whole body to arrive.
+        `base_path`: what a proxy in front has before the paths of this API; its documents link to it."""
         self._plane = ControlPlane(settings, redis_url, providers)
         self._timeout = body_timeout
+        self._base_path = base_path
         self._app: ASGIApp = _application(self._plane)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,6 +47,7 @@ class ControlApp:
             await _refuse(send, refused)
             return
         if body is not None:
+            scope["root_path"] = self._base_path
             await self._app(scope, _replay(body, receive), send)
 
     async def not_ready(self) -> list[str]:
@@ -53,27 +63,42 @@ class ControlApp:
         await self._plane.close()
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The whole body; None where the client left. Refused: 413 too large, 408 too slow."""
-        too_large = Refused(413, f"the request body is larger than {MAX_BODY_BYTES} bytes")
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        """The whole body; None where the client left. Refused: 413 too large, 408 too slow, and 401, 403 or 503 where
+        its sender has no good key."""
+        headers = dict(scope["headers"])
+        if _has_body(headers):
+            await self._plane.keyring.authenticate(caller_key(headers, scope["query_string"]))
+        declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-            raise too_large
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    message = await receive()
-            except TimeoutError:
-                raise Refused(408, "the request body did not arrive in time") from None
-            if message["type"] == "http.disconnect":
-                return None
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > MAX_BODY_BYTES:
-                raise too_large
-            if not message.get("more_body", False):
-                return b"".join(parts)
+            raise _too_large()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await _read(receive)
+        except TimeoutError:
+            raise Refused(408, "the request body did not arrive in time") from None
+
+
+def _has_body(headers: dict[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+
+def _too_large() -> Refused:
+    return Refused(413, f"the request body is larger than {MAX_BODY_BYTES} bytes")
+
+
+async def _read(receive: Receive) -> bytes | None:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def _application(plane: ControlPlane) -> FastAPI:

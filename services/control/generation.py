@@ -24,7 +24,7 @@ from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
 
-_MICRO = 1_000_000
+_MICRO, _NANO = 10**6, 10**9
 # A caller may ask before the record of its exchange is in Redis: a gateway writes every 25 ms. An exchange that is
 # settled between two looks is found by the next one.
 _PAUSES = (0.05, 0.1, 0.2)
@@ -46,6 +46,9 @@ class GenerationUsage(BaseModel):
     completion_tokens: int | None
     total_tokens: int | None
     cost: float | None = Field(description="US dollars by the operator's price book; null where it has no price.")
+    reported_cost: float | None = Field(
+        description="US dollars, as the provider states them beside its usage; null where it states none."
+    )
     prompt_tokens_details: PromptDetails
     completion_tokens_details: CompletionDetails
 
@@ -84,15 +87,23 @@ class Generation(BaseModel):
     usage: GenerationUsage
     marks: tuple[str, ...] = Field(
         description="What is odd about the figures: placeholder, half_report, inconsistent, unreadable, billed_units, "
-        "unpriced, open_work."
+        "unpriced, open_work, work_booked."
     )
+    work_id: str = Field(
+        description="The provider's id of work that ends elsewhere, as a background response or a batch, which this "
+        "exchange began or fetched; else empty."
+    )
+    work_begun_by: str = Field(description="Of its result: the exchange that began it, whose key is booked.")
+    work_booked_by: str = Field(description="The exchange that books its result, where that is another one.")
     units: dict[str, float] | None = Field(description="What is billed and is not a token, by the provider's name.")
     ratio: float | None = Field(description="Where output is estimated: the factor on our own count.")
     output_low: int | None = Field(description="The interval in which the output most likely lies.")
     output_high: int | None
     input_low: int | None = Field(description="The same of the input, where that is estimated.")
     input_high: int | None
-    price_version: str
+    price_version: str | None = Field(
+        description="Of the price book; empty where there was none, null in entries from before there were prices."
+    )
     provider_usage: dict[str, Any] | None = Field(description="The provider's usage object, word for word.")
 
 
@@ -128,7 +139,7 @@ async def generation(
         if entry is not None:
             if not _may_see(caller, entry.entry.key):
                 raise unknown
-            return _shown(entry)
+            return shown(entry)
         key_hash = await _open_key(plane, exchange_id)
         if key_hash is not None:
             if not _may_see(caller, key_hash):
@@ -162,9 +173,10 @@ async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
         return None
 
 
-def _shown(found: LedgerEntry) -> Generation:
+def shown(found: LedgerEntry) -> Generation:
+    """An entry as the API answers it, of whichever version."""
     entry = found.entry
-    cost = entry.cost_microusd
+    cost, reported = entry.cost_microusd, entry.reported_cost_nanousd
     same = {name: getattr(entry, name) for name in Generation.model_fields if name in entry.__struct_fields__}
     return Generation(
         **same,
@@ -179,6 +191,7 @@ def _shown(found: LedgerEntry) -> Generation:
             completion_tokens=entry.output_tokens,
             total_tokens=entry.total_tokens,
             cost=None if cost is None else cost / _MICRO,
+            reported_cost=None if reported is None else reported / _NANO,
             prompt_tokens_details=PromptDetails(
                 cached_tokens=entry.cache_read_tokens, cache_write_tokens=entry.cache_write_tokens
             ),

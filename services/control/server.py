@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
+from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.control.app import ControlApp
 from services.control.settings import ControlSettings
 from shared.books import version
 from shared.contract import paths
-from shared.runtime.errors import SettingsError
+from shared.runtime.sockets import claimed
 
 _SHUTDOWN_SECONDS = 35  # a report may take thirty
-_HEAD_BYTES = 32 * 1024
 _BACKLOG = 1024
+
+
+class Drain:
+    """Says whether the process is shutting down."""
+
+    def __init__(self) -> None:
+        self.draining = False
+
+
+Http = Callable[[ASGIApp, Drain], type[asyncio.Protocol]]
+"""Makes the server side of HTTP for an application: a class for `uvicorn.Config(http=…)`."""
 
 
 class Alone:
@@ -47,25 +58,39 @@ class Alone:
         answer = {"ready": not reasons, "reasons": reasons} if path == "/readyz" else {"status": "ok"}
         body = json.dumps(answer).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if reasons:
+            headers.append((b"retry-after", b"1"))
         await send({"type": "http.response.start", "status": 503 if reasons else 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def serve(settings: ControlSettings, redis_url: str, providers: frozenset[str]) -> None:
+class _Server(uvicorn.Server):
+    """Tells its connections when it shuts down."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._drain.draining = True
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: ControlSettings, redis_url: str, providers: frozenset[str], http: Http) -> None:
     """Serve until SIGTERM or SIGINT; running answers may end first.
 
     SettingsError where the port is taken, or where this Redis must not hold usage.
     """
     asyncio.run(version.check_url(redis_url))
-    listener = _listen(settings.control_host, settings.control_port)
-    uvicorn.Server(_config(Alone(ControlApp(settings, redis_url, providers)))).run(sockets=[listener])
+    listeners = claimed("AROUTER_CONTROL_PORT", settings.control_host, settings.control_port)
+    app, drain = Alone(ControlApp(settings, redis_url, providers, base_path=settings.control_base_path)), Drain()
+    _Server(_config(app, http(app, drain)), drain).run(sockets=listeners)
 
 
-def _config(app: Alone) -> uvicorn.Config:
+def _config(app: Alone, http: type[asyncio.Protocol]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",  # it bounds a request head, which httptools does not
-        h11_max_incomplete_event_size=_HEAD_BYTES,
+        http=http,
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -74,14 +99,7 @@ def _config(app: Alone) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        date_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        backlog=_BACKLOG,
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as exc:
-        reason = str(exc.strerror).partition(" (while")[0]  # `create_server` adds the address
-        raise SettingsError(f"AROUTER_CONTROL_PORT: cannot listen on {host}:{port}: {reason}") from None

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from services.demo import anthropic, gemini, openai
+from services.demo import anthropic, background, gemini, openai
 from services.demo.scenario import parse
 from services.demo.script import Piece, Request, Script, compact
 
@@ -61,6 +61,10 @@ def answer(request: Request, target: str, headers: Mapping[str, str]) -> Script:
 
 
 def _script(request: Request, target: str, headers: Mapping[str, str]) -> Script:
+    if request.path.startswith("/v1/responses"):
+        work = background.begin(request) if background.asked(request) else background.fetch(request.path)
+        if work is not None:
+            return work
     if request.method == "POST" and request.path in _POSTS:
         return _POSTS[request.path](request)
     call = _GEMINI.fullmatch(request.path)

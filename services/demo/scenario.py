@@ -20,6 +20,7 @@ misbehaviours `cut`, `truncate`, `reset`, `error` and `stall` strike `after` eve
 | refuse | closes the connection instead of answering |
 | status=N | answers with this error, in the dialect's form |
 | after=N | lets N events pass before it misbehaves |
+| work=MS | needs so long for a response in the background (200) |
 | stall=MS | is silent in the middle of the body (for ever) |
 | error | sends the dialect's error event, then ends the body properly |
 | truncate | ends the body properly, but in the middle |
@@ -59,6 +60,7 @@ class Scenario:
     status: int = 200
     after: int | None = None
     stall: int = 0
+    work: int = 200
     error: bool = False
     truncate: bool = False
     cut: bool = False

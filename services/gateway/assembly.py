@@ -110,6 +110,8 @@ class Gateway:
         reasons = self.health.ready() if path == "/readyz" else []
         answer = {"ready": not reasons, "reasons": reasons} if path == "/readyz" else {"status": "ok"}
         headers = [(b"content-type", b"application/json")]
+        if reasons:
+            headers.append((b"retry-after", b"1"))
         request.respond(503 if reasons else 200, headers, msgspec.json.encode(answer))
 
     def _show(self) -> None:

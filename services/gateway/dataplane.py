@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit
@@ -18,6 +18,7 @@ from services.gateway.client.request import ClientLeft, ClientRequest
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
+from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
@@ -61,7 +62,9 @@ class DataPlane:
         )
         self._admission = admission
         self._cors = Cors(settings.cors_origins)
-        self._match = lru_cache(_PATHS)(lambda method, path, family: match(method, path, family, upstreams))
+        self._match = lru_cache(_PATHS)(
+            lambda method, path, family: understood(method, path, partial(match, family=family, upstreams=upstreams))
+        )
         self._settings = settings
         self._upstreams = upstreams
 
@@ -76,6 +79,8 @@ class DataPlane:
             return
         unread = _has_body(given)
         try:
+            if b"upgrade" in given and _is_handshake(client.method, given):
+                raise _no_websockets()
             key = await self._admission.identify(caller_key(given, client.query))
             remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
             matched = remembered(client.method, path, family)
@@ -123,6 +128,8 @@ class DataPlane:
             await asyncio.sleep(0.02)
 
     def _routed(self, matched: Match, body: bytes, given: dict[bytes, bytes]) -> _Routed:
+        if matched.lists and body:
+            raise Refused(400, "a request that reads what is stored must not have a body")
         flags = _flags(matched, body, given)
         return _Routed(matched, choose(matched, flags.model, self._upstreams), flags, body)
 
@@ -145,7 +152,7 @@ class DataPlane:
             method=client.method,
             url=route.url,
             query=without_key(client.query),
-            headers=headers.upstream_request(client.headers, upstream.credential(matched.family)),
+            headers=headers.upstream_request(client.headers, upstream.credential(matched.family), upstream.passes),
             body=_outgoing(routed),
         )
         return Call(
@@ -171,9 +178,11 @@ class DataPlane:
             return whole
         parts: list[bytes] = []
         size = 0
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + self._settings.body_total_timeout
         while True:
             try:
-                async with asyncio.timeout(self._settings.body_timeout):
+                async with asyncio.timeout_at(min(latest, loop.time() + self._settings.body_timeout)):
                     part = await client.read()
             except TimeoutError:
                 raise Refused(408, "the request body did not arrive in time") from None
@@ -183,6 +192,18 @@ class DataPlane:
             size += len(part)
             if size > limit:
                 raise too_large
+
+
+def _is_handshake(method: str, given: dict[bytes, bytes]) -> bool:
+    """Whether a client wants to speak WebSocket. Other upgrades may be ignored (RFC 9110, 7.8)."""
+    return method == "GET" and b"websocket" in given[b"upgrade"].lower()
+
+
+def _no_websockets() -> Refused:
+    """Codex tries this for sixteen seconds where it gets anything else, and plain HTTP at once after a 426."""
+    refused = Refused(426, "this gateway does not serve WebSockets: use HTTP", code="no_websockets")
+    refused.headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
+    return refused
 
 
 def _has_body(given: dict[bytes, bytes]) -> bool:

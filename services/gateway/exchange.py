@@ -271,7 +271,8 @@ class Exchange:
             first_byte=relay.first_byte,
             ended=self._clock(),
         )
-        self._tap.end(end_record(facts), body if self._call.keep_body else None)
+        bought = facts.status is not None and facts.status < 300  # of nothing else is the input ever estimated
+        self._tap.end(end_record(facts), body if bought and self._call.keep_body else None)
         self._plane.observer.ended(summary(facts, self._tap))
 
 

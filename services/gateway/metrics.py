@@ -21,6 +21,7 @@ GAPS_OF_EVERY = 16
 
 _STATES = {
     "open_streams": "Exchanges running now.",
+    "client_connections": "Connections of clients, idle ones included.",
     "read_on_upstreams": "Upstreams read on for their usage though their client has left.",
     "tap_backlog_bytes": "Tail bytes in memory that Redis has not taken yet.",
     "tap_backlog_seconds": "Age of the oldest record that Redis has not taken yet.",
@@ -29,6 +30,16 @@ _STATES = {
     "journal_failed": "1 where the journal is full or its disk refuses.",
     "redis_up": "1 where Redis took the last batch of records.",
     "draining": "1 once the process has been told to end.",
+}
+
+
+_TOTALS = {
+    "relayed_bytes": "Body bytes of answers, as they came.",
+    "lost_tail_bytes": "Body bytes that were relayed and that neither memory nor journal had room for: usage is "
+    "partial.",
+    "unkept_exchanges": "Exchanges served though the journal did not keep them (AROUTER_JOURNAL_FAILED=serve).",
+    "unread_connections": "Connections given up after their answer, because the client took nothing of its rest for "
+    "AROUTER_SLOW_READER_TIMEOUT (5 s once the gateway shuts down).",
 }
 
 
@@ -49,17 +60,9 @@ class GatewayMetrics(Observer):
             ["status"],
             registry=registry,
         )
-        self._relayed = Counter("arouter_relayed_bytes", "Body bytes of answers, as they came.", registry=registry)
-        self._lost = Counter(
-            "arouter_lost_tail_bytes",
-            "Body bytes that were relayed and that neither memory nor journal had room for: usage is partial.",
-            registry=registry,
-        )
-        self._unkept = Counter(
-            "arouter_unkept_exchanges",
-            "Exchanges served though the journal did not keep them (AROUTER_JOURNAL_FAILED=serve).",
-            registry=registry,
-        )
+        self._totals = {
+            name: Counter(f"arouter_{name}", meaning, registry=registry) for name, meaning in _TOTALS.items()
+        }
         first_byte = Histogram(
             "arouter_first_byte_seconds",
             "Until the first body byte. side=provider: from the request going out until it came; "
@@ -94,9 +97,9 @@ class GatewayMetrics(Observer):
 
     def ended(self, summary: Summary) -> None:
         self._ended.labels(summary.outcome, summary.provider, summary.status or 0).inc()
-        self._relayed.inc(summary.response_bytes)
+        self._totals["relayed_bytes"].inc(summary.response_bytes)
         if summary.lost_bytes:
-            self._lost.inc(summary.lost_bytes)
+            self._totals["lost_tail_bytes"].inc(summary.lost_bytes)
         if summary.first_byte is not None and summary.first_byte_to_client is not None:
             from_provider, to_client = self._first_byte
             from_provider.observe(summary.first_byte)
@@ -110,7 +113,11 @@ class GatewayMetrics(Observer):
         self._refused.labels(status).inc()
 
     def unkept(self) -> None:
-        self._unkept.inc()
+        self._totals["unkept_exchanges"].inc()
+
+    def unread(self) -> None:
+        """A connection was given up, because its client did not read the rest of an answer."""
+        self._totals["unread_connections"].inc()
 
     def began(self) -> Gaps | None:
         """The stop watch of a new exchange; None where it is not measured."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import time
 from types import FrameType
 
@@ -12,11 +13,14 @@ import uvicorn
 
 from services.gateway.assembly import Control, Gateway
 from services.gateway.client.asgi import Application, Message, Receive, Send
-from services.gateway.client.protocol import Limits, protocol_class
+from services.gateway.client.protocol import protocol_class
+from services.gateway.client.request import below
+from services.gateway.client.waiting import Limits
 from services.gateway.health import Health
 from services.gateway.settings import GatewaySettings
 from shared.books import version
 from shared.runtime.admin_server import watched
+from shared.runtime.sockets import claimed
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +52,12 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; running streams may end first. SettingsError where this Redis is unsuitable."""
+    """Serve until SIGTERM or SIGINT; running streams may end first.
+
+    SettingsError where the port is taken, or where this Redis is unsuitable.
+    """
     asyncio.run(version.check_url(redis_url))
+    listeners = claimed("AROUTER_PORT", settings.host, settings.port)
     gateway = Gateway(settings, redis_url, control)
     server = configured(settings, gateway)
     # The objects of now stay: the collector must not go through them again while streams wait.
@@ -63,19 +71,22 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
         healthy=gateway.health.healthy,
         ready=gateway.health.ready,
     ):
-        server.run()
+        log.info("bound to %s", ", ".join(_shown(one) for one in listeners))
+        server.run(sockets=listeners)
 
 
 def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
     """The server of one gateway, not started."""
     limits = Limits(
-        settings.max_header_bytes, settings.max_header_lines, settings.header_timeout, settings.keep_alive_timeout
+        settings.max_header_bytes,
+        settings.max_header_lines,
+        settings.header_timeout,
+        settings.keep_alive_timeout,
+        settings.slow_reader_timeout,
     )
     config = uvicorn.Config(
         _lifespan(gateway),
-        host=settings.host,
-        port=settings.port,
-        http=protocol_class(gateway.handle, limits, gateway.health),
+        http=protocol_class(below(settings.base_path, gateway.handle), limits, gateway.health, gateway.metrics.unread),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -88,7 +99,14 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
-    return _Server(config, gateway.health, settings.shutdown_delay)
+    server = _Server(config, gateway.health, settings.shutdown_delay)
+    gateway.metrics.show(client_connections=lambda: len(server.server_state.connections))
+    return server
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _lifespan(gateway: Gateway) -> Application:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from services.gateway.client.headers import may_be_allowed
 from shared.contract.dialects import Dialect
-from shared.contract.paths import RESERVED
+from shared.contract.paths import base_path, owner
 from shared.contract.providers import PROVIDERS
-from shared.runtime.settings import Settings
+from shared.runtime.settings import EVERYWHERE, Settings
 
 _MIB = 1024 * 1024
 
@@ -40,6 +41,17 @@ class ProviderSettings(BaseModel):
         default="close",
         description="When a client leaves: close the upstream, or read_on to its end for the usage it reports there.",
     )
+
+    pass_headers: str = Field(
+        default="",
+        description="Headers of callers that go to this provider though they are removed otherwise, comma-separated: "
+        "OpenAI-Project, X-Forwarded-For and the like (docs/relay.md has the table).",
+    )
+
+    @property
+    def passed(self) -> frozenset[bytes]:
+        """The names in `pass_headers`, in lower case."""
+        return frozenset(name.strip().lower().encode() for name in self.pass_headers.split(",") if name.strip())
 
     @property
     def reads_on(self) -> bool:
@@ -71,6 +83,14 @@ class ProviderSettings(BaseModel):
             raise ValueError("must be printable ASCII")
         return text or None
 
+    @field_validator("pass_headers")
+    @classmethod
+    def _removed_otherwise(cls, value: str) -> str:
+        for name in filter(None, map(str.strip, value.split(","))):
+            if not name.isascii() or not may_be_allowed(name.lower().encode()):
+                raise ValueError(f"{name!r} is not a header that is removed unless it is named here")
+        return value
+
     @field_validator("dialects")
     @classmethod
     def _known_dialects(cls, value: str) -> str:
@@ -87,9 +107,16 @@ class GatewaySettings(Settings):
         f"drain_{what}": f"read_on_{what}" for what in ("seconds", "bytes", "streams")
     }
 
-    host: str = Field(default="127.0.0.1", description="Address the gateway listens on.")
+    host: str = Field(default="127.0.0.1", description=f"Address the gateway listens on. {EVERYWHERE}")
     port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
-    metrics_host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    base_path: str = Field(
+        default="",
+        description="Path that a proxy in front keeps, such as /llm: what comes below it is served as if it came at "
+        "the root, where everything stays served, too.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description=f"Address of /metrics, /healthz and /readyz. {EVERYWHERE}"
+    )
     metrics_port: int = Field(
         default=9090, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 for none."
     )
@@ -117,6 +144,9 @@ class GatewaySettings(Settings):
     max_header_lines: int = Field(default=100, ge=8, description="Most request header lines; above it 431.")
     header_timeout: float = Field(default=10, gt=0, description="For a whole request head to arrive; after it 408.")
     body_timeout: float = Field(default=60, gt=0, description="Between two reads of a request body; after it 408.")
+    body_total_timeout: float = Field(
+        default=600, gt=0, description="For a whole request body to arrive; after it 408."
+    )
     keep_alive_timeout: float = Field(
         default=75, gt=0, description="Idle client connections close after this; keep it above the load balancer's."
     )
@@ -187,6 +217,11 @@ class GatewaySettings(Settings):
         old = [name.upper() for name, provider in self.providers.items() if provider.on_disconnect == "drain"]
         return {prefix.format(name, "drain"): prefix.format(name, "read_on") for name in old}
 
+    @field_validator("base_path")
+    @classmethod
+    def _absolute_path(cls, value: str) -> str:
+        return base_path(value)
+
     @field_validator("upstream_proxy")
     @classmethod
     def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -198,10 +233,17 @@ class GatewaySettings(Settings):
 
     @field_validator("providers")
     @classmethod
-    def _own_providers_have_a_base_url(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+    def _own_providers_have_a_base_url(
+        cls, value: dict[str, ProviderSettings], given: ValidationInfo
+    ) -> dict[str, ProviderSettings]:
+        below = given.data.get("base_path", "").split("/")[1:2]
         for name, provider in value.items():
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in RESERVED:
+            if [name] == below:
+                raise ValueError(f"provider {name!r} could not be reached below AROUTER_BASE_PATH=/{name}")
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
                 raise ValueError(f"{name!r} cannot be a provider's name")
+            if (taken := owner(name)) is not None:
+                raise ValueError(f"{name!r} cannot be a provider's name: /{name}/ is {taken}")
             known = PROVIDERS.get(name)
             if provider.base_url is None and (known is None or known.base_url is None):
                 raise ValueError(f"provider {name!r} needs AROUTER_PROVIDERS__{name.upper()}__BASE_URL")

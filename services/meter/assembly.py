@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from services.meter.measure import Tail
+from services.meter.tails import Tail
 from shared.contract import tail
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId

@@ -1,4 +1,5 @@
-"""The books monitor counts the books for metrics now and then: the backlog, and conservation."""
+"""The books monitor counts the books for metrics now and then: the backlog, conservation, and open work, of which it
+takes off the list what has expired."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ import logging
 import time
 from collections.abc import Set as AbstractSet
 
-from services.meter.metrics import MeterMetrics
-from shared.books import audit, streams
+from services.meter.metrics import BooksMetrics
+from shared.books import audit, streams, work
 from shared.books.books import Books
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 class BooksMonitor:
     """Keeps the gauges that need Redis. `held`: the shards of this meter."""
 
-    def __init__(self, store: Store, metrics: MeterMetrics, held: AbstractSet[int], shards: int) -> None:
+    def __init__(self, store: Store, metrics: BooksMetrics, held: AbstractSet[int], shards: int) -> None:
         self._store = store
         self._metrics = metrics
         self._held = held
@@ -39,6 +40,7 @@ class BooksMonitor:
             except StoreError as exc:
                 log.warning("the books cannot be counted: %s", exc)
                 self._metrics.conservation(None)  # the last count is out of date
+                self._metrics.work(None)
             try:
                 async with asyncio.timeout(_BACKLOG_SECONDS):
                     await stopping.wait()
@@ -50,9 +52,16 @@ class BooksMonitor:
         self._metrics.backlog(lengths.items())
         if 0 not in self._held:
             self._metrics.conservation(None)
+            self._metrics.work(None)
             self._looked = None
         elif self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
             books = await Books.find(self._store, self._shards)
             few = sum((await streams.lengths(self._store, range(books.shards))).values()) <= _MOST_RECORDS
             self._metrics.conservation(await audit.conservation(books) if few else None)
+            await self._look_at_work()
             self._looked = time.monotonic()
+
+    async def _look_at_work(self) -> None:
+        for name in await work.expire(self._store):
+            log.warning("work %s has expired: nobody has fetched its result, and its cost is not booked", name)
+        self._metrics.work(await work.summary(self._store), await streams.now_ms(self._store))

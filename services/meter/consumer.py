@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from services.meter.assembly import Assembled, Assembler, BadExchange
+from services.meter.claims import Claims
 from services.meter.estimator import TokenEstimator
-from services.meter.measuring import DELIVERIES, Suspects, measured
+from services.meter.measuring import DELIVERIES, Measuring
 from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
@@ -68,11 +69,11 @@ class ShardConsumer:
         self._store = store
         self._ledger = ledger
         self._batch = batch
-        self._estimator = estimator
         self._metrics = metrics
         self._timing = timing
         self._assembler = Assembler(shard)
-        self._suspects = Suspects(store, shard, estimator.alone)
+        self._measuring = Measuring(store, shard, estimator)
+        self._claims = Claims(store, ledger, estimator.prices)
         self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
         self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
         self._stopping = asyncio.Event()
@@ -96,7 +97,8 @@ class ShardConsumer:
 
     async def _serve(self) -> None:
         self._assembler = Assembler(self.shard)
-        self._suspects.clear()
+        self._measuring.clear()
+        self._claims = Claims(self._store, self._ledger, self._measuring.prices)
         self._provisional.clear()
         await streams.create_group(self._store, self.shard)
         await self._stepped_back()  # steps are noticed from here on
@@ -127,7 +129,7 @@ class ShardConsumer:
             count = _FEW if few else self._batch
             page = await streams.deliveries(self._store, self.shard, after, count=count)
             suspects = [id for id, times in page if times >= DELIVERIES]
-            self._suspects.add(suspects)
+            self._measuring.add(suspects)
             few = bool(suspects)
             entries = await streams.read_pending(self._store, self.shard, after, count=_FEW if few else count)
             if not entries:
@@ -236,7 +238,7 @@ class ShardConsumer:
                 continue
             if assembled is not None:
                 whole.append(assembled)
-        suspected = [self._suspects.are(assembled.stream_ids) for assembled in whole]
+        suspected = [self._measuring.are(assembled.stream_ids) for assembled in whole]
         await self._settle([one for one, suspect in zip(whole, suspected, strict=True) if not suspect])
         for one, suspect in zip(whole, suspected, strict=True):
             if suspect:  # so that one that kills this meter leaves the others settled
@@ -255,15 +257,18 @@ class ShardConsumer:
             await self._quarantine(settlement.stream_ids, "its answer cannot be read")
 
     async def _measured(self, whole: Assembled, *, final: bool = True, so_far: str = "") -> Settlement | None:
-        """The settlement of an exchange; None where it cannot be read, which quarantines it."""
+        """The settlement of an exchange. None where it cannot be read, which quarantines it, and where it has to wait
+        for the start of its work: then its records stay as they are, and are reclaimed."""
         tail, stream_ids = whole
         try:
-            async with self._suspects.trying(tail.id, stream_ids):
-                found = await measured(tail, self._estimator)
+            found = await self._measuring.measured(tail, stream_ids)
+            entry = await self._claims.entry(tail.id, found)
+            if entry is None:
+                return None
             first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
-            known = final and found.entry.ended != Ended.UNREADABLE
-            settlement = Settlement(tail.id, found.entry, stream_ids, final=known, so_far=so_far, first=first)
-        except BadRecord as exc:
+            known = final and entry.ended != Ended.UNREADABLE
+            settlement = Settlement(tail.id, entry, stream_ids, final=known, so_far=so_far, first=first)
+        except (BadRecord, StoreRefused) as exc:
             await self._quarantine(stream_ids, str(exc))
         except StoreError:
             raise
@@ -271,7 +276,7 @@ class ShardConsumer:
             log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id, extra={"exchange_id": tail.id})
             await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
         else:
-            self._estimator.learn(found)
+            self._measuring.learn(found)
             return settlement
         finally:
             await asyncio.sleep(0)  # counting takes long, and leases must be renewed meanwhile

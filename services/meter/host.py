@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from arq import cron
 from arq.connections import ArqRedis
 from arq.worker import Worker
 from redis.asyncio import BlockingConnectionPool
@@ -23,7 +22,8 @@ from services.meter.estimate import tokens
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
-from shared.books import boots, streams, version
+from services.meter.upkeep import jobs
+from shared.books import version
 from shared.runtime import store
 from shared.runtime.admin_server import watched
 from shared.runtime.errors import SettingsError
@@ -102,7 +102,7 @@ async def _host(
     worker = Worker(
         redis_pool=_arq_pool(arq_url),
         queue_name=_QUEUE,
-        cron_jobs=[cron(trim_ledger, minute=0, keep_result=0)],
+        cron_jobs=jobs(),
         on_startup=startup,
         handle_signals=False,
         health_check_interval=_HEALTH_SECONDS,
@@ -153,13 +153,3 @@ async def _close(worker: Worker) -> None:
         await worker.close()
     except (RedisError, OSError, asyncio.CancelledError):  # cancelled jobs come out of its gather
         log.debug("arq could not close its connection to Redis")
-
-
-async def trim_ledger(ctx: dict[Any, Any]) -> None:
-    """arq cron: drop ledger entries older than the settings keep them, and keep the marks of boots that are known."""
-    ledger: Ledger = ctx["ledger"]
-    settings: MeterSettings = ctx["settings"]
-    shards = await boots.shards(ctx["store"], settings.shards)
-    await ledger.keep_marks(shards, await boots.known(ctx["store"]))
-    now_ms = await streams.now_ms(ctx["store"])  # the age of entries is measured by Redis's clock (decision 24)
-    await ledger.trim(shards, now_ms - settings.ledger_keep * 1000)

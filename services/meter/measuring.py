@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final
 
-from services.meter.measure import Estimator, Measured, Tail, body_of, measure
+from services.meter.estimator import TokenEstimator
+from services.meter.measure import Estimator, Measured, measure
+from services.meter.prices import PriceBook
+from services.meter.tails import Tail
 from shared.books import streams
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
@@ -38,7 +41,7 @@ def _small(tail: Tail) -> bool:
     if size >= _LARGE:
         return False
     try:
-        for piece in body_of(tail):  # decoding a little twice is cheaper than going to the thread and back
+        for piece in tail.body():  # decoding a little twice is cheaper than going to the thread and back
             size += len(piece or b"")
             if size >= _LARGE:
                 return False
@@ -47,19 +50,19 @@ def _small(tail: Tail) -> bool:
     return True
 
 
-class Suspects:
-    """The exchanges of one shard that were delivered again and again without being settled: the meters that had them
-    died, over one of them or over something else.
+class Measuring:
+    """Measures the exchanges of one shard. Suspects are those that were delivered again and again without being
+    settled: the meters that had them died, over one of them or over something else.
 
     Each is tried alone in its process, and the try is in Redis before it begins: so the next meter knows which one it
     was, and the innocent are settled (decision 65).
     """
 
-    def __init__(self, store: Store, shard: int, alone: asyncio.Lock) -> None:
-        """`alone`: the same for all shards of the process."""
+    def __init__(self, store: Store, shard: int, estimator: TokenEstimator) -> None:
+        """`estimator`: the same for all shards of the process."""
         self._store = store
         self._shard = shard
-        self._alone = alone
+        self._estimator = estimator
         self._records: set[bytes] = set()
         self._survived: set[ExchangeId] = set()  # tries that ended here, and may be noted in Redis still
 
@@ -71,6 +74,19 @@ class Suspects:
         """Whether an exchange with these stream entries is a suspect."""
         return bool(self._records) and not self._records.isdisjoint(stream_ids)
 
+    @property
+    def prices(self) -> PriceBook:
+        return self._estimator.prices
+
+    async def measured(self, tail: Tail, stream_ids: Sequence[bytes]) -> Measured:
+        """`measured`; alone where the exchange is a suspect. BadRecord where meters have died over it before."""
+        async with self.trying(tail.id, stream_ids):
+            return await measured(tail, self._estimator)
+
+    def learn(self, found: Measured) -> None:
+        """Learn from an exchange that was measured."""
+        self._estimator.learn(found)
+
     def clear(self) -> None:
         """Note none: the shard is read anew."""
         self._records.clear()
@@ -81,7 +97,7 @@ class Suspects:
         if not self.are(stream_ids):
             yield
             return
-        async with self._alone:
+        async with self._estimator.alone:
             if id in self._survived:
                 await streams.end_tries(self._store, self._shard, id)
             died = await streams.begin_try(self._store, self._shard, id) - 1

@@ -39,7 +39,7 @@ class Meter:
         self._estimator = TokenEstimator(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = MeterMetrics()
-        self._monitor = BooksMonitor(store, self.metrics, self._leases.held, settings.shards)
+        self._monitor = BooksMonitor(store, self.metrics.books, self._leases.held, settings.shards)
         self._renewed = time.monotonic()
         self._turned: float | None = None  # not begun
         self.metrics.show(shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - self._renewed)

@@ -7,16 +7,71 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.books.audit import Conservation
+from shared.books.work import Summary
 from shared.contract.entry import Entry
 
 _LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 
 
+class BooksMetrics:
+    """Gauges of the books. Those about all of Redis come from the meter that holds shard 0."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._backlog = Gauge(
+            "arouter_backlog_records",
+            "Records in a shard's tail stream: of exchanges that run, or wait to be settled. Said by who reads it.",
+            ["shard"],
+            registry=registry,
+        )
+        self._conservation = Gauge(
+            "arouter_conservation_exchanges",
+            "Every exchange of the last 35 days, each side counted on its own: opened, settled, in_flight, "
+            "quarantined. gap: opened, and nowhere to be found; 0 but for what is on its way from a gateway.",
+            ["side"],
+            registry=registry,
+        )
+        self._work = Gauge(
+            "arouter_work",
+            "Work that ends elsewhere (background responses, batches), by state. open: begun, and its result is not "
+            "booked, so that its cost is not known; expired: nobody has fetched it for 35 days, since there are books.",
+            ["state"],
+            registry=registry,
+        )
+        self._oldest_work = Gauge(
+            "arouter_oldest_open_work_seconds", "Since the oldest open work began; 0 for none.", registry=registry
+        )
+
+    def backlog(self, lengths: Iterable[tuple[int, int]]) -> None:
+        """How long the streams are that this meter reads, by shard."""
+        self._backlog.clear()
+        for shard, length in lengths:
+            self._backlog.labels(shard).set(length)
+
+    def conservation(self, found: Conservation | None) -> None:
+        """The sides that this meter counted; None where another meter counts."""
+        self._conservation.clear()
+        if found is not None:
+            for side in ("opened", "settled", "in_flight", "quarantined", "gap"):
+                self._conservation.labels(side).set(getattr(found, side))
+
+    def work(self, found: Summary | None, now_ms: int = 0) -> None:
+        """Work that ends elsewhere, at a time of Redis's clock; None where another meter counts."""
+        self._work.clear()
+        if found is None:
+            self._oldest_work.set(0)
+            return
+        self._work.labels("open").set(found.open)
+        self._work.labels("expired").set(found.expired)
+        age = 0 if found.oldest_ms is None else max(0, now_ms - found.oldest_ms)
+        self._oldest_work.set(age / 1000)
+
+
 class MeterMetrics:
-    """The metrics of one process. Those about all of Redis come from the meter that holds shard 0."""
+    """The metrics of one process."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.books = BooksMetrics(registry)
         self._settled = Counter(
             "arouter_settled_exchanges",
             "Exchanges settled for good, by outcome, by the source of their usage, and by how the answer ended "
@@ -27,7 +82,7 @@ class MeterMetrics:
         self._marked = Counter(
             "arouter_marked_exchanges",
             "Exchanges whose figures are marked, by mark and provider: placeholder, half_report, inconsistent, "
-            "unreadable (each time one is put into quarantine), billed_units, unpriced, open_work.",
+            "unreadable (each time one is put into quarantine), billed_units, unpriced, open_work, work_booked.",
             ["mark", "provider"],
             registry=registry,
         )
@@ -58,19 +113,6 @@ class MeterMetrics:
             buckets=_LAG,
         )
         self._shards = Gauge("arouter_leased_shards", "Shards this meter reads.", registry=registry)
-        self._backlog = Gauge(
-            "arouter_backlog_records",
-            "Records in a shard's tail stream: of exchanges that run, or wait to be settled. Said by who reads it.",
-            ["shard"],
-            registry=registry,
-        )
-        self._conservation = Gauge(
-            "arouter_conservation_exchanges",
-            "Every exchange of the last 35 days, each side counted on its own: opened, settled, in_flight, "
-            "quarantined. gap: opened, and nowhere to be found; 0 but for what is on its way from a gateway.",
-            ["side"],
-            registry=registry,
-        )
         self._round = Gauge(
             "arouter_last_round_seconds", "Since the leases were last renewed; they last 10 s.", registry=registry
         )
@@ -104,16 +146,3 @@ class MeterMetrics:
 
     def quarantined(self, records: int) -> None:
         self._quarantined.inc(records)
-
-    def backlog(self, lengths: Iterable[tuple[int, int]]) -> None:
-        """How long the streams are that this meter reads, by shard."""
-        self._backlog.clear()
-        for shard, length in lengths:
-            self._backlog.labels(shard).set(length)
-
-    def conservation(self, found: Conservation | None) -> None:
-        """The sides that this meter counted; None where another meter counts."""
-        self._conservation.clear()
-        if found is not None:
-            for side in ("opened", "settled", "in_flight", "quarantined", "gap"):
-                self._conservation.labels(side).set(getattr(found, side))

@@ -95,7 +95,7 @@ class PriceBook(BaseModel):
 
     def cost(self, provider: str, model: str, opened_ms: int, usage: Usage) -> int | None:
         """Micro-dollars of an exchange; None where it has no price. One without tokens costs nothing."""
-        if not any(usage.as_dict().values()):
+        if not usage.any:
             return 0
         price = self.find(provider, model, datetime.fromtimestamp(opened_ms / 1000, UTC).date())
         return None if price is None else price.cost(usage)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from shared.runtime.settings import Settings
+from shared.runtime.settings import EVERYWHERE, Settings
 
 
 class MeterSettings(Settings):
@@ -17,7 +17,9 @@ class MeterSettings(Settings):
         description="Redis for arq's own lifecycle and cron. Unset: the same as REDIS_URL. Needed with a cluster, "
         "which arq cannot use: any plain Redis will do, nothing in it is billing data.",
     )
-    meter_metrics_host: str = Field(default="127.0.0.1", description="Address of /metrics, /healthz and /readyz.")
+    meter_metrics_host: str = Field(
+        default="127.0.0.1", description=f"Address of /metrics, /healthz and /readyz. {EVERYWHERE}"
+    )
     meter_metrics_port: int = Field(
         default=9091, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 for none."
     )
@@ -26,6 +28,13 @@ class MeterSettings(Settings):
     )
     ledger_keep: int = Field(
         default=7 * 86_400, ge=3600, description="Seconds a ledger entry stays; older ones are trimmed by age."
+    )
+    aof_rewrite_hours: int = Field(
+        default=24,
+        ge=0,
+        le=24 * 7,
+        description="Hours between two rewrites of Redis's append-only file, which take the text of settled exchanges "
+        "off its disk; 0 leaves them to Redis.",
     )
     prices: Path | None = Field(
         default=None, description="File of the price book (docs/prices.md). Unset: every exchange is unpriced."

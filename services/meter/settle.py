@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 
 from redis.exceptions import NoScriptError, RedisError
 
@@ -16,6 +17,7 @@ from shared.runtime.errors import StoreError
 from shared.runtime.store import Store, translate, translated
 
 _DAY_SECONDS = 86_400
+_HOUR_MS = 3_600_000
 _NAMES = " ".join(BOOKED)
 
 
@@ -173,7 +175,7 @@ class Ledger:
 
 
 def _keys(id: ExchangeId, entry: Entry, moved_from: Provisional | None) -> list[str]:
-    hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
+    hour = _hour(entry.opened_ms // _HOUR_MS)
     return [
         names.tail(id.shard),
         names.final(id.shard, id.boot),
@@ -185,6 +187,12 @@ def _keys(id: ExchangeId, entry: Entry, moved_from: Provisional | None) -> list[
         names.active(id.shard, hour[:8]),
         *(_totals(id.shard, moved_from.key, hour) if moved_from else ()),
     ]
+
+
+@lru_cache(64)
+def _hour(since_epoch: int) -> str:
+    """An hour (UTC) as keys spell it."""
+    return datetime.fromtimestamp(since_epoch * _HOUR_MS / 1000, UTC).strftime("%Y%m%d%H")
 
 
 def _totals(shard: int, key: str, hour: str) -> tuple[str, str, str]:

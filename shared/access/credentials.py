@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
@@ -11,6 +12,34 @@ from shared.access.key_format import PREFIX, PREFIXES
 _HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 _QUERY = b"key="
 _USUAL = b"Bearer " + PREFIX.encode()
+_OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
+
+# Parameters that some API takes for a credential, for the account to book on, or for another request than the one that
+# was admitted (Google's `$httpMethod`, `$httpHeaders` and `$req`).
+_SUSPECT = re.compile(rb"key|token|auth|project|method|lr_|[%$;+\[]")  # most queries have none of these
+_NOT_UPSTREAM = frozenset(
+    {
+        b"key",
+        b"$key",
+        b"api_key",
+        b"api-key",
+        b"apikey",
+        b"x-api-key",
+        b"x-goog-api-key",
+        b"access_token",
+        b"oauth_token",
+        b"subscription-key",
+        b"ocp-apim-subscription-key",
+        b"authorization",
+        b"userproject",
+        b"$userproject",
+        b"_method",
+        b"x-http-method-override",
+        b"$httpmethod",
+        b"$httpheaders",
+        b"$req",
+    }
+)
 
 
 def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
@@ -25,10 +54,24 @@ def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
 
 
 def without_key(query: bytes) -> bytes:
-    """A raw query string without its `key` parameters."""
-    if _QUERY not in query:
+    """A raw query string without its credentials and overrides, however they are spelt, and without keys of ours. The
+    other parameters stay as they are."""
+    if not _SUSPECT.search(query.lower()):
         return query
-    return b"&".join(part for part in query.split(b"&") if not part.startswith(_QUERY))
+    return b"&".join(part for part in query.split(b"&") if not _stays_here(part))
+
+
+def _stays_here(part: bytes) -> bool:
+    """Whether a parameter is not sent upstream. Some servers split at semicolons too, or undo escapes twice."""
+    plain = unquote_to_bytes(unquote_to_bytes(part))
+    if any(key in plain for key in _OUR_KEYS):
+        return True
+    names = (piece.partition(b"=")[0] for piece in part.split(b";"))
+    return any(_plain_name(name) in _NOT_UPSTREAM for name in names)
+
+
+def _plain_name(name: bytes) -> bytes:
+    return unquote_to_bytes(unquote_to_bytes(name.replace(b"+", b" "))).partition(b"[")[0].strip().lower()
 
 
 def _bare(value: bytes) -> bytes:

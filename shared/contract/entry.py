@@ -36,6 +36,7 @@ class Mark(StrEnum):
     BILLED_UNITS = "billed_units"  # the provider bills other counts than its model's, and these were booked
     UNPRICED = "unpriced"  # there are prices, and none for this; or nothing is known that could be priced
     OPEN_WORK = "open_work"  # the provider has only begun (background work): what it costs is not said yet
+    WORK_BOOKED = "work_booked"  # the result of work that another exchange books: nothing is booked here
 
 
 class CostSource(StrEnum):
@@ -115,6 +116,13 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     # What the model read and wrote, where the provider bills (and we book) other counts.
     model_input_tokens: int | None = None
     model_output_tokens: int | None = None
+    # What the provider says that it has cost; None: it does not say. What is booked is the price book's.
+    reported_cost_nanousd: int | None = None
+    # Of an exchange that began work which ends elsewhere, or that fetched its result.
+    work_id: str = ""  # the provider's id of the work
+    work_begun_by: str = ""  # of a result: the exchange that began the work, whose key is booked; "" for none known
+    work_booked_by: str = ""  # the exchange that books the result, where that is another one
+    fetched_by: str = ""  # of a result: hash of the key that fetched it, where that is another one
 
 
 # Fields that the very first entries do not have.

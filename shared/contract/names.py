@@ -35,6 +35,16 @@ HOUR_TTL_S = 35 * 86_400  # hourly totals, from the first request of a provider 
 DAY_TTL_S = 400 * 86_400  # daily totals (decision 25); all-time totals stay for ever
 _BUCKET_BITS = 8  # Redis stores small hashes compactly
 
+# Sorted set: work that ends elsewhere and whose result nobody has booked, as provider:id, by when its start was first
+# metered (ms of Redis's clock). All of work is in one slot, because one script touches it together.
+OPEN_WORK = "ar:{work}"
+WORK_STATS = "ar:{work}:stats"  # hash: how many pieces of work have expired
+# A result must not be booked again while a provider still hands it out. Responses stay with OpenAI for 30 days, results
+# of batches with Anthropic for 29; after this, work that nobody fetched has expired. It is also as long as a replay of
+# the exchange that books it is recognised, which finds its own id here.
+WORK_TTL_S = FINAL_TTL_S
+BATCH_TTL_S = DAY_TTL_S  # OpenAI keeps a batch's output file until somebody deletes it
+
 
 def key(key_hash: str) -> str:
     """Hash: the record of one caller's key."""
@@ -44,6 +54,11 @@ def key(key_hash: str) -> str:
 def boot(boot: str) -> str:
     """Hash: the state of a boot, and by shard how many exchanges it has opened."""
     return f"ar:{{boots}}:{boot}"
+
+
+def work(provider: str, id: str) -> str:
+    """Hash: a piece of work by one of its names: who began it (`start`), and which exchange books its result."""
+    return f"ar:{{work}}:{provider}:{id}"
 
 
 def tail(shard: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from operator import attrgetter
 
 
 class Source(StrEnum):
@@ -31,15 +32,15 @@ class Usage:
     @property
     def any_known(self) -> bool:
         """Whether there is a count at all: without one it is no report."""
-        return any(getattr(self, name) is not None for name in COUNTERS)
+        return _counts(self) != _UNKNOWN
 
     @property
     def any(self) -> bool:
         """Whether there is a count that is not 0."""
-        return any(getattr(self, name) for name in COUNTERS)
+        return any(_counts(self))
 
     def as_dict(self) -> dict[str, int | None]:
-        return {name: getattr(self, name) for name in COUNTERS}
+        return dict(zip(COUNTERS, _counts(self), strict=True))
 
     def completed(self) -> Usage:
         """The same with the counters that the others imply: the total, or the output that a total leaves.
@@ -56,3 +57,5 @@ class Usage:
 
 
 COUNTERS: tuple[str, ...] = tuple(Usage.__dataclass_fields__)
+_UNKNOWN = (None,) * len(COUNTERS)
+_counts = attrgetter(*COUNTERS)

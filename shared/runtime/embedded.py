@@ -31,6 +31,7 @@ _OPTIONS = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "maxmemory-policy": "noeviction",
+    "auto-aof-rewrite-min-size": "4mb",  # settled text goes from the disk with a rewrite
     "save": "",
     "port": "0",
     "unixsocketperm": "700",

@@ -19,6 +19,7 @@ from shared.runtime.errors import SettingsError
 
 TOML_FILE = "arouter.toml"
 PREFIX = "AROUTER_"
+EVERYWHERE = ":: or nothing for all addresses, of both families."
 CONFIG = "AROUTER_CONFIG"  # names a file to read in place of ./arouter.toml
 
 

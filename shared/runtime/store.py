@@ -87,6 +87,15 @@ async def info(store: Store, section: str) -> list[dict[str, Any]]:
         return [await client.info(section)]
 
 
+async def rewrite_append_only_file(store: Store) -> None:
+    """Have every server that takes writes begin to write its append-only file anew. StoreRefused where it may not."""
+    with translated():
+        client: Any = store
+        await client.bgrewriteaof(
+            **({"target_nodes": RedisCluster.PRIMARIES} if isinstance(client, RedisCluster) else {})
+        )
+
+
 def translate(error: Exception) -> StoreError:
     """redis-py's error as ours."""
     if isinstance(error, _AWAY):

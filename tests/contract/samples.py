@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.contract import entry, frames, tail
+from shared.contract import entry, frames, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
 from shared.contract.version import CURRENT
+from shared.contract.work import WorkKind, WorkStart
 from tests.support.entries import entry as an_entry
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -86,8 +87,29 @@ ENTRY = an_entry(
     ended="cut",
     cost_nanousd=696_000,
     cost_source="book",
+    reported_cost_nanousd=702_500,
 )
 BARE_ENTRY = an_entry(ID, key=KEY)
+WORK_ENTRY = an_entry(
+    ID,
+    key=KEY,
+    marks=("work_booked",),
+    work_id="resp_1",
+    work_begun_by=str(OTHER),
+    work_booked_by="01K0000000000000000000G01D.1.9",
+    fetched_by="b" * 64,
+)
+WORK_START = WorkStart(
+    str(OTHER),
+    KEY,
+    "o4-mini-deep-research",
+    WorkKind.RESPONSE,
+    OPEN.opened_ms,
+    OPEN.team,
+    OPEN.user,
+    OPEN.session,
+    OPEN.tags,
+)
 PROVISIONAL = Provisional(2, booked(ENTRY), KEY, group(ENTRY.provider, ENTRY.model))
 ITEMS: tuple[Item, ...] = (
     JournaledRecord(str(ID), 0, tail.pack(OPEN)),
@@ -107,6 +129,8 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "end.bin": lambda: tail.pack(END),
     "entry.json": lambda: entry.encode(ENTRY),
     "entry_bare.json": lambda: entry.encode(BARE_ENTRY),
+    "entry_work.json": lambda: entry.encode(WORK_ENTRY),
+    "work_start.json": lambda: work.encode(WORK_START),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
 }

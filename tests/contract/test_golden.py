@@ -18,7 +18,7 @@ from shared.access.keys import KeyRecord
 from shared.books import audit, boots, ledger, quarantine, totals
 from shared.books.books import Books
 from shared.books.boots import BootState
-from shared.contract import entry, frames, names, tail
+from shared.contract import entry, frames, names, tail, work
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
 from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment
@@ -53,6 +53,8 @@ def test_records_of_this_version() -> None:
     assert record(version, "end.bin", 3) == samples.END
     assert entry.decode(golden(version, "entry.json")) == samples.ENTRY
     assert entry.decode(golden(version, "entry_bare.json")) == samples.BARE_ENTRY
+    assert entry.decode(golden(version, "entry_work.json")) == samples.WORK_ENTRY
+    assert work.decode(golden(version, "work_start.json")) == samples.WORK_START
     assert Provisional.decode(golden(version, "provisional.txt").decode()) == samples.PROVISIONAL
 
 

@@ -72,7 +72,7 @@ def test_records_of_a_new_gateway_are_read_by_an_old_meter(new: Open | Segment |
     assert plain(old, old.__struct_fields__) == plain(new, old.__struct_fields__)
 
 
-@pytest.mark.parametrize("new", [samples.ENTRY, samples.BARE_ENTRY])
+@pytest.mark.parametrize("new", [samples.ENTRY, samples.BARE_ENTRY, samples.WORK_ENTRY])
 def test_entries_of_a_new_meter_have_all_fields_an_old_reader_asks_for(new: Entry) -> None:
     fields = msgspec.json.decode(entry.encode(new))
     assert list(fields)[: len(previous.ENTRY)] == previous.ENTRY

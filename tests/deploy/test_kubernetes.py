@@ -38,14 +38,18 @@ Manifest = dict[str, Any]
 
 @pytest.fixture(scope="module", params=OVERLAYS)
 def manifests(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    return rendered(tmp_path_factory.mktemp("k8s"), *OVERLAYS[request.param])
+
+
+def rendered(folder: Path, overlay: str, *components: str, **more: Any) -> list[Manifest]:
+    """What an operator's own overlay renders that builds on these, with `more` in it."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
-    resource, *components = OVERLAYS[request.param]
-    folder = tmp_path_factory.mktemp("k8s")
     shutil.copytree(ROOT, folder / "k8s")
     here = folder / "k8s" / "rendered"
     here.mkdir()
-    (here / "kustomization.yaml").write_text(yaml.dump({"resources": [resource], "components": components}))
+    kustomization = {"resources": [overlay], "components": list(components), **more}
+    (here / "kustomization.yaml").write_text(yaml.dump(kustomization))
     done = subprocess.run(["kubectl", "kustomize", str(here)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
@@ -59,6 +63,13 @@ def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
 
 def one(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     [found] = [m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name]
+    return found
+
+
+def configured(manifests: list[Manifest]) -> Manifest:
+    """The config map; the generator ends its name in a hash of what it holds."""
+    [found] = [m for m in manifests if m["kind"] == "ConfigMap"]
+    assert re.fullmatch(r"arouter-[a-z0-9]{10}", found["metadata"]["name"])
     return found
 
 
@@ -80,12 +91,11 @@ def test_a_misspelt_field_would_be_noticed(manifests: list[Manifest]) -> None:
 
 def test_every_variable_is_a_setting(manifests: list[Manifest]) -> None:
     known = {variable((name,)) for model in (GatewaySettings, MeterSettings) for name in model.model_fields}
-    given = one(manifests, "ConfigMap", "arouter")["data"]
+    given = configured(manifests)["data"]
     for name in given:
         assert name in known or name.startswith(f"{PREFIX}PROVIDERS__"), name
-    configured = {name: value for name, value in given.items() if name in known}
     settings = GatewaySettings.model_validate(
-        {name.removeprefix(PREFIX).lower(): value for name, value in configured.items()}
+        {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name in known}
     )
     assert settings.metrics_port == 9090
     template = pods(manifests)["gateway"]["spec"]
@@ -98,7 +108,7 @@ def test_every_variable_is_a_setting(manifests: list[Manifest]) -> None:
 
 
 def test_the_journal_stays_below_its_volume(manifests: list[Manifest]) -> None:
-    limit = int(one(manifests, "ConfigMap", "arouter")["data"]["AROUTER_JOURNAL_BYTES"])
+    limit = int(configured(manifests)["data"]["AROUTER_JOURNAL_BYTES"])
     volumes = {v["name"]: v for v in pods(manifests)["gateway"]["spec"].get("volumes", [])}
     if "journal" in volumes:
         # A container that was restarted while Redis is away has the journals of its former lives beside its own.
@@ -151,6 +161,31 @@ def test_meters_are_scaled_by_one_thing_alone(manifests: list[Manifest]) -> None
     if scalers and scalers[0]["kind"] == "ScaledObject":
         streams = [trigger["metadata"]["stream"] for trigger in scalers[0]["spec"]["triggers"]]
         assert streams == [names.tail(shard) for shard in range(Settings.model_fields["shards"].default)]
+
+
+def test_what_can_be_pruned_has_the_label_by_which_it_is(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        labels = manifest["metadata"].get("labels", {})
+        if manifest["kind"] != "Secret":  # the development overlay's own
+            assert labels.get("app.kubernetes.io/part-of") == "arouter", manifest["metadata"]["name"]
+
+
+@pytest.mark.parametrize("overlay", ["dev", "prod"])
+def test_a_plain_cluster_knows_every_kind(overlay: str, tmp_path: Path) -> None:
+    for manifest in rendered(tmp_path, f"../overlays/{overlay}"):
+        assert manifest["kind"] not in SCHEMAS, f"{manifest['kind']} is of an operator that may not be installed"
+
+
+def test_another_setting_is_another_config_map_which_pods_name(tmp_path: Path) -> None:
+    setting = {"name": "arouter", "behavior": "merge", "literals": ["AROUTER_LOG_LEVEL=debug"]}
+    before = rendered(tmp_path / "before", "../overlays/prod")
+    after = rendered(tmp_path / "after", "../overlays/prod", namespace="arouter", configMapGenerator=[setting])
+    assert configured(after)["data"] == configured(before)["data"] | {"AROUTER_LOG_LEVEL": "debug"}
+    for found in (before, after):
+        for workload in ("gateway", "meter"):
+            [container] = pods(found)[workload]["spec"]["containers"]
+            assert container["envFrom"][0]["configMapRef"]["name"] == configured(found)["metadata"]["name"]
+    assert configured(after)["metadata"]["name"] != configured(before)["metadata"]["name"]
 
 
 def test_alerts_name_metrics_that_exist() -> None:

@@ -17,8 +17,9 @@ from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.meter import consumer, measure, measuring
 from services.meter.consumer import ShardConsumer
-from services.meter.measure import Estimator, Measured, Tail
+from services.meter.measure import Estimator, Measured
 from services.meter.readers import encodings
+from services.meter.tails import Tail
 from shared.contract import scripts
 
 

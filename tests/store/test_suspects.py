@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.meter.consumer import ShardConsumer
-from services.meter.measure import Tail
-from services.meter.measuring import DELIVERIES, TRIES, Suspects, measured
+from services.meter.measuring import DELIVERIES, TRIES, Measuring, measured
 from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger
+from services.meter.tails import Tail
 from shared.books import quarantine, streams, totals
 from shared.books.books import Books
 from shared.contract import names
@@ -98,7 +98,7 @@ async def test_what_meters_die_over_is_held_by_the_next_one(redis: Store, died: 
 
 
 async def test_a_try_that_ended_here_is_no_death_though_redis_was_not_told(redis: Store) -> None:
-    suspects = Suspects(redis, 0, asyncio.Lock())
+    suspects = Measuring(redis, 0, WordEstimator())
     for _ in range(2 * TRIES):
         suspects.add([b"1-1"])
         with pytest.raises(StoreError):
@@ -113,11 +113,11 @@ async def test_a_try_that_ended_here_is_no_death_though_redis_was_not_told(redis
 
 async def test_suspects_are_tried_one_at_a_time(redis: Store) -> None:
     """In one process, whatever their shards: while one of them kills it, no other one is under suspicion."""
-    alone, running = asyncio.Lock(), 0
+    estimator, running = WordEstimator(), 0
 
     async def one(shard: int, n: int) -> None:
         nonlocal running
-        suspects, id = Suspects(redis, shard, alone), ExchangeId(BOOT, shard, n)
+        suspects, id = Measuring(redis, shard, estimator), ExchangeId(BOOT, shard, n)
         suspects.add([b"1-1"])
         async with suspects.trying(id, [b"1-1"]):
             running += 1
@@ -129,7 +129,7 @@ async def test_suspects_are_tried_one_at_a_time(redis: Store) -> None:
 
 
 async def test_what_was_never_a_suspect_costs_redis_nothing(redis: Store) -> None:
-    suspects = Suspects(redis, 0, asyncio.Lock())
+    suspects = Measuring(redis, 0, WordEstimator())
     await streams.begin_try(redis, 0, POISON)
     for _ in range(TRIES + 1):
         async with suspects.trying(POISON, [b"1-1"]):

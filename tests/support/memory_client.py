@@ -7,8 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from services.gateway.client.protocol import Limits, protocol_class
+from services.gateway.client.protocol import protocol_class
 from services.gateway.client.request import ClientLeft, ClientRequest, Handler
+from services.gateway.client.waiting import Limits
 
 LIMITS = Limits(max_header_bytes=300, max_header_lines=10, header_timeout=10, keep_alive_timeout=75)
 
@@ -41,9 +42,11 @@ class MemoryTransport(asyncio.Transport):
         self._protocol = protocol
         self._inbox: deque[bytes] = deque()
         self._closing = False
+        self._lost = False
         self.written = b""
         self._reading = True
         self.aborted = False
+        self.ended = False  # nothing more will be written
         self.unsent = 0  # bytes that the client has not taken
 
     def send(self, data: bytes) -> None:
@@ -57,7 +60,12 @@ class MemoryTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert not self._closing, "written after the end"
+        assert not self.ended, "written after the end"
         self.written += data
+
+    def write_eof(self) -> None:
+        assert not self._closing
+        self.ended = True
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -78,13 +86,21 @@ class MemoryTransport(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+        if self.unsent:
+            self._closing = True  # until the client has taken it
+        else:
+            self.lose()
 
     def abort(self) -> None:
         self.aborted = True
-        self.close()
+        self.lose()
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        self._closing = True
+        if not self._lost:
+            self._lost = True
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
 
 class MemoryClient:
@@ -92,7 +108,8 @@ class MemoryClient:
 
     def __init__(self, handler: Handler, limits: Limits = LIMITS, drain: Draining | None = None) -> None:
         self.server = Server()
-        made = cast("Any", protocol_class(handler, limits, drain or Draining()))
+        self.unread = 0  # connections given up because their client does not read
+        made = cast("Any", protocol_class(handler, limits, drain or Draining(), self._note_unread))
         self.protocol = made(config=None, server_state=self.server, app_state={}, _loop=asyncio.get_running_loop())
         self.transport = MemoryTransport(self.protocol)
         self.protocol.connection_made(self.transport)
@@ -105,10 +122,14 @@ class MemoryClient:
 
     def leave(self) -> None:
         """Close the client's end."""
-        self.transport.close()
+        self.transport.lose()
 
     def closed(self) -> bool:
-        return self.transport.is_closing()
+        """Whether nothing more will come."""
+        return self.transport.ended or self.transport.is_closing()
+
+    def _note_unread(self) -> None:
+        self.unread += 1
 
     @property
     def answers(self) -> bytes:

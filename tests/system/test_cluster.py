@@ -48,6 +48,7 @@ def test_everything_works_on_a_cluster(environment: dict[str, str], tmp_path: Pa
         key = processes.command("keys", "create", "--name", "tests", environment=environment).strip()
         ids = {ask(url, key, name) for name in ASKS for _ in range(4)}
         assert len({id.split(".")[1] for id in ids}) == 8  # all shards, and so all nodes
+        ids |= in_background(url, key)
         with web.stream(
             "POST",
             url + ASKS["chat stream"].path,
@@ -66,6 +67,7 @@ def test_everything_works_on_a_cluster(environment: dict[str, str], tmp_path: Pa
         rows = json.loads(processes.command("usage", "--json", environment=environment))
         assert sum(row["requests"] for row in rows) == len(ids)
         assert json.loads(processes.command("quarantine", "list", "--json", environment=environment)) == []
+        assert json.loads(processes.command("work", "--json", environment=environment)) == []
         check_control(url, key, ids)
 
 
@@ -84,6 +86,17 @@ def ask(url: str, key: str, name: str) -> str:
     answer = web.post(url + ASKS[name].path, headers=ASKS[name].headers(key), json=ASKS[name].body)
     assert answer.status_code == 200
     return str(answer.headers["x-generation-id"])
+
+
+def in_background(url: str, key: str) -> set[str]:
+    """Begin a response in the background, and fetch it until it is there, and once more; the exchanges."""
+    headers, body = {"authorization": f"Bearer {key}"}, {"model": "gpt-4o", "input": "hi", "background": True}
+    answers = [web.post(f"{url}/v1/responses", headers=headers, json=body)]
+    place = f"{url}/v1/responses/{answers[0].json()['id']}"
+    while answers[-1].json()["status"] != "completed":
+        answers.append(web.get(place, headers=headers))
+    answers.append(web.get(place, headers=headers))
+    return {answer.headers["x-generation-id"] for answer in answers}
 
 
 def audited(processes: Processes, environment: dict[str, str], log: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import web
 from tests.support.controlled import Controlled, ask, made
+from tests.support.requests import connected
 from tests.support.system import System
 
 
@@ -138,7 +139,7 @@ def test_no_path_leads_around_the_list_of_models(
 ) -> None:
     headers = {"authorization": f"Bearer {limited}", "content-type": "application/json"}
     answer = web.request(method, controlled.url + path, headers=headers, content=body)
-    assert (answer.status_code != 403) is allowed, answer.text
+    assert (answer.status_code not in (403, 405)) is allowed, answer.text
 
 
 @pytest.fixture(scope="module")
@@ -213,11 +214,19 @@ def test_large_bodies_are_refused_before_they_are_read(controlled: Controlled) -
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
-    with System(tmp_path, AROUTER_BODY_TIMEOUT="1") as system:
-        host, _, port = system.url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port)), 60) as slow:
-            slow.sendall(b"POST /api/v1/keys HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
-            assert slow.recv(4096).startswith(b"HTTP/1.1 408")
+    """Each byte of it comes in time, the whole does not; without a key nothing of it is waited for."""
+    head = "POST /api/v1/keys HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-length: 250000\r\n\r\n"
+    with System(tmp_path, AROUTER_BODY_TIMEOUT="3") as system:
+        for key, status in ((system.key, b"408"), ("nobody", b"401")):
+            with connected(system.url) as slow:
+                slow.sendall(head.format(key).encode())
+                slow.settimeout(0.5)
+                answer = b""
+                while not answer:
+                    slow.sendall(b" ")
+                    with suppress(TimeoutError):
+                        answer = slow.recv(4096)
+                assert answer.startswith(b"HTTP/1.1 " + status)
 
 
 def test_redis_that_is_away_is_a_503_here_and_no_news_to_streams(tmp_path: Path) -> None:

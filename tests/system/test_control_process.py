@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,7 @@ import pytest
 
 from services.cli.processes import ProcessFailed, free_port
 from shared.runtime.settings import own_environment
-from tests.support.requests import ASKS
+from tests.support.requests import ASKS, exchange_bytes
 from tests.support.system import System
 
 
@@ -30,7 +29,8 @@ class Apart(System):
 
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
-    with Apart(tmp_path_factory.mktemp("apart"), AROUTER_CONTROL="off") as system:
+    settings = {"AROUTER_CONTROL": "off", "AROUTER_CONTROL_BASE_PATH": "/llm/"}
+    with Apart(tmp_path_factory.mktemp("apart"), **settings) as system:
         system.control = f"http://127.0.0.1:{free_port(0)}"
         system.control_process = system.processes.start(
             "control", "--port", system.control.rpartition(":")[2], environment=system.environment
@@ -73,14 +73,32 @@ def test_the_gateway_does_not_serve_it(apart: Apart) -> None:
     )
 
 
+def test_it_is_reached_below_a_base_path(apart: Apart) -> None:
+    for path in ("/llm/api/v1/key", "/api/v1/key"):
+        assert apart.manager.get(path).status_code == 200
+    assert apart.manager.get("/llm/readyz").json() == {"ready": True, "reasons": []}
+    assert apart.manager.get("/api/openapi.json").json()["servers"] == [{"url": "/llm"}]
+
+
 def test_it_serves_nothing_else(apart: Apart) -> None:
     assert httpx.get(f"{apart.control}/healthz").json() == {"status": "ok"}
     assert httpx.get(f"{apart.control}/readyz").json() == {"ready": True, "reasons": []}
     ask = ASKS["chat"]
     refused = httpx.post(apart.control + ask.path, headers=ask.headers(apart.key), json=ask.body)
     assert (refused.status_code, refused.json()["error"]["message"]) == (404, "not found")
-    with suppress(httpx.TransportError):  # the answer may be lost, since the rest of the head is not read
-        assert httpx.get(f"{apart.control}/api/v1/key", headers={"x-long": "x" * 1_000_000}).status_code == 400
+    assert httpx.get(f"{apart.control}/api/v1/key", headers={"x-long": "x" * 1_000_000}).status_code == 431
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET /api/v1/key HTTP/1.1\r\nhost: c\r\n", b"408"),  # it goes no further
+        (b"POST /api/v1/keys HTTP/1.1\r\nhost: c\r\ncontent-length: 250000\r\n\r\nx", b"401"),
+        (b"POST /api/v1/keys HTTP/1.1\r\nhost: c\r\ntransfer-encoding: gzip\r\n\r\nx", b"400"),
+    ],
+)
+def test_nobody_is_waited_for_without_end(apart: Apart, request_bytes: bytes, status: bytes) -> None:
+    assert exchange_bytes(apart.control, request_bytes).startswith(b"HTTP/1.1 " + status)
 
 
 def test_a_port_that_is_taken_is_one_clear_line(apart: Apart) -> None:

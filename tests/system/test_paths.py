@@ -26,6 +26,7 @@ from services.gateway.assembly import Gateway
 from services.gateway.server import configured
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory
+from shared.runtime.sockets import bound
 from tests.support import web
 from tests.support.paths import RAN
 from tests.support.raw_upstream import RawUpstream
@@ -84,7 +85,7 @@ def gateway(system: System, factory: TransportFactory | None, **variables: str) 
             patch.setenv(name, value)
         settings = GatewaySettings.load()
     server = configured(settings, Gateway(settings, system.redis_url, transport=factory))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": bound("127.0.0.1", port)})
     thread.start()
     url = f"http://127.0.0.1:{port}"
     try:

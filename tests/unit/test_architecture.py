@@ -22,9 +22,7 @@ RECORD_BASES = {"Struct", "NamedTuple", "BaseModel", "BaseSettings", "Settings",
 
 LARGE_CLASSES: dict[str, str] = {}
 LONG_FILES: dict[str, str] = {}
-PATCHING = {
-    "tests/unit/test_framing.py": "the limits of framing are not arguments yet",
-}
+PATCHING: dict[str, str] = {}
 
 
 @cache

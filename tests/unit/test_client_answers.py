@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.client.protocol import Limits
 from services.gateway.client.request import ClientRequest
+from services.gateway.client.waiting import Limits
 from tests.support.memory_client import (
     CHUNKED,
     GET,
@@ -269,6 +269,7 @@ async def test_silence_ends_a_connection(pieces: list[bytes], expected: tuple[in
         while not client.closed():
             await asyncio.sleep(0.01)
     assert statuses(client.answers) == expected
+    assert not client.transport.ended, "who drips is not waited for any longer"
 
 
 async def test_time_does_not_run_while_a_client_waits_for_us() -> None:
@@ -277,18 +278,6 @@ async def test_time_does_not_run_while_a_client_waits_for_us() -> None:
     await client.send(GET, b"GE")
     await asyncio.sleep(0.05)
     assert not client.closed()
-
-
-@pytest.mark.parametrize("flush", [0.0, 60.0])
-async def test_who_does_not_take_its_answer_is_cut_after_a_while(flush: float) -> None:
-    script = Script(start(), write(b"he"), wait=True)
-    client = MemoryClient(script.handle, LIMITS._replace(flush=flush))
-    await client.send(GET)
-    client.transport.unsent = 10
-    script.requests[0].abort(flush=True)
-    assert not client.transport.aborted
-    await asyncio.sleep(0.01)
-    assert client.transport.aborted is (flush == 0)
 
 
 async def test_a_client_that_does_not_read_gets_no_more_answers() -> None:
@@ -324,6 +313,25 @@ async def test_nothing_can_be_written_behind_the_end() -> None:
     with pytest.raises(RuntimeError):
         script.requests[0].write(b"late")
     assert client.answers == before
+
+
+@pytest.mark.parametrize(
+    ("target", "rest"),
+    [
+        (b"/llm/v1/models", b"/v1/models"),
+        (b"/llm", b"/"),
+        (b"/llm/", b"/"),
+        (b"/llms/v1", b"/llms/v1"),
+        (b"/v1/llm/x", b"/v1/llm/x"),
+        (b"/llm/llm/x", b"/llm/x"),
+        (b"/", b"/"),
+    ],
+)
+async def test_a_prefix_is_taken_off_where_it_is_there(target: bytes, rest: bytes) -> None:
+    script = Script(wait=True)
+    await MemoryClient(script.handle).send(GET.replace(b"/x", target + b"?q=/llm/"))
+    script.requests[0].remove_prefix(b"/llm")
+    assert (script.requests[0].target, script.requests[0].query) == (rest, b"q=/llm/")
 
 
 async def test_addresses() -> None:

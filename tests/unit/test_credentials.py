@@ -36,6 +36,44 @@ def test_the_query_goes_on_as_it_came_less_the_key() -> None:
     assert without_key(b"key=x") == b""
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "k%65y=x",
+        "KEY=x",
+        "%6Bey=x",
+        "k%2565y=x",
+        "key",
+        "key[]=x",
+        "+key=x",
+        "$key=x",
+        "%24key=x",
+        "api-key=x",
+        "API_KEY=x",
+        "access_token=x",
+        "a=1;key=x",
+        "userProject=other",
+        "$httpMethod=POST",
+        "%24httpHeaders=X-HTTP-Method-Override%3APOST",
+        "_method=DELETE",
+        f"anything={KEY}",
+        f"anything=%6cr_live_{KEY[8:]}",
+        f"{KEY}",
+    ],
+    ids=lambda part: part.replace(KEY, "KEY").replace(KEY[8:], "KEY"),
+)
+def test_a_credential_or_an_override_does_not_go_on_however_it_is_spelt(part: str) -> None:
+    assert without_key(f"a=%2F&{part}&b=2".encode()) == b"a=%2F&b=2"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["api-version=2024-10-21", "alt=sse", "beta=true", "limit=2&after=key", "filter=a;b", "monkey=1", "%zz", "&&="],
+)
+def test_other_parameters_stay_as_they_are(query: str) -> None:
+    assert without_key(query.encode()) == query.encode()
+
+
 def test_keys_have_a_shape_and_a_public_name() -> None:
     assert key_format.well_formed(KEY)
     assert len(KEY) == len("lr_live_") + 48

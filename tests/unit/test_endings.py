@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.meter.measure import Tail, measure
+from services.meter.measure import measure
 from services.meter.prices import parse
+from services.meter.tails import Tail
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Ended, Entry, Mark
 from shared.contract.ids import ExchangeId, new_boot

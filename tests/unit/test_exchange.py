@@ -186,6 +186,24 @@ async def test_the_end_says_who_answered_and_when() -> None:
     assert (summary.first_byte, summary.first_byte_to_client) == (2.0, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("script", "status", "kept"),
+    [
+        ("answer a end", 200, [b"request"]),
+        ("answer a break", 200, [b"request"]),
+        ("answer a end", 429, [None]),
+        ("unreachable", 200, [None]),
+    ],
+)
+async def test_a_request_is_kept_only_where_its_input_may_be_estimated(
+    script: str, status: int, kept: list[bytes | None]
+) -> None:
+    stage = Stage(keep_body=True)
+    stage.given.status = status
+    await stage.play(script)
+    assert stage.tap.requests == kept
+
+
 async def test_the_exchange_id_goes_both_ways() -> None:
     stage = Stage()
     await stage.play("answer end")

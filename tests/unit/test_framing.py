@@ -1,12 +1,12 @@
 import json
 import random
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.meter.readers import framing
 from services.meter.readers.framing import Framing, JsonArray, JsonBody, LinedArray, NdJson, Payload, Sse
 
 
@@ -94,10 +94,8 @@ def test_a_body_is_one_document() -> None:
 
 
 @pytest.mark.parametrize("cutter", [Sse, NdJson, JsonBody, JsonArray])
-def test_memory_is_bounded(cutter: type[Framing], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "MAX_PAYLOAD", 100_000)
-    monkeypatch.setattr(framing, "MAX_BODY", 100_000)
-    under_test, piece = cutter(), b"x" * 10_000
+def test_memory_is_bounded(cutter: Callable[[int], Framing]) -> None:
+    under_test, piece = cutter(100_000), b"x" * 10_000
     assert list(under_test.feed(b'["')) == []
     tracemalloc.start()
     for _ in range(500):
@@ -108,9 +106,8 @@ def test_memory_is_bounded(cutter: type[Framing], monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("cutter", [Sse, NdJson])
-def test_what_follows_a_monster_is_read(cutter: type[Framing], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "MAX_PAYLOAD", 10_000)
-    got = fed(cutter(), [*[b"x" * 1000] * 50, b"\n\n", b"data: 1", b"\n\n"])
+def test_what_follows_a_monster_is_read(cutter: Callable[[int], Framing]) -> None:
+    got = fed(cutter(10_000), [*[b"x" * 1000] * 50, b"\n\n", b"data: 1", b"\n\n"])
     assert [data.removeprefix(b"data:").strip() for _, data in got] == [b"1"]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.meter.measure import Tail, measure
+from services.meter.measure import measure
+from services.meter.tails import Tail
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Entry
 from shared.contract.ids import ExchangeId, new_boot
@@ -125,7 +126,7 @@ def test_a_batch_of_results_is_never_booked_as_its_last_line() -> None:
     for content_type in ("application/jsonl", BINARY):
         source, *counts = figures(booked(Dialect.PASSTHROUGH, line * 3 + line[:9], line[9:] + line, content_type))
         assert source == Source.PARTIAL
-        assert counts in ([None, None], [5, 7])
+        assert counts in ([None, None], [20, 28])  # no more than the lines that are here
 
 
 @pytest.mark.parametrize("content_type", [BINARY, JSON, EVENTS, "video/mp4"])

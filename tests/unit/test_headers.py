@@ -1,3 +1,5 @@
+import pytest
+
 from services.gateway.client import headers
 
 
@@ -32,6 +34,70 @@ def test_what_is_between_client_and_gateway_stays_there() -> None:
         (b"content-type", b"application/json"),
         (b"accept-encoding", b"identity"),
         (b"x-api-key", b"ours"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai-organization",
+        "openai-project",
+        "x-goog-user-project",
+        "ocp-apim-subscription-key",
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "x-envoy-external-address",
+        "x_forwarded_for",
+        "openai_project",
+        "transfer_encoding",
+        "content_length",
+        "x_api_key",
+    ],
+)
+def test_what_speaks_for_somebody_else_stays_here_unless_the_operator_allows_it(name: str) -> None:
+    given = [(name.encode(), b"1"), (b"x-title", b"mine")]
+    kept = [(b"x-title", b"mine"), (b"accept-encoding", b"identity")]
+    assert headers.upstream_request(given, None) == kept
+    allowed = headers.upstream_request(given, None, frozenset({name.encode()}))
+    assert (given[0] in allowed) is headers.may_be_allowed(name.encode())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http-referer",
+        "x-title",
+        "x_mine",
+        "cf-aig-cache-ttl",
+        "x-ms-client-request-id",
+        "openai-beta",
+        "x-goog-api-client",
+    ],
+)
+def test_other_headers_pass(name: str) -> None:
+    assert (name.encode(), b"1") in headers.upstream_request([(name.encode(), b"1")], None)
+    assert not headers.may_be_allowed(name.encode())
+
+
+@pytest.mark.parametrize("value", [b"lr_live_x", b"Token lr_mgmt_x"])
+def test_a_key_of_ours_never_goes_upstream_whatever_its_header(value: bytes) -> None:
+    assert headers.upstream_request([(b"x-mine", value)], None) == [(b"accept-encoding", b"identity")]
+    assert (b"x-mine", b"lr_other") in headers.upstream_request([(b"x-mine", b"lr_other")], None)
+
+
+@pytest.mark.parametrize("name", ["authorization", "host", "content-length", "connection", "cookie", "x-generation-id"])
+def test_what_is_ours_cannot_be_allowed(name: str) -> None:
+    assert not headers.may_be_allowed(name.encode())
+    assert headers.upstream_request([(name.encode(), b"1")], None, frozenset({name.encode()})) == [
+        (b"accept-encoding", b"identity")
     ]
 
 

@@ -27,6 +27,7 @@ def test_one_body(tmp_path: Path) -> None:
     path.write_bytes(BODY + USAGE)
     found = inspect.inspect(path, Dialect.OPENAI_CHAT, "", None)
     assert (found["reported"], found["usage"]["total_tokens"], found["complete"]) == (True, 7, True)
+    assert (found["model_input_tokens"], found["model_output_tokens"], found["reported_cost_nanousd"]) == (None,) * 3
 
 
 def test_a_batch_answers_every_line_in_order(tmp_path: Path) -> None:
@@ -45,6 +46,15 @@ def test_a_batch_answers_every_line_in_order(tmp_path: Path) -> None:
     assert all(answer["error"] for answer in answers[1:-1])
 
 
+def test_the_report_in_an_answer_that_is_looked_up_is_shown(tmp_path: Path) -> None:
+    tokens.load(tmp_path / "ranks")
+    path = tmp_path / "body"
+    usage = {"input_tokens": 70, "output_tokens": 25, "total_tokens": 95}
+    path.write_text(json.dumps({"id": "r", "object": "response", "status": "completed", "usage": usage}))
+    found = inspect.inspect(path, Dialect.METADATA, "", None)
+    assert (found["reported"], found["usage"]["total_tokens"]) == (True, 95)
+
+
 def test_what_is_marked_is_shown(tmp_path: Path) -> None:
     tokens.load(tmp_path / "ranks")
     path = tmp_path / "body"
@@ -57,5 +67,6 @@ def test_what_is_marked_is_shown(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps({"id": "c", "usage": usage}))
     found = inspect.inspect(path, Dialect.COHERE_V2_CHAT, "", None)
-    assert (found["usage"]["input_tokens"], found["billed"]["input_tokens"]) == (190, 4)
+    assert found["usage"] == dict.fromkeys(COUNTERS) | {"input_tokens": 4, "output_tokens": 6, "total_tokens": 10}
+    assert (found["model_input_tokens"], found["model_output_tokens"]) == (190, 6)
     assert found["marks"] == ["billed_units"]

@@ -12,16 +12,18 @@ from services.meter.estimate import prompt, tokens
 from services.meter.estimate.calibration import Estimate
 from services.meter.estimate.lesson import Lesson
 from services.meter.estimator import TokenEstimator
-from services.meter.measure import Measured, Tail, measure
+from services.meter.measure import Measured, measure
 from services.meter.prices import Price, PriceBook
 from services.meter.reconcile import Observed, reconcile
 from services.meter.settings import MeterSettings
+from services.meter.tails import Tail
 from shared.contract.dialects import Dialect
 from shared.contract.entry import CostSource, Entry, encode
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import Attempt, End, Open, Outcome, Packed, Segment
 from shared.contract.usage import Source, Usage
+from tests.support.answers import chat, events
 from tests.support.estimator import WordEstimator
 
 START = (
@@ -90,14 +92,14 @@ def test_a_start_value_is_no_final_report() -> None:
 
 def test_what_an_answer_says_is_bounded_in_the_ledger() -> None:
     usage = (
-        b'{"prompt_tokens":5,"completion_tokens":6,"x":' + b"[" * 900 + b"]" * 900 + b',"y":"' + b"y" * 20_000 + b'"}'
+        b'{"prompt_tokens":5,"completion_tokens":6,"x":' + b"[" * 300 + b"]" * 300 + b',"y":"' + b"y" * 20_000 + b'"}'
     )
     long = b"n" * 1_000_000
     choices = b",".join([b'{"index":0,"finish_reason":"' + b"f" * 1000 + b'"}'] * 1000)
     body = (
         b'{"id":"%b","model":"%b","service_tier":"%b","object":"chat.completion","choices":[%b],"usage":%b,"error":%b}'
     )
-    body %= (long, long, long, choices, usage, b"[" * 950 + b"]" * 950)
+    body %= (long, long, long, choices, usage, b"[" * 300 + b"]" * 300)
     booked = entry(body, Dialect.OPENAI_CHAT, content_type="application/json")
     assert figures(booked)[1:3] == (5, 6)
     assert booked.raw_usage == {"prompt_tokens": 5, "completion_tokens": 6}
@@ -269,3 +271,14 @@ def test_it_is_booked_on_who_answered() -> None:
     planned = entry(START + TEXT + FINAL, estimator=estimator)
     assert (planned.provider, planned.model, planned.cost_nanousd) == ("p", "gpt-4o", None)
     assert planned.cost_source == CostSource.UNPRICED
+
+
+def test_the_providers_own_figure_is_kept_beside_the_cost() -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12, "cost": 0.0025}
+    body = events(chat(usage)) + b"data: [DONE]\n\n"
+    estimator = WordEstimator()
+    price = Price(provider="p", model="*", input=1_000_000, output=1_000_000)
+    estimator.prices = PriceBook(version="1", prices=[price])
+    booked = entry(body, Dialect.OPENAI_CHAT, estimator)
+    assert (booked.cost_nanousd, booked.reported_cost_nanousd, booked.cost_source) == (12_000, 2_500_000, "book")
+    assert entry(body, Dialect.METADATA, estimator).reported_cost_nanousd is None  # looked up, and not bought

@@ -29,6 +29,7 @@ def booked(*, final: bool, **changes: Any) -> LedgerEntry:
     [
         ("complete", booked(final=True), ""),
         ("complete", booked(final=True, output_tokens=19), "output_tokens is 19, not 20"),
+        ("complete", booked(final=True, output_tokens=0, input_tokens=0, marks=("work_booked",)), ""),
         ("complete", booked(final=False), "is booked provisionally only"),
         ("complete", booked(final=False, ended="unreadable"), "is booked provisionally only"),
         ("truncated", booked(final=False, ended="unreadable"), ""),

@@ -207,6 +207,27 @@ def test_the_only_provider_of_a_dialect_is_its_default() -> None:
         choose(matched, "llama", two)
 
 
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1/chat/completions", "mistral/mistral-small"),
+        ("/v1/messages", "minimax/m"),
+        ("/v1beta/models/mistral/m:generateContent", None),
+    ],
+)
+def test_a_known_provider_that_is_not_configured_is_not_the_name_of_a_model(path: str, model: str | None) -> None:
+    with pytest.raises(Refused, match="is not configured") as refused:
+        route("POST", path, model)
+    assert (refused.value.status, refused.value.code) == (404, "provider_not_configured")
+
+
+def test_where_the_default_has_models_of_many_their_names_pass() -> None:
+    alone = configured(openrouter={})
+    matched = match("POST", "/v1/chat/completions", Family.OPENAI, alone)
+    chosen = choose(matched, "mistral/mistral-small", alone)
+    assert (chosen.upstream.provider, chosen.model) == ("openrouter", "mistral/mistral-small")
+
+
 def test_a_provider_of_your_own_speaks_the_dialects_you_name() -> None:
     mine = configured(mine={"base_url": "http://mine/v1", "dialects": "anthropic_messages, openai_chat"})
     messages = match("POST", "/v1/messages", Family.ANTHROPIC, mine)

@@ -68,6 +68,13 @@ def test_our_own_names_go_before_the_sdks(monkeypatch: pytest.MonkeyPatch) -> No
         ("AROUTER_PROVIDERS__OPENAI__BASE_URL", "ftp://x"),
         ("AROUTER_PROVIDERS__OPENAI__ON_DISCONNECT", "explode"),
         ("AROUTER_PROVIDERS__OPENAI__DIALECTS", "klingon"),
+        ("AROUTER_PROVIDERS__OPENAI__PASS_HEADERS", "authorization"),
+        ("AROUTER_PROVIDERS__OPENAI__PASS_HEADERS", "openai-project, host"),
+        ("AROUTER_PROVIDERS__V1__BASE_URL", "http://x/v1"),
+        ("AROUTER_PROVIDERS__V2__BASE_URL", "http://x/v1"),
+        ("AROUTER_PROVIDERS__V1ALPHA2__BASE_URL", "http://x/v1"),
+        ("AROUTER_PROVIDERS__API__BASE_URL", "http://x/v1"),
+        ("AROUTER_PROVIDERS__READYZ__BASE_URL", "http://x/v1"),
         ("AROUTER_PROVIDERS__OPENAI__API_KEYS", "sk-secret-typo"),
         ("AROUTER_PROVIDERS__MINE__API_KEY", "sk-secret-typo"),
         ("AROUTER_PROVIDERS", "{not json"),
@@ -79,6 +86,10 @@ def test_our_own_names_go_before_the_sdks(monkeypatch: pytest.MonkeyPatch) -> No
         ("AROUTER_UPSTREAM_PROXY", "http://u:sk-secret@word@proxy"),
         ("AROUTER_UPSTREAM_PROXY", "http://sk-secret-word@proxy/path"),
         ("AROUTER_UPSTREAM_PROXY", "http://[::g]:3128"),
+        ("AROUTER_BASE_PATH", "llm"),
+        ("AROUTER_BASE_PATH", "/llm?x"),
+        ("AROUTER_BASE_PATH", "/v1"),
+        ("AROUTER_BASE_PATH", "/api/llm"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -107,6 +118,20 @@ def test_a_proxy_is_kept_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str
     assert settings.upstream_proxy is not None
     assert settings.upstream_proxy.get_secret_value() == url
     assert "sk-secret" not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize(("value", "path"), [("", ""), ("/", ""), ("/llm", "/llm"), ("/a/b.c/", "/a/b.c")])
+def test_a_base_path(monkeypatch: pytest.MonkeyPatch, value: str, path: str) -> None:
+    monkeypatch.setenv("AROUTER_BASE_PATH", value)
+    assert GatewaySettings.load().base_path == path
+
+
+def test_a_base_path_must_not_hide_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AROUTER_BASE_PATH", "/vllm/x")
+    GatewaySettings.load()
+    monkeypatch.setenv("AROUTER_PROVIDERS__VLLM__BASE_URL", "http://x")
+    with pytest.raises(SettingsError, match="AROUTER_BASE_PATH"):
+        GatewaySettings.load()
 
 
 def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

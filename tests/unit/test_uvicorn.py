@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from services.gateway.client.protocol import Limits, protocol_class
+from services.gateway.client.protocol import protocol_class
 from services.gateway.client.request import ClientRequest, Handler
+from services.gateway.client.waiting import Limits
 from tests.support.memory_client import GET, Draining
 
 LIMITS = Limits(1024, 10, header_timeout=10, keep_alive_timeout=10)
@@ -35,7 +36,7 @@ class Running:
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
 
     def _noting(self, handler: Handler) -> type[asyncio.Protocol]:
-        made, base = self.made, protocol_class(handler, LIMITS, Draining())
+        made, base = self.made, protocol_class(handler, LIMITS, Draining(), lambda: None)
 
         class Noting(base):  # type: ignore[misc, valid-type]  # made at run time, as the gateway's own
             def __init__(self, *args: Any, **named: Any) -> None:

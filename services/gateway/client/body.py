@@ -1,13 +1,14 @@
 """The request body: the fields that routing needs, and the only two changes ever made to it. Pure.
 
 Only the few fields below are decoded, because agents send megabytes. A change replaces the bytes of one value, found by
-scanning the top level, and leaves every other byte as it came.
+scanning the top level, and leaves every other byte as it came. Each byte is scanned once, and the scan is bounded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -31,11 +32,16 @@ class Flags(msgspec.Struct, frozen=True):
 
 _DECODER = msgspec.json.Decoder(Flags)
 
-# Whole strings, and the brackets between them: a scanner of the top level needs no more.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
+# Strings, as far as their first escape, and the brackets between them: a scanner of the top level needs no more.
+_TOKEN = re.compile(rb'"[^"\\]*("?)|[{}\[\]]')
+_ESCAPES = re.compile(rb'(?:\\.[^"\\]*){1,500}', re.DOTALL)  # the engine remembers every round, in a hundred bytes
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 _COLON = re.compile(rb"\s*:\s*")
 _SCALAR = re.compile(rb"[^\s,}]+")
+_OPENING = (b"{", b"[")
+_CLOSING = (b"}", b"]")
+_MOST_TOKENS = 250_000  # a fifth of a second, in which nothing else of this process runs
 
 
 def read_flags(body: bytes) -> Flags:
@@ -52,6 +58,10 @@ def read_flags(body: bytes) -> Flags:
 
 def names_one_model(body: bytes) -> bool:
     """Whether a body names one model, once: parsers disagree on repeated names and on their case."""
+    plain = body.lower()
+    if plain.count(b'"model"') == 1 and b'"models"' not in plain and not _ESCAPED_LETTER.search(body):
+        with suppress(Refused):
+            return read_flags(body).model is not None  # the usual case; the decoder is faster than the scan
     names = [_name(text).lower() for text in _names(body)]
     return names.count("model") == 1 and "models" not in names
 
@@ -59,19 +69,23 @@ def names_one_model(body: bytes) -> bool:
 def with_model(body: bytes, model: str) -> bytes:
     """The same body with another model name."""
     encoded = msgspec.json.encode(model)
-    only = _MODEL.search(body) if body.count(b'"model"') == 1 else None
+    only = _MODEL.match(body, body.find(b'"model"')) if body.count(b'"model"') == 1 else None
     if only is not None:
         changed = body[: only.start(1)] + encoded + body[only.end(1) :]
         if read_flags(changed).model == model:  # it was the name at the top level; the decoder is faster than the scan
             return changed
-    for start, end in reversed(_values(body, b'"model"')):
-        body = body[:start] + encoded + body[end:]
-    return body
+    parts = []
+    at = 0
+    for start, end in _values(body, b'"model"'):
+        parts += [body[at:start], encoded]
+        at = end
+    return b"".join([*parts, body[at:]])
 
 
 def with_usage_asked(body: bytes) -> bytes:
     """The same body with `stream_options.include_usage` set; the client must not have set it."""
-    spans = _values(body, b'"stream_options"')
+    named = b'"stream_options"' in body or b"\\u" in body
+    spans = _values(body, b'"stream_options"') if named else []
     if spans and body[spans[-1][0] : spans[-1][0] + 1] == b"{":
         at = spans[-1][0] + 1
         comma = b"" if body[at:].lstrip().startswith(b"}") else b","
@@ -91,44 +105,75 @@ def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
     """
     spans: list[tuple[int, int]] = []
     depth = 0
-    start: int | None = None  # of a value that is a bracket, until it closes
+    value: int | None = None  # where a value that is a bracket starts, until it closes
     skip_to = 0
-    for token in _TOKEN.finditer(body):
-        if token.start() < skip_to:
+    for start, end in _tokens(body):
+        if start < skip_to:
             continue
-        text = token[0]
-        if text in (b"{", b"["):
+        first = body[start : start + 1]
+        if first in _OPENING:
             depth += 1
-        elif text in (b"}", b"]"):
+        elif first in _CLOSING:
             depth -= 1
-            if depth == 1 and start is not None:
-                spans.append((start, token.end()))
-                start = None
-        elif depth == 1 and _is_name(text, name):
-            colon = _COLON.match(body, token.end())
+            if depth == 1 and value is not None:
+                spans.append((value, end))
+                value = None
+        elif depth == 1 and _is_name(body[start:end], name):
+            colon = _COLON.match(body, end)
             if colon is None:
                 continue  # a string value that happens to be the name
-            first = body[colon.end() : colon.end() + 1]
-            if first in (b"{", b"["):
-                start = colon.end()
+            at = colon.end()
+            if body[at : at + 1] in _OPENING:
+                value = at
                 continue
-            value = (_TOKEN if first == b'"' else _SCALAR).match(body, colon.end())
-            if value is not None:
-                spans.append(value.span())
-                skip_to = value.end()
+            skip_to = _scalar_end(body, at)
+            spans.append((at, skip_to))
     return spans
 
 
 def _names(body: bytes) -> Iterator[bytes]:
     """The names at the top level of a JSON object, undecoded."""
     depth = 0
-    for token in _TOKEN.finditer(body):
-        if token[0] in (b"{", b"["):
+    for start, end in _tokens(body):
+        first = body[start : start + 1]
+        if first in _OPENING:
             depth += 1
-        elif token[0] in (b"}", b"]"):
+        elif first in _CLOSING:
             depth -= 1
-        elif depth == 1 and _COLON.match(body, token.end()):
-            yield token[0]
+        elif depth == 1 and _COLON.match(body, end):
+            yield body[start:end]
+
+
+def _tokens(body: bytes, end: int = 0) -> Iterator[tuple[int, int]]:
+    """The spans of the strings and brackets of a body from `end` on, `(start, end)` each. A string that has no end is
+    the last one.
+
+    Refused with 400 where there are too many.
+    """
+    for _ in range(_MOST_TOKENS):
+        token = _TOKEN.search(body, end)
+        if token is None:
+            return
+        end = _string_end(body, token.end()) if token[1] == b"" else token.end()
+        yield token.start(), end
+    raise Refused(400, f"the request body has more than {_MOST_TOKENS} strings and brackets")
+
+
+def _string_end(body: bytes, at: int) -> int:
+    """Where a string ends that was read up to its first escape, at `at`."""
+    while (escapes := _ESCAPES.match(body, at)) is not None:
+        at = escapes.end()
+        if body[at : at + 1] == b'"':
+            return at + 1
+    return len(body)
+
+
+def _scalar_end(body: bytes, at: int) -> int:
+    """Where the value at `at` ends, which is a string, a number or a word."""
+    if body[at : at + 1] == b'"':
+        return next(_tokens(body, at))[1]
+    found = _SCALAR.match(body, at)
+    return at if found is None else found.end()
 
 
 def _name(text: bytes) -> str:

@@ -40,6 +40,11 @@ class BodyStream:
         """Whether more bytes are expected."""
         return self._state is _State.COMING
 
+    @property
+    def unwanted(self) -> bool:
+        """Whether the answer was complete before the body's last byte was here."""
+        return self._state is _State.UNWANTED
+
     def feed(self, data: bytes) -> None:
         if self._state is not _State.COMING:
             return
@@ -50,7 +55,7 @@ class BodyStream:
 
     def end(self) -> None:
         """The last byte was fed."""
-        if self._state is _State.COMING:
+        if self._state is _State.COMING or self._state is _State.UNWANTED:
             self._state = _State.WHOLE
             self._wake()
 
@@ -61,7 +66,8 @@ class BodyStream:
 
     def drop(self) -> None:
         """Nobody will read it any more."""
-        self._state = _State.UNWANTED
+        if self._state is _State.COMING:
+            self._state = _State.UNWANTED
         self._data = bytearray()
 
     def whole(self) -> bytes | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from shared.access.key_format import PREFIXES
 
 Header = tuple[bytes, bytes]
 
@@ -24,12 +27,93 @@ _HOP_BY_HOP = frozenset(
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
 GENERATION_ID = b"x-generation-id"  # each way (decision 2)
 _NONE: frozenset[bytes] = frozenset()
+_USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})  # no names of other headers
 
-_NOT_UPSTREAM = (
+# Never sent to a provider: what is for the connection to us, and what we set ourselves.
+_OURS = (
     _HOP_BY_HOP
     | _CREDENTIALS
-    | {b"host", b"content-length", b"expect", b"accept-encoding", b"forwarded", b"via", b"x-real-ip", GENERATION_ID}
+    | {b"host", b"content-length", b"expect", b"accept-encoding", b"max-forwards", GENERATION_ID}
 )
+# Sent only where the operator allows them (decision 55). Beside the operator's credential they would say on whose
+# account a request is booked,
+_ACCOUNTS = frozenset(
+    {
+        b"openai-organization",
+        b"openai-project",
+        b"anthropic-organization-id",
+        b"anthropic-workspace-id",
+        b"x-goog-user-project",
+        b"x-goog-iam-authorization-token",
+        b"x-goog-iam-authority-selector",
+        b"ocp-apim-subscription-key",
+    }
+)
+# that it is another request than the one which was admitted and is metered,
+_OVERRIDES = frozenset(
+    {
+        b"x-http-method-override",
+        b"x-http-method",
+        b"x-method-override",
+        b"x-original-method",
+        b"x-original-url",
+        b"x-original-uri",
+        b"x-original-path",
+        b"x-original-host",
+        b"x-rewrite-url",
+        b"x-rewrite-uri",
+        b"x-override-url",
+        b"x-http-destinationurl",
+        b"x-request-uri",
+        b"x-host",
+        b"x-http-host-override",
+        b"azureml-model-deployment",
+    }
+)
+# and from whom it comes, as proxies and networks in front of us have written it.
+_ADDRESSES = frozenset(
+    {
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"x-forwarded",
+        b"x-original-forwarded-for",
+        b"forwarded-for",
+        b"true-client-ip",
+        b"client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-remote-ip",
+        b"x-remote-addr",
+        b"x-originating-ip",
+        b"proxy-client-ip",
+        b"wl-proxy-client-ip",
+        b"cdn-loop",
+        b"cf-connecting-ip",
+        b"cf-connecting-ipv6",
+        b"cf-pseudo-ipv4",
+        b"cf-ipcountry",
+        b"cf-ray",
+        b"cf-visitor",
+        b"cf-worker",
+        b"cf-ew-via",
+        b"x-nf-client-connection-ip",
+    }
+)
+_NETWORKS = (
+    b"x-forwarded-",
+    b"x-envoy-",
+    b"x-azure-",
+    b"x-appengine-",
+    b"x-vercel-ip-",
+    b"x-vercel-forwarded-",
+    b"cloudfront-",
+    b"fastly-",
+    b"fly-",
+)
+_UNLESS_ALLOWED = _ACCOUNTS | _OVERRIDES | _ADDRESSES
+_REMEMBERED = 1024  # names
+_OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
 # Cookies and alternative services belong to the provider's site, organisation ids to the operator (decision 3).
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"set-cookie",
@@ -48,17 +132,51 @@ _STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.a
 _REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace-id", b"x-amzn-requestid")
 
 
-def upstream_request(headers: Iterable[Header], credential: Header | None) -> list[Header]:
+def upstream_request(
+    headers: Iterable[Header], credential: Header | None, allowed: frozenset[bytes] = _NONE
+) -> list[Header]:
     """The headers of a request to a provider: the client's, without those for its connection to us, and our
-    credential. `headers` have lower-case names."""
+    credential. `headers` have lower-case names; `allowed`: those that the operator lets through."""
     given = list(headers)
-    banned = _NOT_UPSTREAM | _named_by_connection(given)
-    passed = [(name, value) for name, value in given if name not in banned and not name.startswith(b"x-forwarded-")]
+    passes = _passing(allowed)
+    passed = [header for header in given if passes[header[0]] and (b"lr_" not in header[1] or not _has_key(header[1]))]
+    named = _named_by_connection(given)
+    if not named <= _USUAL_CONNECTION:
+        passed = [header for header in passed if header[0] not in named]
     # The meter reads the body as it is relayed, and a compressed stream holds events back.
     passed.append((b"accept-encoding", b"identity"))
     if credential is not None:
         passed.append(credential)
     return passed
+
+
+def may_be_allowed(name: bytes) -> bool:
+    """Whether an operator may let this header through, which is otherwise removed."""
+    return name in _UNLESS_ALLOWED or name.startswith(_NETWORKS)
+
+
+class _Passing(dict[bytes, bool]):
+    """Whether headers go upstream, by name. Clients use few names, again and again."""
+
+    def __init__(self, allowed: frozenset[bytes]) -> None:
+        super().__init__()
+        self._allowed = allowed
+
+    def __missing__(self, name: bytes) -> bool:
+        plain = name.replace(b"_", b"-")  # some servers take one for the other
+        removed = plain not in self._allowed if may_be_allowed(plain) else plain in _OURS
+        if len(self) < _REMEMBERED:
+            self[name] = not removed
+        return not removed
+
+
+@lru_cache
+def _passing(allowed: frozenset[bytes]) -> _Passing:
+    return _Passing(allowed)
+
+
+def _has_key(value: bytes) -> bool:
+    return any(key in value for key in _OUR_KEYS)
 
 
 def downstream_response(headers: Iterable[Header], generation_id: str, *, status: int, stream: bool) -> list[Header]:

@@ -45,6 +45,7 @@ class RequestParser:
         "_parser",
         "_pending",
         "_sink",
+        "_upgrade",
         "_url",
         "in_head",
     )
@@ -58,7 +59,8 @@ class RequestParser:
         self._last = False
         self._deaf = False
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._url = b""
+        self._url = bytearray()  # comes in as many pieces as there are reads
+        self._upgrade: list[Header] = []  # what was asked for, while its head is parsed again
         self._headers: list[Header] = []
         self._body: BodyStream | None = None
         self.in_head = False  # whether a head has begun and is not complete
@@ -96,7 +98,7 @@ class RequestParser:
             self._deaf = True
             raise BadRequest(400, _INVALID)  # stops httptools; `feed` drops it
         self.in_head = True
-        self._url = b""
+        self._url = bytearray()
         self._headers = []
 
     def on_url(self, url: bytes) -> None:
@@ -116,9 +118,15 @@ class RequestParser:
         self._check_size(headers)
         self._pending = 0
         version = parser.get_http_version()
-        if version != "1.0" and [name for name, _ in headers].count(b"host") != 1:
+        names = [name for name, _ in headers]
+        if version != "1.0" and names.count(b"host") != 1:
             raise BadRequest(400, "exactly one Host header is needed")
-        target, query = _split(self._url)
+        if b"transfer-encoding" in names:
+            _check_codings(headers, version)
+        if self._upgrade:
+            headers += self._upgrade
+            self._upgrade = []
+        target, query = _split(bytes(self._url))
         self.in_head = False
         keep_alive = version == "1.1" and parser.should_keep_alive()
         method = parser.get_method().decode()
@@ -141,7 +149,7 @@ class RequestParser:
         """Parse bytes, ignoring upgrades: the JDK asks for h2c on every first request, which must not lose its body.
 
         httptools takes all bytes behind an upgrade for another protocol's. So a new parser gets the head again
-        without that line, and then the rest.
+        without that line, and then the rest. The request has it all the same.
         """
         pieces: list[bytes | memoryview] = [data]
         while pieces:
@@ -154,8 +162,9 @@ class RequestParser:
 
     def _head_without_upgrade(self) -> bytes:
         version = self._parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
+        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), bytes(self._url), version)]
         lines += [b"%b: %b" % header for header in self._headers if header[0] != b"upgrade"]
+        self._upgrade = [header for header in self._headers if header[0] == b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _check_size(self, headers: list[Header]) -> None:
@@ -180,6 +189,16 @@ def _split(url: bytes) -> tuple[bytes, bytes]:
     if parsed.path is None:
         raise BadRequest(400, _INVALID)
     return parsed.path, parsed.query or b""
+
+
+def _check_codings(headers: list[Header], version: str) -> None:
+    """BadRequest where a body does not end with its last chunk, or would have to be decoded (RFC 9112, 6.1 and 6.3)."""
+    named = b",".join(value for name, value in headers if name == b"transfer-encoding").lower().split(b",")
+    codings = [coding for one in named if (coding := one.strip(b" \t"))]
+    if version == "1.0" or codings[-1:] != [b"chunked"] or b"chunked" in codings[:-1]:
+        raise BadRequest(400, "the body of a request has a length or is chunked")
+    if len(codings) > 1:
+        raise BadRequest(501, "chunked is the only transfer coding")
 
 
 def _reason(error: httptools.HttpParserError) -> BaseException:

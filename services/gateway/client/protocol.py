@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from enum import Enum, auto
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable
+from typing import Any, Protocol, cast
 
 from services.gateway.client import response
 from services.gateway.client.body_stream import BodyStream
-from services.gateway.client.deadline import Deadline
 from services.gateway.client.headers import Header
 from services.gateway.client.parser import BadRequest, RequestParser
 from services.gateway.client.request import ClientLeft, ClientRequest, Handler
 from services.gateway.client.socket_writer import SocketWriter
+from services.gateway.client.waiting import Awaits, Limits, Waiting
 from shared.access.envelopes import error_body
 from shared.contract.dialects import Family
 
@@ -36,59 +36,48 @@ class ServerState(Protocol):
 _MOST_WAITING = 16  # requests of one connection that are here and not begun
 
 
-class Limits(NamedTuple):
-    """Limits of a request head, in bytes, lines and seconds, and of a connection, in seconds."""
-
-    max_header_bytes: int
-    max_header_lines: int
-    header_timeout: float
-    keep_alive_timeout: float
-    flush: float = 5.0  # for a client to read the last bytes before its connection closes
-
-
 class Drain(Protocol):
     """Says whether the process is shutting down."""
 
     draining: bool
 
 
-class _Awaits(Enum):
-    HEAD = auto()  # the first one, or the rest of one that has begun
-    NEXT = auto()  # the next request
-    NOTHING = auto()  # the client waits for an answer
-
-
 class ClientProtocol(asyncio.Protocol):
     """One connection: requests are answered one at a time, in order."""
 
     __slots__ = (
-        "_awaits",
-        "_deadline",
         "_drain",
         "_handler",
         "_held",
-        "_limits",
         "_loop",
         "_out",
         "_parser",
         "_queue",
         "_reading",
         "_server",
+        "_unread",
+        "_waiting",
     )
 
     _out: SocketWriter
 
     def __init__(
-        self, handler: Handler, limits: Limits, drain: Drain, server: ServerState, loop: asyncio.AbstractEventLoop
+        self,
+        handler: Handler,
+        limits: Limits,
+        drain: Drain,
+        unread: Callable[[], None],
+        server: ServerState,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
+        """`unread` is called when a connection is given up because its client does not read the rest of an answer."""
         self._handler = handler
-        self._limits = limits
         self._drain = drain
         self._server = server
+        self._unread = unread
         self._loop = loop
         self._parser = RequestParser(self, limits.max_header_bytes, limits.max_header_lines)
-        self._deadline = Deadline(loop, self._timed_out)
-        self._awaits = _Awaits.NOTHING
+        self._waiting = Waiting(loop, limits, self._timed_out)
         self._queue: deque[ClientRequest] = deque()  # not answered yet; the handler of the first one runs
         self._reading = True
         self._held = False  # the next request waits until the client has read
@@ -96,14 +85,13 @@ class ClientProtocol(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        known = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
-        self._out = SocketWriter(known, self._loop, self._limits.flush)
+        self._out = SocketWriter(cast("asyncio.Transport", transport))  # uvloop's does not inherit from it
         self._server.connections.add(self)
-        self._wait_for(_Awaits.HEAD, self._limits.header_timeout)
+        self._waiting.head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        self._deadline.close()
+        self._waiting.close()
         self._parser.close()
         self._out.resume()
         requests, self._queue = self._queue, deque()
@@ -111,13 +99,17 @@ class ClientProtocol(asyncio.Protocol):
             request.leave()
 
     def data_received(self, data: bytes) -> None:
+        if self._waiting.awaits is Awaits.END:
+            if not self._waiting.end(len(data), draining=self._drain.draining):
+                self._out.abort()
+            return
         try:
             self._parser.feed(data)
         except BadRequest as bad:
             self._refuse(bad.status, bad.message)
             return
-        if not self._queue and self._parser.in_head and self._awaits is not _Awaits.HEAD:
-            self._wait_for(_Awaits.HEAD, self._limits.header_timeout)  # most heads come whole, and need no deadline
+        if not self._queue and self._parser.in_head and self._waiting.awaits is not Awaits.HEAD:
+            self._waiting.head()  # most heads come whole, and need no deadline
 
     def pause_writing(self) -> None:
         self._out.pause()
@@ -137,10 +129,15 @@ class ClientProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """Take no more requests, and close once those that are here are answered (decision 23)."""
         self._parser.end_after_this()
-        if self._queue:
-            self._queue[-1].close_after()
+        awaits = self._waiting.awaits
+        if awaits is Awaits.END:
+            self._linger()
+        elif not self._queue:
+            self.hang_up()
         else:
-            self._out.close(flush=True)
+            self._queue[-1].close_after()
+            if awaits is Awaits.READER:
+                self._wait_for_reader()
 
     # What the parser calls.
 
@@ -176,25 +173,45 @@ class ClientProtocol(asyncio.Protocol):
     def answered(self) -> None:
         """The response to the first request is complete: start the next one."""
         self._server.total_requests += 1
-        if self._queue.popleft().closes:
-            self._out.close(flush=True)
+        request = self._queue.popleft()
+        if request.closes:
+            if request.body.unwanted or self._queue or not self._reading:
+                self._linger()
+            else:
+                self.hang_up()
         elif self._out.full:  # who does not read answers gets no more of them
             self._held = True
             self.pause_reading()
-            self._wait_for(_Awaits.NEXT, self._limits.keep_alive_timeout)
+            self._wait_for_reader()
         else:
             self._next()
+
+    def hang_up(self) -> None:
+        """Close, and give the client time to read what is written."""
+        self._out.close()
+        if self._out.unsent:
+            self._wait_for_reader()
+
+    def _linger(self) -> None:
+        """End the connection, and discard what the client still sends for a while: a close with bytes unread is a
+        reset, which takes the answer from a client that sends before it reads (RFC 9112, 9.6)."""
+        self._queue.clear()  # of these no handler runs
+        self._out.end()
+        self.resume_reading()
+        if not self._waiting.end(draining=self._drain.draining):
+            self._out.abort()
 
     def _next(self) -> None:
         self.resume_reading()
         if self._queue:
             self._begin(self._queue[0])
+        elif self._out.unsent:
+            self._wait_for_reader()
         else:
-            self._wait_for(_Awaits.NEXT, self._limits.keep_alive_timeout)
+            self._waiting.next()
 
     def _begin(self, request: ClientRequest) -> None:
-        self._awaits = _Awaits.NOTHING
-        self._deadline.clear()
+        self._waiting.nothing()
         task = self._loop.create_task(self._answer(request))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
@@ -218,27 +235,38 @@ class ClientProtocol(asyncio.Protocol):
             body = error_body(Family.OPENAI, status, message)
             given = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
             self._out.write(response.head(status, given, [response.CLOSE]) + body)
-            self._out.close(flush=True)
+            if status == 408:
+                self.hang_up()  # it sends hardly anything, and has had its time
+            else:
+                self._linger()
         elif len(self._queue) == 1 and self._queue[0].body.coming:
             request = self._queue[0]
             request.fail(status, message)
             request.leave()
         else:
-            self._out.close(flush=True)
+            self.hang_up()
 
-    def _wait_for(self, awaits: _Awaits, seconds: float) -> None:
-        self._awaits = awaits
-        self._deadline.set(seconds)
+    def _wait_for_reader(self) -> None:
+        if not self._waiting.reader(self._out.unsent, draining=self._drain.draining):
+            self._unread()
+            self._out.abort()
 
     def _timed_out(self) -> None:
-        if self._awaits is _Awaits.HEAD:
+        awaits = self._waiting.awaits
+        if awaits is Awaits.HEAD:
             self._refuse(408, "the request head did not arrive in time")
+        elif awaits is Awaits.END:
+            self._out.abort()
+        elif self._out.unsent:
+            self._wait_for_reader()
+        elif awaits is Awaits.READER and not self._out.closing:
+            self._waiting.next()
         else:
-            self._out.close(flush=True)
+            self._out.close()
 
 
-def protocol_class(handler: Handler, limits: Limits, drain: Drain) -> type[ClientProtocol]:
-    """The class for `uvicorn.Config(http=…)`. Every request goes to `handler`."""
+def protocol_class(handler: Handler, limits: Limits, drain: Drain, unread: Callable[[], None]) -> type[ClientProtocol]:
+    """The class for `uvicorn.Config(http=…)`. Every request goes to `handler`; `unread` as above."""
 
     class GatewayProtocol(ClientProtocol):
         __slots__ = ()
@@ -251,6 +279,6 @@ def protocol_class(handler: Handler, limits: Limits, drain: Drain) -> type[Clien
             _loop: asyncio.AbstractEventLoop | None = None,
         ) -> None:
             """The arguments that uvicorn passes by name."""
-            super().__init__(handler, limits, drain, server_state, _loop or asyncio.get_running_loop())
+            super().__init__(handler, limits, drain, unread, server_state, _loop or asyncio.get_running_loop())
 
     return GatewayProtocol

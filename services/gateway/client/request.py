@@ -40,6 +40,9 @@ class Connection(Reading, Protocol):
     def answered(self) -> None:
         """The response to the first request of the queue is complete."""
 
+    def hang_up(self) -> None:
+        """Close, and give the client time to read what is written."""
+
 
 class _Phase(Enum):
     NEW = auto()
@@ -112,6 +115,12 @@ class ClientRequest:
     def server(self) -> tuple[str, int] | None:
         """Address and port that the client has connected to."""
         return _address(self._out.transport.get_extra_info("sockname"))
+
+    def remove_prefix(self, prefix: bytes) -> None:
+        """Take a path such as `/llm` off the target, where it begins with it."""
+        rest = self.target.removeprefix(prefix)
+        if len(rest) < len(self.target) and (not rest or rest.startswith(b"/")):
+            self.target = rest or b"/"
 
     def whole_body(self) -> bytes | None:
         """The request's body, if all of it is here; `read` then returns b""."""
@@ -213,8 +222,10 @@ class ClientRequest:
         self._go()
         if unending:
             self._out.reset()  # an ordinary close would be a proper end
+        elif flush:
+            self._connection.hang_up()
         else:
-            self._out.close(flush=flush)
+            self._out.abort()
 
     # What the connection calls.
 
@@ -286,6 +297,19 @@ class ClientRequest:
 
 
 Handler = Callable[[ClientRequest], Coroutine[Any, Any, None]]
+
+
+def below(base_path: str, handler: Handler) -> Handler:
+    """A handler that takes a base path off the targets of its requests, where it is there (decision 52)."""
+    if not base_path:
+        return handler
+    prefix = base_path.encode()
+
+    async def handle(request: ClientRequest) -> None:
+        request.remove_prefix(prefix)
+        await handler(request)
+
+    return handle
 
 
 def _address(info: Any) -> tuple[str, int] | None:

@@ -13,13 +13,10 @@ class SocketWriter:
     """The writer of one connection."""
 
     # Every chunk comes by here, and with hundreds of streams each object is cold in the cache.
-    __slots__ = ("_fd", "_flush", "_loop", "_room", "transport")
+    __slots__ = ("_fd", "_room", "transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, flush: float) -> None:
-        """`flush`: seconds for the client to read the last bytes before the connection closes."""
+    def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        self._loop = loop
-        self._flush = flush
         given = transport.get_extra_info("socket")
         self._fd: int = -1 if given is None else given.fileno()
         self._room: asyncio.Event | None = None  # while the client is full
@@ -28,6 +25,11 @@ class SocketWriter:
     def full(self) -> bool:
         """Whether the client reads too slowly to write more."""
         return self._room is not None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client's socket has not taken."""
+        return self.transport.get_write_buffer_size()
 
     @property
     def closing(self) -> bool:
@@ -48,15 +50,18 @@ class SocketWriter:
             data = data[sent:]
         transport.write(data)
 
-    def close(self, *, flush: bool) -> None:
-        """Close. `flush`: the client has some seconds to read the last bytes."""
-        if not flush:
-            self.transport.abort()
-            return
-        waits = self.transport.get_write_buffer_size() > 0
+    def end(self) -> None:
+        """Write no more. The client can read what there is, and send."""
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close as soon as the socket has taken everything."""
         self.transport.close()
-        if waits:  # a client that does not read would keep the connection, and a drain, for ever
-            self._loop.call_later(self._flush, self.transport.abort)
+
+    def abort(self) -> None:
+        """Close now."""
+        self.transport.abort()
 
     def reset(self) -> None:
         """Close with a reset, which no client takes for the end of a body that ends with its connection."""

@@ -34,6 +34,7 @@ def _upstream(name: str, configured: ProviderSettings) -> Upstream:
         dialects=dialects or frozenset(FAMILIES),
         ask_usage=configured.ask_usage,
         read_on=configured.reads_on,
+        passes=configured.passed,
     )
 
 

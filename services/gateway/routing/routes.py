@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import dropwhile
 from urllib.parse import unquote
 
+from services.gateway.routing.native import gemini_call, looks_like_gemini, native_call
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from shared.contract.dialects import Dialect, Family
+from shared.contract.paths import VERSION as _VERSION
+from shared.contract.providers import DEFAULTS, PROVIDERS
 from shared.runtime.errors import Refused
 
 # Needless escapes (RFC 3986, 2.3), and that of the colon before a Gemini method.
 _UNRESERVED = re.compile(r"%(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe]|3[0-9Aa]|2[DdEe])")
-_VERSION = re.compile(r"v\d+(?:alpha|beta)?\d*")
-_GEMINI_CALL = re.compile(r"(models|tunedModels)/(.+):(\w+)")
 
 # Calls of models: paths behind the version segment. Everything else below `/{provider}/` is passed through.
 _CALLS: Mapping[str, Dialect] = {
@@ -27,34 +29,6 @@ _CALLS: Mapping[str, Dialect] = {
     "embeddings": Dialect.OPENAI_EMBEDDINGS,
     "messages": Dialect.ANTHROPIC_MESSAGES,
     "interactions": Dialect.GEMINI_INTERACTIONS,
-}
-# Calls of models in providers' own APIs: paths below `/{provider}/`.
-_NATIVE_CALLS: Mapping[str, Dialect] = {
-    "api/chat": Dialect.OLLAMA_CHAT,
-    "api/generate": Dialect.OLLAMA_CHAT,
-    "v1/chat": Dialect.COHERE_V1_CHAT,
-    "v2/chat": Dialect.COHERE_V2_CHAT,
-}
-_GEMINI_METHODS: Mapping[str, Dialect] = {
-    "generateContent": Dialect.GEMINI,
-    "streamGenerateContent": Dialect.GEMINI,
-    "embedContent": Dialect.GEMINI,
-    "batchEmbedContents": Dialect.GEMINI,
-    "countTokens": Dialect.COUNT_TOKENS,
-}
-# Clouds name the model in the path, behind folders of their own (project, region, account).
-_VERTEX_CALL = re.compile(r"(?:.+/)?publishers/([^/]+)/models/([^/:]+):(\w+)")
-_BEDROCK_CALL = re.compile(r"(?:.+/)?model/(.+)/([\w-]+)")
-_CLOUDFLARE_CALL = re.compile(r"(?:.+/)?ai/run/(@.+)")
-_PUBLISHERS: Mapping[str, Dialect] = {
-    "anthropic": Dialect.ANTHROPIC_MESSAGES,
-    "mistralai": Dialect.OPENAI_CHAT,
-}
-_BEDROCK_METHODS: Mapping[str, Dialect] = {
-    "converse": Dialect.BEDROCK_CONVERSE,
-    "converse-stream": Dialect.BEDROCK_CONVERSE_STREAM,
-    "invoke": Dialect.BEDROCK_INVOKE,
-    "invoke-with-response-stream": Dialect.BEDROCK_INVOKE_STREAM,
 }
 # Prefixes of a provider's other endpoints, accepted below `/{provider}/` because the providers' own docs show them.
 _ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
@@ -72,6 +46,7 @@ class Match:
     url: str | None = None  # the whole upstream URL, where `rest` is not enough
     path_model: str | None = None  # the model, where the path names it and not the body
     streamed: bool = False  # the path asks for a stream (Gemini); elsewhere the body does
+    lists: bool = False  # reads what is stored, on the path of a call: with a body it could pass for one
 
     @property
     def model_in_body(self) -> bool:
@@ -94,7 +69,7 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
     if b"anthropic-version" in headers or "/messages" in path:
         return Family.ANTHROPIC
     google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
-    if google_key or path.lstrip("/").startswith("v1beta/") or _GEMINI_CALL.search(path):
+    if google_key or path.lstrip("/").startswith("v1beta/") or looks_like_gemini(path):
         return Family.GEMINI
     return Family.OPENAI
 
@@ -126,7 +101,7 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match
 
 def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
     """The route of a request, by its model: a prefix names the provider, else the family's own is the default
-    (decision 4). Refused with 400 without a model, 404 without a provider."""
+    (decision 4). Refused with 400 without a model, 404 without a provider (decision 54)."""
     if matched.upstream is not None:
         url = matched.url or _url(matched, matched.upstream, matched.rest)
         return Route(matched.upstream, url, matched.path_model or model or "", prefixed=False)
@@ -141,6 +116,10 @@ def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
         rest = matched.rest.replace(name, bare, 1) if matched.path_model else matched.rest
         return Route(upstream, _url(matched, upstream, rest), bare, prefixed=matched.path_model is None)
     upstream = upstreams.default(matched.dialect, matched.family)
+    own = upstream is not None and upstream.provider == DEFAULTS[matched.family]
+    if own and slash and bare and prefix in PROVIDERS:
+        # It is meant for another one; where a gateway or a host of many models is the default, it is a model's name.
+        raise Refused(404, f"provider {prefix!r} is not configured", code="provider_not_configured")
     if upstream is None or not upstream.serves(matched.dialect, matched.family):
         raise Refused(404, f"no provider is configured for {matched.family} requests")
     return Route(upstream, _url(matched, upstream, matched.rest), name, prefixed=False)
@@ -156,11 +135,9 @@ def _match_call(method: str, rest: str, version: str) -> Match | None:
         return Match(Dialect.COUNT_TOKENS, Family.ANTHROPIC, rest, version)
     if rest == "responses/input_tokens":
         return Match(Dialect.COUNT_TOKENS, Family.OPENAI, rest, version)
-    call = _GEMINI_CALL.fullmatch(rest)
+    call = gemini_call(rest)
     if call is not None:
-        dialect = _GEMINI_METHODS.get(call[3], Dialect.PASSTHROUGH)
-        streamed = call[3].startswith("stream")
-        return Match(dialect, Family.GEMINI, rest, version, path_model=unquote(call[2]), streamed=streamed)
+        return Match(call.dialect, Family.GEMINI, rest, version, path_model=call.model, streamed=call.streamed)
     return None
 
 
@@ -176,10 +153,8 @@ def _match_metadata(method: str, rest: str, version: str, family: Family) -> Mat
 
 def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
     """Any path of one provider. Known calls go to the endpoint of their family, with one version segment."""
-    bare = segments
     version = next((segment for segment in segments[:3] if _VERSION.fullmatch(segment)), None)
-    while bare and (_VERSION.fullmatch(bare[0]) or bare[0] in _ENDPOINT_PREFIXES):
-        bare = bare[1:]
+    bare = dropwhile(lambda segment: _VERSION.fullmatch(segment) or segment in _ENDPOINT_PREFIXES, segments)
     rest = "/".join(bare)
     gemini = Family.GEMINI in upstream.endpoints
     found = _match_call(method, rest, version or ("v1beta" if gemini else "v1"))
@@ -187,27 +162,10 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
         return replace(found, upstream=upstream)
     family, url = _raw_url(segments, upstream)
-    dialect, model, streamed = _native_call("/".join(segments)) if method == "POST" else (Dialect.METADATA, None, False)
+    dialect, model, streamed = native_call("/".join(segments)) if method == "POST" else (Dialect.METADATA, None, False)
     url += "/" if slash else ""
     rest = "/".join(segments)
     return Match(dialect, family, rest, upstream=upstream, url=url, path_model=model, streamed=streamed)
-
-
-def _native_call(path: str) -> tuple[Dialect, str | None, bool]:
-    """The dialect of a provider's own path, the model where the path names it, and whether it asks for a stream."""
-    if path in _NATIVE_CALLS:
-        return _NATIVE_CALLS[path], None, False
-    vertex = _VERTEX_CALL.fullmatch(path)
-    if vertex is not None:
-        publisher, model, verb = vertex.groups()
-        raw = _PUBLISHERS.get(publisher, Dialect.PASSTHROUGH) if verb.lower().endswith("rawpredict") else None
-        dialect = raw or _GEMINI_METHODS.get(verb, Dialect.PASSTHROUGH)
-        return dialect, unquote(model), verb.startswith("stream")
-    bedrock = _BEDROCK_CALL.fullmatch(path)
-    if bedrock is not None and bedrock[2] in _BEDROCK_METHODS:
-        return _BEDROCK_METHODS[bedrock[2]], unquote(bedrock[1]), "stream" in bedrock[2]
-    run = _CLOUDFLARE_CALL.fullmatch(path)
-    return Dialect.PASSTHROUGH, unquote(run[1]) if run else None, False
 
 
 def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
@@ -225,8 +183,10 @@ def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
     base = upstream.base_url if own is not Family.OPENAI else upstream.endpoints[own]
     scheme, _, place = base.partition("://")
     host, *folders = place.split("/")
-    while folders and segments[: len(folders)] == folders:
-        segments = segments[len(folders) :]
+    begin = 0
+    while folders and segments[begin : begin + len(folders)] == folders:
+        begin += len(folders)
+    segments = segments[begin:]
     versioned = bool(segments) and _VERSION.fullmatch(segments[0])
     if folders and _VERSION.fullmatch(folders[-1]) and (versioned or segments[:1] == ["api"]):
         repeated = segments[0] == folders[-1]
@@ -266,9 +226,7 @@ def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Matc
 
 def _without_versions(segments: list[str]) -> list[str]:
     """The segments behind the version; an SDK whose base URL ends in `/v1` sends it twice."""
-    while segments and _VERSION.fullmatch(segments[0]):
-        segments = segments[1:]
-    return segments
+    return list(dropwhile(_VERSION.fullmatch, segments))
 
 
 def _url(matched: Match, upstream: Upstream, rest: str) -> str:

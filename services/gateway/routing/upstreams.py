@@ -34,6 +34,7 @@ class Upstream:
     dialects: frozenset[Dialect]
     ask_usage: bool
     read_on: bool  # when the client leaves, read to the answer's end
+    passes: frozenset[bytes] = frozenset()  # headers of callers that it gets though they are removed otherwise
 
     def serves(self, dialect: Dialect, family: Family) -> bool:
         return family in self.endpoints and (dialect in self.dialects or dialect not in FAMILIES)

@@ -104,7 +104,7 @@ class AnthropicReader:
         self.reading.provisional = not self._counted and not self._ending
         if self._ending and not self._counted:
             marks = report.marks | {Mark.HALF_REPORT}
-            report = replace(report, usage=replace(report.usage, output_tokens=None, total_tokens=None), marks=marks)
+            report = report._replace(usage=replace(report.usage, output_tokens=None, total_tokens=None), marks=marks)
         self.reading.report(self._usage, report)
         self.reading.service_tier = text(self._usage.get("service_tier")) or self.reading.service_tier
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+_STRICT: Final = msgspec.json.Decoder()
 _LENIENT: Final = json.JSONDecoder(strict=False)
 _SPACE: Final = " \t\r\n,"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
@@ -49,7 +50,7 @@ def decode(payload: bytes) -> Any:
     if len(payload) > _LARGE and _values(payload) > _MOST_VALUES:
         return _without_large_members(payload)
     try:
-        return msgspec.json.decode(payload)
+        return _STRICT.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     if len(payload) > _MOST_LENIENT:

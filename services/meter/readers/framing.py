@@ -1,25 +1,23 @@
 """Framings: cutting a body into JSON payloads, wherever the chunks were cut. Pure; every `feed` takes any bytes.
 
 Each framing yields `(event, payload)`: the SSE event name (b"" elsewhere) and the bytes of one JSON document.
-A payload larger than MAX_PAYLOAD is dropped, so that a body without boundaries cannot take the meter's memory.
+A payload of more than `limit` bytes is dropped, so that a body without boundaries cannot take the meter's memory.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar, Final, Protocol
 
 from services.meter.readers.brackets import Brackets
+from services.meter.readers.pieces import LastBytes, pieces
 
 MAX_PAYLOAD = 32 * 1024 * 1024
 # An answer that is one document may be larger: a batch of embeddings is.
 MAX_BODY = 64 * 1024 * 1024
-_MAX_LAST: Final = 256 * 1024
 _MAX_LINES: Final = 65_536  # of one event; providers send one, or a document that is printed in lines
-_AT_ONCE: Final = 256 * 1024
 
 Payload = tuple[bytes, bytes]
 
@@ -30,42 +28,10 @@ class Framing(Protocol):
     def feed(self, data: bytes) -> Iterator[Payload]: ...
 
     def skip(self) -> None:
-        """Bytes are missing here: read on where the next document can be seen to begin."""
+        """Bytes are missing here: read on where the next document begins."""
 
     def close(self) -> Iterator[Payload]:
         """What is left when the body has ended, properly or not."""
-
-
-class LastBytes:
-    """The last bytes of those that were added, some hundred kilobytes."""
-
-    def __init__(self, parts: Iterable[bytes] = ()) -> None:
-        self._parts: deque[bytes] = deque()
-        self._size = 0
-        for part in parts:
-            self.add(part)
-
-    def add(self, data: bytes) -> None:
-        self._parts.append(data[-_MAX_LAST:])
-        self._size += len(self._parts[-1])
-        while self._size - len(self._parts[0]) >= _MAX_LAST:
-            self._size -= len(self._parts.popleft())
-
-    def joined(self) -> bytes:
-        return b"".join(self._parts)
-
-
-def pieces(data: bytes, separator: bytes) -> Iterable[bytes]:
-    """`data.split(separator)`; where it may be millions of pieces, one after the other."""
-    return data.split(separator) if len(data) <= _AT_ONCE else _one_by_one(data, separator)
-
-
-def _one_by_one(data: bytes, separator: bytes) -> Iterator[bytes]:
-    at = 0
-    while (end := data.find(separator, at)) >= 0:
-        yield data[at:end]
-        at = end + len(separator)
-    yield data[at:]
 
 
 class BlockFraming(Protocol):
@@ -88,8 +54,9 @@ class BlockFraming(Protocol):
 class _Blocks:
     """Cuts bytes at a separator; joins what is pending only once a separator may be complete."""
 
-    def __init__(self, separator: bytes) -> None:
+    def __init__(self, separator: bytes, limit: int) -> None:
         self._separator = separator
+        self._limit = limit
         self._pending: list[bytes] = []
         self._size = 0
         self._dropping = False
@@ -127,7 +94,7 @@ class _Blocks:
             return
         self._pending.append(data)
         self._size += len(data)
-        if self._size > MAX_PAYLOAD:
+        if self._size > self._limit:
             self._dropping = True
         if self._dropping:  # only what may be the beginning of a separator is still needed
             self._pending, self._size = [data[-len(self._separator) :]], len(self._separator)
@@ -143,8 +110,9 @@ class Sse:
     are read get their line ends unified; a block may then hold several events, if a provider mixes line ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
         self.separator = b"\n\n"
+        self._limit = limit
         self._blocks: _Blocks | None = None
         self._head: list[bytes] = []  # until the first line end
         self._head_size = 0
@@ -156,7 +124,7 @@ class Sse:
 
     def skip(self) -> None:
         self._head, self._held_cr = [], False
-        self._blocks = self._blocks or _Blocks(self.separator)
+        self._blocks = self._blocks or _Blocks(self.separator, self._limit)
         self._blocks.skip()
 
     def close(self) -> Iterator[Payload]:
@@ -168,11 +136,11 @@ class Sse:
             end = self._first_line_end(data)
             self._head.append(data)
             self._head_size += len(data)
-            if not end and self._head_size <= MAX_PAYLOAD:
+            if not end and self._head_size <= self._limit:
                 return b""
             if end == b"\r\n":
                 self.separator = b"\r\n\r\n"
-            self._blocks = _Blocks(self.separator)
+            self._blocks = _Blocks(self.separator, self._limit)
             self._held_cr = False
             data, self._head = b"".join(self._head), []
         if self.separator == b"\n\n" and (self._held_cr or b"\r" in data):
@@ -234,8 +202,8 @@ class NdJson:
 
     separator: ClassVar[bytes] = b"\n"
 
-    def __init__(self) -> None:
-        self._blocks = _Blocks(self.separator)
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
+        self._blocks = _Blocks(self.separator, limit)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         for line in pieces(self.span(data), self.separator):
@@ -258,7 +226,8 @@ class NdJson:
 class JsonBody:
     """The whole body is one document."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_BODY) -> None:
+        self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
         self.last: LastBytes | None = None  # instead of a document that is too large, or not all here
@@ -269,7 +238,7 @@ class JsonBody:
             self.last.add(data)
             return iter(())
         self._parts.append(data)
-        if self._size > MAX_BODY:
+        if self._size > self._limit:
             self._cut_to(LastBytes(self._parts))
         return iter(())
 
@@ -300,8 +269,8 @@ class LinedArray:
 
     separator: ClassVar[bytes] = b"\n}"
 
-    def __init__(self) -> None:
-        self._blocks = _Blocks(self.separator)
+    def __init__(self, limit: int = MAX_PAYLOAD) -> None:
+        self._blocks = _Blocks(self.separator, limit)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         span = self.span(data)
@@ -331,8 +300,9 @@ class JsonArray:
     With `quick`, it stops after the first elements where they are lined; `rest` is then for a LinedArray.
     """
 
-    def __init__(self, *, quick: bool = False) -> None:
+    def __init__(self, limit: int = MAX_PAYLOAD, *, quick: bool = False) -> None:
         self.lined = False
+        self._limit = limit
         self._quick = quick
         self._elements = 0
         self._brackets = Brackets()
@@ -380,7 +350,7 @@ class JsonArray:
 
     def _keep(self, data: bytes) -> None:
         self._size += len(data)
-        self._dropping = self._dropping or self._size > MAX_PAYLOAD
+        self._dropping = self._dropping or self._size > self._limit
         if self._dropping:
             self._parts = []
         else:

@@ -53,9 +53,8 @@ class GeminiReader:
             reading.service_tier = text(usage.get("serviceTier")) or reading.service_tier
         if document.get("error"):
             reading.error = document["error"]
-        blocked = mapping(document.get("promptFeedback")).get("blockReason")
-        if blocked:
-            reading.finish.append(f"BLOCK:{blocked}")
+        if "promptFeedback" in document and mapping(document["promptFeedback"]).get("blockReason"):
+            reading.finish.append(f"BLOCK:{document['promptFeedback']['blockReason']}")
             reading.complete = True
         for candidate in map(mapping, sequence(document.get("candidates"))):
             if candidate.get("finishReason"):
@@ -76,7 +75,8 @@ class GeminiReader:
         call = mapping(part.get("functionCall"))
         if call:
             self.reading.say(CALL, index, call.get("name"), msgspec.json.encode(call.get("args") or {}).decode())
-        self.reading.say(CALL, index, mapping(part.get("executableCode")).get("code"))
+        if "executableCode" in part:
+            self.reading.say(CALL, index, mapping(part["executableCode"]).get("code"))
 
 
 def report_of(usage: Json, *, silent: bool = False) -> Report:

@@ -20,8 +20,10 @@ from services.meter.readers.reading import (
     text,
     total,
 )
+from services.meter.readers.work import of_response
 from shared.contract.entry import Mark
 from shared.contract.usage import Usage
+from shared.contract.work import WorkKind
 
 # What an interaction's status is once nothing more will come.
 _ENDS = frozenset({"completed", "failed", "cancelled", "incomplete", "requires_action"})
@@ -54,7 +56,9 @@ class InteractionsReader:
             reading.report(usage, report_of(usage))
         if kind == "interaction.completed" or text(interaction.get("status")) in _ENDS:
             reading.complete = True
-        if own and text(interaction.get("status")) == "in_progress":
+        if interaction:
+            reading.work = of_response(WorkKind.INTERACTION, interaction, _ENDS, alone=own)
+        if own and reading.work is not None and not reading.work.ended:
             reading.marks.add(Mark.OPEN_WORK)
         if document.get("error") or event == b"error":
             reading.error = document.get("error") or dict(document)

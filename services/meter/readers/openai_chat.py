@@ -6,7 +6,6 @@ parts include (see openai_usage.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from services.meter.readers import openai_usage
@@ -23,6 +22,8 @@ from services.meter.readers.reading import (
     text,
 )
 
+# What most deltas consist of.
+_TEXT_ALONE = frozenset({"role", "content"})
 _WHOLE = ("chat.completion", "text_completion", "chat.completion.done")
 
 
@@ -39,13 +40,14 @@ class ChatReader:
         reading.response_id = reading.response_id or text(document.get("id"))
         reading.model = text(document.get("model")) or reading.model
         reading.service_tier = text(document.get("service_tier")) or reading.service_tier
-        self._read_usage(document)
+        choices = [*map(mapping, sequence(document.get("choices")))]
+        self._read_usage(document, choices)
         self._read_error(event, document)
         kind = document.get("object")
         # Perplexity and MiniMax end a stream with a document that repeats the whole message; Perplexity's deltas have
         # the message so far beside them.
         repeats, spoken = kind == "chat.completion.done", bool(reading.output)
-        for choice in map(mapping, sequence(document.get("choices"))):
+        for choice in choices:
             if choice.get("finish_reason"):
                 reading.finish.append(choice["finish_reason"])
             if observe and not repeats:
@@ -53,7 +55,7 @@ class ChatReader:
                 reading.say(TEXT, index, choice.get("text"))
                 message = {} if spoken else mapping(choice.get("message"))
                 _observe(reading, index, mapping(choice.get("delta")) or message)
-        if observe and not document.get("choices"):
+        if observe and not choices:
             reading.say(TEXT, 0, document.get("response"))  # Cloudflare's own shape
             _observe(reading, 0, {"tool_calls": document.get("tool_calls")})
         if kind in _WHOLE and reading.finish:
@@ -68,9 +70,9 @@ class ChatReader:
         if self.reading.finish and self.reading.usage is not None:
             self.reading.complete = True
 
-    def _read_usage(self, document: Json) -> None:
-        cached = count(mapping(document.get("timings")), "cache_n")  # llama.cpp
-        for place in _places(document):
+    def _read_usage(self, document: Json, choices: list[Json]) -> None:
+        for place in _places(document, choices):
+            cached = count(mapping(document.get("timings")), "cache_n")  # llama.cpp
             report = openai_usage.report(place, model=self.reading.model, cached=cached)
             self.reading.report(place, report)
             if report.usage.any_known:
@@ -84,28 +86,37 @@ class ChatReader:
             self.reading.error = error
 
 
-def _places(document: Json) -> Iterator[Json]:
+def _places(document: Json, choices: list[Json]) -> list[Json]:
     """Top level; else Groq's `x_groq`; else Moonshot's, in the choice that finishes."""
-    places: list[Any] = [document.get("usage"), mapping(document.get("x_groq")).get("usage")]
-    for choice in sequence(document.get("choices")):
-        places.append(mapping(choice).get("usage"))
-        places.append(mapping(mapping(choice).get("delta")).get("usage"))
-    return (place for place in places if isinstance(place, dict) and place)
+    holders = [document, mapping(document.get("x_groq"))]
+    for choice in choices:
+        holders += (choice, mapping(choice.get("delta")))
+    return [usage for holder in holders if "usage" in holder and (usage := mapping(holder["usage"]))]
 
 
 def _observe(reading: Reading, index: Any, part: Json) -> None:
     """What a delta or message says, each thing once."""
     content = part.get("content")
-    reading.say(TEXT, index, content, part.get("refusal"), mapping(part.get("audio")).get("transcript"))
-    for piece in map(mapping, sequence(content)):  # Mistral: [{"type": "thinking", "thinking": [{"text": …}]}, …]
-        reading.say(TEXT, index, piece.get("text"))
-        reading.say(REASONING, index, *(mapping(thought).get("text") for thought in sequence(piece.get("thinking"))))
+    if isinstance(content, list):
+        _observe_pieces(reading, index, content)
+    else:
+        reading.say(TEXT, index, content)
+    if part.keys() <= _TEXT_ALONE:
+        return
+    reading.say(TEXT, index, part.get("refusal"), mapping(part.get("audio")).get("transcript"))
     reading.say(REASONING, index, _reasoning_of(part))
     for call in map(mapping, sequence(part.get("tool_calls"))):
         function = mapping(call.get("function"))
         reading.say(CALL, f"{index} {call.get('index')}", function.get("name"), function.get("arguments"))
     function = mapping(part.get("function_call"))
     reading.say(CALL, index, function.get("name"), function.get("arguments"))
+
+
+def _observe_pieces(reading: Reading, index: Any, pieces: list[Any]) -> None:
+    """Mistral: [{"type": "thinking", "thinking": [{"text": …}]}, …]."""
+    for piece in map(mapping, pieces):
+        reading.say(TEXT, index, piece.get("text"))
+        reading.say(REASONING, index, *(mapping(thought).get("text") for thought in sequence(piece.get("thinking"))))
 
 
 def _reasoning_of(part: Json) -> str:

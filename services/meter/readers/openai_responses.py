@@ -21,11 +21,12 @@ from services.meter.readers.reading import (
     text,
     total,
 )
+from services.meter.readers.work import of_response
 from shared.contract.entry import Mark
+from shared.contract.work import WorkKind
 
 _ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
-_OPEN = ("queued", "in_progress")  # of a response that goes on in the background
 
 # What is new in a stream, by kind; `.done` events and the final response repeat it.
 _DELTAS = {
@@ -54,6 +55,7 @@ class ResponsesReader:
             response = mapping(document.get("response"))
             if response:
                 self._read_response(response)
+                self.reading.work = of_response(WorkKind.RESPONSE, response, _STATUSES, alone=False)
             if kind in _ENDS:
                 self.reading.finish = [kind]
                 self.reading.complete = True
@@ -67,7 +69,8 @@ class ResponsesReader:
             if status in _STATUSES:
                 self.reading.finish = [status]
                 self.reading.complete = True
-            if status in _OPEN:
+            self.reading.work = of_response(WorkKind.RESPONSE, document, _STATUSES, alone=True)
+            if self.reading.work is not None and not self.reading.work.ended:
                 self.reading.marks.add(Mark.OPEN_WORK)
             if observe:
                 self._observe_output(document)
@@ -119,4 +122,4 @@ def _with_tools(report: Report, tools: Json) -> Report:
     tokens = {"tool_input_image": read, "tool_output_image": written}
     shares = dict(report.modalities) | {name: value for name, value in tokens.items() if value}
     units = dict(report.units) | {f"web_search_{name}": value for name, value in searches.items()}
-    return replace(report, usage=summed, modalities=shares, units=units)
+    return report._replace(usage=summed, modalities=shares, units=units)

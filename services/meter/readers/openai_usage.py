@@ -8,7 +8,7 @@ stays unexplained is booked as reported, and marked.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from services.meter.readers.reading import Json, Report, amounts, count, mapping, most, total
@@ -22,23 +22,36 @@ _DETAILS_OUT = (
     "output_tokens_details",
     "output_token_details",
 )
-_PROMPT = ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens")
-_COMPLETION = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens")
-_TOTAL = ("total_tokens", "totalTokens")
-_CACHED_DETAILS = ("cached_tokens", "cache_read_tokens", "cache_read_input_tokens")
-_CACHED = (
-    "prompt_cache_hit_tokens",
-    "cached_tokens",
-    "num_cached_tokens",
-    "cache_read_input_tokens",
-    "cache_read_tokens",
-    "cached_input_tokens",
-    "cached_prompt_tokens",
-    "prompt_cached_tokens",
-)
 _WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
 _UNITS = ("seconds", "prompt_audio_seconds", "num_search_queries", "num_sources_used", "total_characters")
-_MODALITIES = ("text", "audio", "image", "video")
+
+
+def _by_name(**names: tuple[str, ...]) -> dict[str, str]:
+    """Which count is meant, by the names that somebody has for it."""
+    return {name: meant for meant, all_ in names.items() for name in all_}
+
+
+_SHARES = {kind: (f"{kind}_tokens",) for kind in ("text", "audio", "image", "video")}
+_TOP = _by_name(
+    prompt=("prompt_tokens", "input_tokens", "promptTokens", "inputTokens"),
+    completion=("completion_tokens", "output_tokens", "completionTokens", "outputTokens"),
+    total=("total_tokens", "totalTokens"),
+    read=(
+        "prompt_cache_hit_tokens",
+        "cached_tokens",
+        "num_cached_tokens",
+        "cache_read_input_tokens",
+        "cache_read_tokens",
+        "cached_input_tokens",
+        "cached_prompt_tokens",
+        "prompt_cached_tokens",
+    ),
+    written=_WRITTEN,
+    reasoning=("reasoning_tokens",),
+)
+_INSIDE = _by_name(read=("cached_tokens", "cache_read_tokens", "cache_read_input_tokens"), written=_WRITTEN, **_SHARES)
+_OUTSIDE = _by_name(reasoning=("reasoning_tokens",), **_SHARES)
+_AGES = _by_name(minutes=("ephemeral_5m_input_tokens",), hour=("ephemeral_1h_input_tokens",))
 
 
 @dataclass(slots=True)
@@ -63,15 +76,17 @@ class _Parts:
 
 def report(usage: Json, *, model: str = "", cached: int | None = None) -> Report:
     """A usage object, inclusive. `cached`: a count of cached input that stands elsewhere in the answer."""
-    inside = [mapping(usage.get(name)) for name in _DETAILS_IN]
-    outside = [mapping(usage.get(name)) for name in _DETAILS_OUT]
+    inputs = [mapping(usage[name]) for name in _DETAILS_IN if name in usage]
+    top, inside = _counts([usage], _TOP), _counts(inputs, _INSIDE)
+    outside = _counts([mapping(usage[name]) for name in _DETAILS_OUT if name in usage], _OUTSIDE)
+    ages = _counts([mapping(one["cache_creation"]) for one in (usage, *inputs) if "cache_creation" in one], _AGES)
     parts = _Parts(
-        prompt=most(*_counts([usage], _PROMPT)),
-        completion=most(*_counts([usage], _COMPLETION)),
-        total=most(*_counts([usage], _TOTAL)),
-        read=most(cached, *_counts([usage], _CACHED), *_counts(inside, _CACHED_DETAILS)),
-        written=most(*_counts([usage, *inside], _WRITTEN), *map(_written_by_age, [usage, *inside])),
-        reasoning=most(*_counts([usage, *outside], ("reasoning_tokens",))),
+        prompt=top.get("prompt"),
+        completion=top.get("completion"),
+        total=top.get("total"),
+        read=most(cached, top.get("read"), inside.get("read")),
+        written=most(top.get("written"), inside.get("written"), total(*ages.values())),
+        reasoning=most(top.get("reasoning"), outside.get("reasoning")),
     )
     _fill(parts)
     _add_what_is_billed_beside(parts, usage)
@@ -80,18 +95,21 @@ def report(usage: Json, *, model: str = "", cached: int | None = None) -> Report
     return Report(
         Usage(parts.prompt, parts.completion, parts.read, parts.written, parts.reasoning, parts.total).completed(),
         units=amounts(usage, *_UNITS) | amounts(mapping(usage.get("server_tool_use")), "web_search_requests"),
-        modalities=_modalities(inside, outside),
+        modalities=_modalities(inside, outside, ages),
         marks=frozenset(parts.marks),
     )
 
 
-def _counts(holders: Iterable[Json], names: Iterable[str]) -> Iterator[int | None]:
-    return (count(holder, name) for holder, name in itertools.product(holders, names))
-
-
-def _written_by_age(holder: Json) -> int | None:
-    ages = mapping(holder.get("cache_creation"))
-    return total(count(ages, "ephemeral_5m_input_tokens"), count(ages, "ephemeral_1h_input_tokens"))
+def _counts(holders: Iterable[Json], meant: Mapping[str, str]) -> dict[str, int]:
+    """Every count there is, the largest where it has several names."""
+    found: dict[str, int] = {}
+    for holder in holders:
+        for name in holder:
+            if name in meant:
+                value = count(holder, name)
+                if value is not None and value >= found.get(meant[name], 0):
+                    found[meant[name]] = value
+    return found
 
 
 def _fill(parts: _Parts) -> None:
@@ -115,20 +133,19 @@ def _add_what_is_billed_beside(parts: _Parts, usage: Json) -> None:
     parts.total = None
 
 
-def _explain_gap(parts: _Parts, usage: Json, inside: list[Json], outside: list[Json], model: str) -> None:
+def _explain_gap(parts: _Parts, usage: Json, inside: Json, outside: Json, model: str) -> None:
     gap = parts.gap
     if gap < 0:
         parts.marks.add(Mark.INCONSISTENT)
         parts.total = None  # a sum is never less than its parts
     if gap <= 0 or parts.prompt is None or parts.completion is None:
         return
-    spoken = most(*_counts(inside, ("audio_tokens",)), count(usage, "prompt_audio_tokens"))
-    seen = most(*_counts(inside, ("image_tokens",)))
+    spoken = most(inside.get("audio"), count(usage, "prompt_audio_tokens"))
     fed = (count(usage, "connector_tokens"), count(usage, "citation_tokens"))
     split = _split(
         gap,
-        [parts.reasoning, *(most(*_counts(outside, (name,))) for name in ("audio_tokens", "image_tokens"))],
-        [parts.read, parts.written, spoken, seen, *fed],
+        [parts.reasoning, outside.get("audio"), outside.get("image")],
+        [parts.read, parts.written, spoken, inside.get("image"), *fed],
     )
     if split is not None:
         parts.prompt += split[0]
@@ -169,13 +186,11 @@ def _check(parts: _Parts, model: str) -> None:
         parts.prompt = parts.total = None
 
 
-def _modalities(inside: list[Json], outside: list[Json]) -> dict[str, int]:
+def _modalities(inside: Json, outside: Json, ages: Json) -> dict[str, int]:
     found = {
-        f"{side}_{kind}": most(*_counts(holders, (f"{kind}_tokens",)))
-        for side, holders in (("input", inside), ("output", outside))
-        for kind in _MODALITIES
+        f"{side}_{kind}": tokens
+        for side, shares in (("input", inside), ("output", outside))
+        for kind, tokens in shares.items()
+        if tokens and kind in _SHARES
     }
-    found["cache_write_1h"] = most(
-        *(count(mapping(holder.get("cache_creation")), "ephemeral_1h_input_tokens") for holder in inside)
-    )
-    return {name: value for name, value in found.items() if value}
+    return found | {"cache_write_1h": ages["hour"]} if ages.get("hour") else found

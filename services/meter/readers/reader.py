@@ -3,7 +3,9 @@ bytes."""
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,8 +23,14 @@ _BOM = b"\xef\xbb\xbf"
 # The first documents are always decoded, because they name the response and its model. Azure's first names nothing.
 _NAMING_DOCUMENTS = range(2, 16)
 
+# Searching costs more than it saves where fewer bytes than these are left.
+_SHORT = 512
+
 # Beside a dialect's own marks: errors, inside the documents and outside (`event: error`, a line `error: …`).
 _ERROR = b"error"
+
+# Content types of JSON lines; OpenAI calls the result of a batch a file like any other.
+_OF_LINES: Final = ("ndjson", "stream+json", "jsonl", "octet-stream")
 
 # Bytes that are kept until the first document was read, to look at them in every other way if there is none.
 _MAX_KEPT = 4 * 1024 * 1024
@@ -39,7 +47,8 @@ class Reader:
 
     def __init__(self, dialect: Dialect, content_type: str = "", *, observe: bool = False) -> None:
         self._shape = ShapeReader(dialect)
-        self._lines = "ndjson" in content_type or "stream+json" in content_type or "jsonl" in content_type
+        self._reading = self._shape.reading
+        self._lines = any(kind in content_type for kind in _OF_LINES)
         self._lines = self._lines or (dialect == Dialect.OLLAMA_CHAT and "json" not in content_type)
         self._observe = observe
         self._framing: Framing | None = None
@@ -79,15 +88,17 @@ class Reader:
             for event, payload in self._framing.close():
                 self._take(event, payload)
             self._take_ending(self._framing)
-            if not self._shape.reading.documents and self._before_gap is _NO_GAP:
+            if not self._reading.documents and self._before_gap is _NO_GAP:
                 self._look_again(b"".join(self._kept))
         self._shape.close()
-        reading = self._shape.reading
-        reading.reported_last = self._before_gap is _NO_GAP or reading.usage is not self._before_gap
+        reading = self._reading
+        # A sum lacks what is missing; any other report counts it, if it stands behind the gap.
+        behind = reading.usage is not self._before_gap and not reading.sums
+        reading.reported_last = self._before_gap is _NO_GAP or behind
         return settle(reading)
 
     def _keep(self, data: bytes) -> None:
-        if self._shape.reading.documents:
+        if self._reading.documents:
             self._kept = []
         elif self._kept_size < _MAX_KEPT:
             self._kept.append(data)
@@ -100,7 +111,10 @@ class Reader:
         if first == b"[":
             return JsonArray(quick=not self._observe)
         if first == b"{":
-            return NdJson() if self._lines else JsonBody()
+            if self._lines:
+                return NdJson()
+            self._observe = True  # one document is decoded as a whole anyway
+            return JsonBody()
         return Sse()
 
     def _read_from(self, framing: Framing, data: bytes) -> None:
@@ -114,9 +128,10 @@ class Reader:
             self._take(event, payload)
 
     def _read_beginning(self, framing: BlockFraming, span: bytes) -> int:
-        """Read block by block until the answer has told its name; how many bytes that took."""
+        """Read block by block until the answer has told its name, and to the end where that is near; how many bytes
+        that took."""
         at = 0
-        while at < len(span) and not self._named:
+        while at < len(span) and (not self._named or len(span) - at < _SHORT):
             end = span.find(framing.separator, at)
             end = len(span) if end < 0 else end
             for event, payload in framing.parse(span[at:end]):
@@ -127,27 +142,26 @@ class Reader:
     @property
     def _named(self) -> bool:
         """Whether the beginning was read as far as it matters."""
-        reading = self._shape.reading
+        reading = self._reading
+        if reading.sums:
+            return False
         named = bool(reading.response_id) and reading.documents >= _NAMING_DOCUMENTS.start
         return named or reading.documents >= _NAMING_DOCUMENTS.stop
 
     def _scan(self, framing: BlockFraming, span: bytes) -> None:
         """Read only the blocks that matter: searching for marks is many times faster than cutting every block out."""
-        marks, separator = self._shape.marks, framing.separator
-        taken: dict[int, bool] = {}  # by where the block begins, whether it reported usage
-        wanted = {*search.blocks(span, _ERROR, separator), *search.every(span, marks, separator)}
-        for start, end in sorted(wanted):
-            taken[start] = self._take_block(framing, span[start:end])
-        latest = search.Latest(span, marks)
-        at = latest.before(len(span))
-        while at >= 0:
-            start, end = search.block_around(span, at, separator)
-            reported = taken[start] if start in taken else self._take_block(framing, span[start:end])
-            at = -1 if reported else latest.before(start)
+        marks = self._shape.marks
+        places = itertools.chain(search.places(span, _ERROR), search.every(span, marks))
+        wanted = dict(_blocks_around(span, framing.separator, places))
+        # By where a block begins, whether it reported usage.
+        taken = {start: self._take_block(framing, span[start : wanted[start]]) for start in sorted(wanted)}
+        for start, end in _blocks_around(span, framing.separator, search.from_the_back(span, marks)):
+            if taken[start] if start in taken else self._take_block(framing, span[start:end]):
+                break
 
     def _take_block(self, framing: BlockFraming, block: bytes) -> bool:
         """Read a block; whether it reported usage, true or not."""
-        reading = self._shape.reading
+        reading = self._reading
         before = reading.usage
         reading.bad_usage, bad = "", reading.bad_usage
         for event, payload in framing.parse(block):
@@ -164,29 +178,28 @@ class Reader:
             return
         document = documents.decode(payload)
         if document is not None:
-            self._shape.reading.whole = isinstance(self._framing, JsonBody)
+            self._reading.whole = isinstance(self._framing, JsonBody)
             self._take_document(event, document)
             return
         found = list(documents.several(payload))
         for document in found:
             self._take_document(event, document)
         if not found and not self._take_beginning(event, payload):
-            self._shape.reading.unread += len(payload)
+            self._reading.unread += len(payload)
 
     def _take_document(self, event: bytes, document: Any) -> None:
-        self._shape.reading.documents += 1
+        self._reading.documents += 1
         if document is documents.DONE:
             self._shape.done()
         elif isinstance(document, dict):
-            # One document is decoded as a whole anyway, and then it costs nothing to know what it says.
-            self._read(event, document, observe=self._observe or isinstance(self._framing, JsonBody))
+            self._read(event, document, observe=self._observe)
 
     def _take_beginning(self, event: bytes, payload: bytes) -> bool:
         """Observe the last document where it broke off; what it reports is not read, for a number may have been cut."""
         document = documents.beginning(payload) if self._closing else None
         if not isinstance(document, dict):
             return False
-        reading = self._shape.reading
+        reading = self._reading
         before = replace(reading, finish=[*reading.finish])
         reading.documents += 1
         self._read(event, document, observe=True)
@@ -206,11 +219,11 @@ class Reader:
         """Nothing was read the usual way: look for documents in any."""
         for document in documents.several(kept):
             self._take_document(b"", document)
-        if not self._shape.reading.documents and _SILENCE.sub(b"", kept).strip():
-            self._shape.reading.unread = len(kept)
+        if not self._reading.documents and _SILENCE.sub(b"", kept).strip():
+            self._reading.unread = len(kept)
 
     def _read(self, event: bytes, document: Json, *, observe: bool) -> None:
-        reading = self._shape.reading
+        reading = self._reading
         before = reading.usage
         try:
             self._shape.read(event, document, observe=observe)
@@ -223,6 +236,16 @@ class Reader:
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or _ERROR in payload or search.holds(payload, self._shape.marks)
+
+
+def _blocks_around(span: bytes, separator: bytes, places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Where the blocks begin and end that hold these bytes; one that holds many in a row is looked for once."""
+    start, end = 0, -1
+    for at in places:
+        if not start <= at <= end:
+            before, behind = span.rfind(separator, 0, at), span.find(separator, at)
+            start, end = (0 if before < 0 else before + len(separator)), (len(span) if behind < 0 else behind)
+            yield start, end
 
 
 def read(dialect: Dialect, body: bytes, content_type: str = "", *, observe: bool = False) -> Reading:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+from services.meter.readers.costs import cost_of
 from shared.contract.entry import Mark
 from shared.contract.errors import ARouterError
 from shared.contract.usage import Usage
+from shared.contract.work import WorkKind
 
 Json = Mapping[str, Any]
 Slot = tuple[str, int | str]
@@ -39,15 +42,28 @@ class Marks:
     final: tuple[bytes, ...] = ()  # what nothing of length follows: looked for near the end of what has come
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Report(NamedTuple):
     """A usage object in the normal form, and what else it states."""
 
     usage: Usage
     billed: Usage | None = None  # what the provider bills, where it says that this is something else
-    units: Mapping[str, float] = field(default_factory=dict)  # what is billed and is no token, by the provider's name
-    modalities: Mapping[str, int] = field(default_factory=dict)  # shares of the counters: input_audio, output_image, …
+    units: Mapping[str, float] = _NONE  # what is billed and is no token, by the provider's name
+    modalities: Mapping[str, int] = _NONE  # shares of the counters: input_audio, output_image, …
     marks: frozenset[Mark] | set[Mark] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an answer says of work that ends elsewhere."""
+
+    kind: WorkKind
+    names: tuple[str, ...]  # the provider's ids: of the work, then of the file with its result; () where none is said
+    ended: bool  # its result is in this answer, or there will be none
+    certain: bool = True  # False: it may be an ordinary answer, which is shown again and was booked already
+    several: bool = False  # its result is of several models, or of some that are not named
 
 
 @dataclass(slots=True)
@@ -60,6 +76,7 @@ class Reading:
     units: dict[str, float] = field(default_factory=dict)
     modalities: Mapping[str, int] = field(default_factory=dict)
     marks: set[Mark] = field(default_factory=set)
+    cost_nanousd: int | None = None  # what the provider says that it has cost
     provisional: bool = False  # that usage is from the beginning of the answer: its output is a start value
     model: str = ""  # as the provider names it
     response_id: str = ""
@@ -71,6 +88,8 @@ class Reading:
     shaped: bool = False  # a document had a shape that a reader knows
     whole: bool = False  # the body was one JSON document, and its end is here
     reported_last: bool = True  # the report stands behind the last gap of the body, if there is one
+    sums: bool = False  # each document has its own report, and all of them are added up: the lines of a batch's result
+    work: Work | None = None  # work that ends elsewhere
     documents: int = 0  # JSON documents and other signs of a protocol that could be read
     unread: int = 0  # bytes of payloads in which no document was found
     # Visible output by where it belongs (kind and index), since choices and tool calls may be interleaved; filled only
@@ -97,10 +116,13 @@ class Reading:
         """Take a usage object. One without a count is no report, and zeros do not replace what was counted before."""
         if report.units:
             self.units.update(report.units)
-        if not report.usage.any_known or (self.usage is not None and self.usage.any and not report.usage.any):
+        cost, usage = cost_of(raw), report.usage
+        if cost or self.cost_nanousd is None:
+            self.cost_nanousd = cost
+        if not usage.any and (not usage.any_known or (self.usage is not None and self.usage.any)):
             return
         self.raw_usage = dict(raw)
-        self.usage, self.billed = report.usage, report.billed
+        self.usage, self.billed = usage, report.billed
         self.modalities = report.modalities
         if report.marks or self.marks:
             self.marks = self.marks.difference(_OF_REPORTS) | report.marks
@@ -108,17 +130,18 @@ class Reading:
     def take_back(self, before: Reading) -> None:
         """Return to what was reported before; what was said since then stays said."""
         self.raw_usage, self.usage, self.billed = before.raw_usage, before.usage, before.billed
-        self.modalities, self.provisional = before.modalities, before.provisional
+        self.modalities, self.provisional, self.work = before.modalities, before.provisional, before.work
+        self.cost_nanousd = before.cost_nanousd
         self.finish, self.complete, self.bad_usage = before.finish, before.complete, before.bad_usage
         self.model, self.response_id, self.service_tier = before.model, before.response_id, before.service_tier
 
     def say(self, kind: str, index: Any, *pieces: Any) -> None:
         """Add pieces of output to one slot; what is no text is no output."""
-        said = [piece for piece in pieces if piece and isinstance(piece, str)]
-        if said:
-            slot = (kind, index if isinstance(index, (int, str)) else 0)
-            self.output.setdefault(slot, []).extend(said)
-            self.output_beyond_report = True
+        for piece in pieces:
+            if piece and isinstance(piece, str):
+                slot = (kind, index if isinstance(index, (int, str)) else 0)
+                self.output.setdefault(slot, []).append(piece)
+                self.output_beyond_report = True
 
     def texts(self) -> list[str]:
         """The visible output, each slot in one piece."""
@@ -149,7 +172,7 @@ def first_count(*values: int | None) -> int | None:
 
 def most(*values: int | None) -> int | None:
     """The largest of several names of one count: a zero under one name never hides a count under another."""
-    return max((value for value in values if value is not None), default=None)
+    return max([value for value in values if value is not None], default=None)
 
 
 def total(*parts: int | None) -> int | None:
@@ -160,10 +183,10 @@ def total(*parts: int | None) -> int | None:
 
 def amounts(holder: Json, *names: str) -> dict[str, float]:
     """Billed units other than tokens: positive numbers under these names."""
-    found = {name: holder.get(name) for name in names}
+    found = [(name, holder[name]) for name in names if name in holder]
     return {
         name: value
-        for name, value in found.items()
+        for name, value in found
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < MAX_TOKENS
     }
 

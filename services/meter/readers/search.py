@@ -6,20 +6,13 @@ chunk. White space around the colon means nothing in JSON, so it means nothing h
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from services.meter.readers.reading import Marks
-
-
-class Block(NamedTuple):
-    """The bytes between two separators."""
-
-    start: int
-    end: int
-
 
 # Behind a name: a value that says nothing, or something else than a value.
 _SILENT: Final = re.compile(rb"\s*(?::\s*(?:null|false)|[^:\s])")
@@ -29,70 +22,52 @@ _SILENT: Final = re.compile(rb"\s*(?::\s*(?:null|false)|[^:\s])")
 _NEAR: Final = 4096
 
 
-def every(span: bytes, marks: Marks, separator: bytes) -> Iterator[Block]:
-    """The blocks to look at whatever else there is, in no order, some of them more than once."""
+def every(span: bytes, marks: Marks) -> Iterator[int]:
+    """Where to look whatever else there is: mark by mark, the places of each in order from one end."""
     for mark in marks.every:
-        yield from blocks(span, mark, separator)
+        yield from places(span, mark)
     for mark in marks.final:
-        yield from blocks(span, mark, separator, max(0, len(span) - _NEAR))
+        yield from places(span, mark, max(0, len(span) - _NEAR))
     for key in marks.every_key:
-        at = 0
-        while (at := _speaking(span, key, at)) >= 0:
-            yield (block := block_around(span, at, separator))
-            at = block.end
+        yield from _speaking(span, key, len(span))
 
 
-def blocks(span: bytes, mark: bytes, separator: bytes, start: int = 0) -> Iterator[Block]:
-    """Each block that holds a mark, once."""
-    at = start
-    while (at := span.find(mark, at)) >= 0:
-        yield (block := block_around(span, at, separator))
-        at = max(block.end, at + len(mark))
-
-
-class Latest:
-    """Finds the last of those marks of which only the last has a say, and on request the ones before it. However often
-    it is asked, each byte is searched once for each mark."""
-
-    def __init__(self, span: bytes, marks: Marks) -> None:
-        self._span = span
-        self._keys = frozenset(marks.last_key)
-        spoken = [key for key in marks.last_key if _speaking(span, key, 0) >= 0]  # one pass, and mostly the last one
-        self._places = dict.fromkeys((*marks.last, *spoken), len(span))
-
-    def before(self, end: int) -> int:
-        """The last mark that ends before `end`; -1 for none. `end` must not grow from call to call."""
-        for mark, at in self._places.items():
-            if at >= end:
-                self._places[mark] = self._previous(mark, end)
-        return max(self._places.values(), default=-1)
-
-    def _previous(self, mark: bytes, end: int) -> int:
-        at = self._span.rfind(mark, 0, end)
-        while at >= 0 and mark in self._keys and _SILENT.match(self._span, at + len(mark)):
-            at = self._span.rfind(mark, 0, at)
-        return at
+def from_the_back(span: bytes, marks: Marks) -> Iterator[int]:
+    """Where the marks are of which only the last has a say: the last first, and no further than is asked."""
+    found = [places(span, mark) for mark in marks.last]
+    found += [_speaking_from_the_back(span, key) for key in marks.last_key]
+    return found[0] if len(found) == 1 else heapq.merge(*found, reverse=True)
 
 
 def holds(payload: bytes, marks: Marks) -> bool:
     """Whether a payload has any of them."""
     if any(mark in payload for mark in (*marks.every, *marks.last, *marks.final)):
         return True
-    return any(_speaking(payload, key, 0) >= 0 for key in (*marks.every_key, *marks.last_key))
+    return any(any(_speaking(payload, key, len(payload))) for key in (*marks.every_key, *marks.last_key))
 
 
-def block_around(span: bytes, at: int, separator: bytes) -> Block:
-    """The block that holds the byte `at`."""
-    start, end = span.rfind(separator, 0, at), span.find(separator, at)
-    return Block(0 if start < 0 else start + len(separator), len(span) if end < 0 else end)
+def places(span: bytes, mark: bytes, start: int = 0) -> Iterator[int]:
+    """Everywhere a mark is, from the back: CPython searches three to five times faster from there."""
+    at = span.rfind(mark, start)
+    while at >= 0:
+        yield at
+        at = span.rfind(mark, start, at)
 
 
-def _speaking(span: bytes, key: bytes, start: int) -> int:
-    """Where the next name of that kind ends that has a value; -1 for none."""
-    for match in _pattern(key).finditer(span, start):
+def _speaking(span: bytes, key: bytes, before: int) -> Iterator[int]:
+    """Where the end of that name is, in order, if a value follows it."""
+    for match in _pattern(key).finditer(span, 0, before):
         if not _SILENT.match(span, match.end()):
-            return match.end()
-    return -1
+            yield match.end()
+
+
+def _speaking_from_the_back(span: bytes, key: bytes) -> Iterator[int]:
+    """The same from the back. The last is tried alone, since most often that is the one."""
+    at = span.rfind(key)
+    if at >= 0 and not _SILENT.match(span, at + len(key)):
+        yield at + len(key)
+    if at >= 0:
+        yield from reversed([*_speaking(span, key, at)])
 
 
 @cache

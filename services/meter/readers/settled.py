@@ -12,6 +12,7 @@ def settle(reading: Reading) -> Reading:
     """Take back what cannot be a report. Providers fill every chunk with zeros, and only the last with counts."""
     if reading.empty_report and not (reading.whole and not reading.output):
         reading.usage = reading.billed = None
+        reading.cost_nanousd = reading.cost_nanousd or None
         reading.marks.add(Mark.PLACEHOLDER)
     usage = reading.usage
     if usage is not None and usage.input_tokens and usage.output_tokens == 0 and _said(reading):

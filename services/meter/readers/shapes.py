@@ -8,7 +8,7 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, NamedTuple, Protocol
 
-from services.meter.readers import bedrock, documents, vendors
+from services.meter.readers import bedrock, documents, vendors, work
 from services.meter.readers.anthropic import AnthropicReader
 from services.meter.readers.bedrock import ConverseReader
 from services.meter.readers.cohere import CohereReader
@@ -18,7 +18,9 @@ from services.meter.readers.ollama import OllamaReader
 from services.meter.readers.openai_chat import ChatReader
 from services.meter.readers.openai_responses import ResponsesReader
 from services.meter.readers.reading import Json, Marks, Reading, mapping, text
+from services.meter.readers.settled import settle
 from services.meter.readers.vendors import VendorReader
+from services.meter.readers.work import BatchReader
 from shared.contract.dialects import Dialect
 
 
@@ -110,7 +112,20 @@ _COHERE: Final = Shape(CohereReader, _cohere)
 _OLLAMA: Final = Shape(OllamaReader, _ollama)
 _CONVERSE: Final = Shape(ConverseReader, _converse)
 
+
+def _answer(document: Json) -> Reading:
+    """One whole answer, which is part of another document."""
+    reader = ShapeReader(Dialect.PASSTHROUGH)
+    reader.reading.whole = True
+    reader.read(b"", document, observe=False)
+    reader.close()
+    return settle(reader.reading)
+
+
+_WORK: Final = Shape(lambda: BatchReader(_answer), work.fits)
+
 _SHAPES: Final = (
+    _WORK,
     CHAT,
     _RESPONSES,
     _ANTHROPIC,
@@ -137,6 +152,7 @@ _EXPECTED: Final[Mapping[Dialect, Shape]] = {
     Dialect.BEDROCK_INVOKE_STREAM: _ANTHROPIC,
 }
 _WRAPPED: Final = frozenset({Dialect.BEDROCK_INVOKE, Dialect.BEDROCK_INVOKE_STREAM})
+_WRAPPERS: Final = frozenset({"bytes", "success", "response"})  # fields of documents that hold another
 _WRAP_MARKS: Final = Marks(every=(b'"bytes"', bedrock.METRICS.encode()))
 
 
@@ -161,13 +177,14 @@ class ShapeReader:
         return _both(own, _WRAP_MARKS) if self._wrapped else own
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
-        inner = _unwrapped(document)
+        lined = self.reading.sums or (not self._told and work.is_line(document))
+        inner = document if lined or _WRAPPERS.isdisjoint(document) else _unwrapped(document)
         if not self._told:
             self._tell(inner)
         self._inner.read(event, inner, observe=observe)
         # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
         # is what Anthropic documents, and others state little else than the metrics.
-        metrics = mapping(inner.get(bedrock.METRICS))
+        metrics = mapping(inner[bedrock.METRICS]) if bedrock.METRICS in inner else None
         if metrics and (self.reading.usage is None or isinstance(self._inner, VendorReader)):
             self.reading.report(metrics, bedrock.metrics_report(metrics))
         if metrics:

@@ -1,0 +1,122 @@
+"""All records of one exchange, and what its answer says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+
+from services.meter.endings import confirmed, ended
+from services.meter.readers import encodings
+from services.meter.readers.reader import Reader
+from services.meter.readers.reading import Reading, first_count
+from services.meter.work import Note, note_of
+from shared.contract.dialects import Dialect
+from shared.contract.entry import Ended, Mark
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
+from shared.contract.tail import End, Open, Outcome, Segment
+from shared.contract.usage import Usage
+
+# Of calls that look something up, and buy nothing.
+LOOKED_UP = (Dialect.COUNT_TOKENS, Dialect.METADATA)
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """All records of one exchange."""
+
+    id: ExchangeId
+    open: Open
+    segments: Sequence[Segment]
+    end: End
+
+    @property
+    def provider(self) -> str:
+        """Who answered, or was to answer."""
+        return self.end.provider or self.open.provider
+
+    @property
+    def model(self) -> str:
+        """The model asked for there."""
+        return self.end.model or self.open.model
+
+    def body(self) -> Iterator[bytes | None]:
+        """The answer's bytes, decoded piece by piece; None for a gap. BadRecord where they cannot be read any further.
+
+        Piece by piece, because a few of them may decode to more than the memory of a meter.
+        """
+        encoding = self.end.content_encoding
+        decoder = encodings.decoder(encoding)
+        for gap, packed in (*((segment.gap, segment.body) for segment in self.segments), (self.end.gap, self.end.body)):
+            if gap and encoding not in encodings.PLAIN:
+                raise BadRecord("what stands behind a gap cannot be decompressed")
+            if gap:
+                yield None
+            yield from decoder.feed(packed.unpack())
+
+    @property
+    def gaps(self) -> int:
+        """Bytes that are missing at known places."""
+        return self.end.gap + sum(segment.gap for segment in self.segments)
+
+
+class Found(NamedTuple):
+    """An answer as far as it could be read."""
+
+    reading: Reading
+    reported: Usage | None  # what is booked of the report
+    normal_end: bool  # it completed, all its bytes are here, and it ended the way its dialect ends
+    how: Ended
+    note: Note | None  # it has to do with work that ends elsewhere
+
+
+def read(tail: Tail, *, observe: bool) -> Found:
+    """What a tail's answer says. A body that does not decode ends it early; so does a gap in one that is compressed."""
+    dialect, end = tail.open.dialect, tail.end
+    reader = Reader(dialect, end.content_type, observe=observe)
+    decoded = True
+    try:
+        for piece in tail.body():
+            if piece is None:
+                reader.gap()
+            else:
+                reader.feed(piece)
+    except BadRecord:
+        decoded = False
+    reading = reader.close()
+    note = note_of(tail.open, end, reading, decoded=decoded)
+    buys = dialect not in LOOKED_UP or (note is not None and note.ends)
+    if not buys:
+        reading.marks.clear()
+        reading.cost_nanousd = None
+    elif note is not None and note.begins and not note.ends:
+        reading.marks.add(Mark.OPEN_WORK)
+    how = ended(dialect, end, reading, decoded=decoded)
+    # A report that stands behind every gap counts what is missing, too.
+    counted = end.lost_bytes <= tail.gaps and reading.reported_last
+    here = end.outcome is Outcome.COMPLETED and decoded and (not end.lost_bytes or counted or not buys)
+    normal_end = here and confirmed(dialect, end, reading) and not reading.provisional
+    return Found(reading, reported(dialect, reading) if buys else None, normal_end, how, note)
+
+
+def of_model(reading: Reading) -> Usage:
+    """What the model read and wrote, where the provider bills other counts; unknown elsewhere."""
+    return reading.usage if reading.usage is not None and reading.billed is not None else Usage()
+
+
+def reported(dialect: Dialect, reading: Reading) -> Usage | None:
+    """What is booked of a report: what the provider bills, where it says so."""
+    usage, bill = reading.usage, reading.billed
+    if usage is None:
+        return None
+    if dialect is Dialect.OPENAI_EMBEDDINGS and not usage.any:
+        return None  # what was embedded had tokens
+    if bill is not None:
+        usage = Usage(
+            first_count(bill.input_tokens, usage.input_tokens), first_count(bill.output_tokens, usage.output_tokens)
+        ).completed()
+    if dialect is Dialect.OPENAI_EMBEDDINGS and usage.output_tokens is None:
+        return replace(usage, output_tokens=0).completed()
+    return usage
