@@ -34,7 +34,7 @@ _STEP_MS = 2000.0
 _ORPHAN_MS = 24 * 3_600_000
 _AMENDMENTS = 5  # tries to settle while others amend the same exchange
 _RETRY_SECONDS = 1.0
-_FEW = 8  # records that are read at once where one of them may have been too much
+_FEW = 32  # records that are read at once where one of them may have been too much
 
 log = logging.getLogger(__name__)
 
