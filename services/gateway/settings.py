@@ -192,7 +192,7 @@ class GatewaySettings(Settings):
     tap_file_bytes: int = Field(
         default=2 * _MIB,
         ge=64 * 1024,
-        description="The same on paths without a reader: files, audio, images, lists.",
+        description="The same on paths without a reader: files, results of batches, audio, images, lists.",
     )
     journal_dir: Path | None = Field(
         default=None, description="Folder of the journal, on a disk of its own if possible. Unset: in the data folder."
