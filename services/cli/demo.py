@@ -131,4 +131,5 @@ def _providers(settings: GatewaySettings, demo_url: str) -> dict[str, str]:
             prefix = f"AROUTER_PROVIDERS__{name.upper()}__"
             environment[prefix + "BASE_URL"] = base.format(url=demo_url)
             environment[prefix + "API_KEY"] = _DEMO_CREDENTIAL
+            environment[prefix + "PROXY"] = "off"  # it is on this machine
     return environment

@@ -1,5 +1,7 @@
 """The attempts of one exchange. Its plan lists the candidates; usage is booked on the one that answers. After the first
-byte of an answer there is no further attempt (decision 29)."""
+byte of an answer there is no further attempt (decision 29).
+
+A request that met a connection the provider was closing is sent once more, on a new one (decision 57)."""
 
 from __future__ import annotations
 
@@ -37,7 +39,15 @@ class Upstream(Protocol):
     """The border to the providers."""
 
     async def send(
-        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        query: bytes,
+        headers: list[Header],
+        body: bytes,
+        *,
+        fresh: bool = False,
     ) -> Answer: ...
 
 
@@ -59,9 +69,14 @@ class Attempts:
 
         UpstreamError where no candidate answers. May be cancelled.
         """
-        return await self._try(self.plan[0], extra)
+        try:
+            return await self._try(self.plan[0], extra)
+        except UpstreamError as exc:
+            if not exc.again:
+                raise
+        return await self._try(self.plan[0], extra, fresh=True)
 
-    async def _try(self, candidate: Candidate, extra: list[Header]) -> Answer:
+    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool = False) -> Answer:
         self.candidate = candidate
         started = self._clock()
         status, cause = None, "internal"
@@ -73,6 +88,7 @@ class Attempts:
                 candidate.query,
                 [*candidate.headers, *extra],
                 candidate.body,
+                fresh=fresh,
             )
             status, cause = answer.status, ""
             self.answered = fields(answer.headers)

@@ -18,6 +18,7 @@ from services.gateway.client.request import ClientLeft, ClientRequest
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
+from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
 from services.gateway.routing.upstreams import Upstreams
@@ -115,6 +116,11 @@ class DataPlane:
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
         return self.read_on < self._settings.read_on_streams
+
+    def inward(self, provider: str, url: str) -> str | None:
+        """The path at the gateway that leads to a URL of a provider; None where none does."""
+        upstream = self._upstreams.get(provider)
+        return inward(url, upstream, self._upstreams) if upstream is not None else None
 
     @property
     def read_on(self) -> int:

@@ -69,6 +69,7 @@ def summary(facts: Facts, tap: ExchangeTap) -> Summary:
         status=facts.status,
         outcome=facts.ending.outcome,
         cause=facts.ending.cause,
+        attempts=facts.attempts.made,
         response_bytes=tap.bytes,
         lost_bytes=tap.lost,
         first_byte=None if first_byte is None else first_byte - facts.times.started,

@@ -10,10 +10,11 @@ ARouterError
 ├── Refused                 the gateway turns a request away before it is an exchange
 └── UpstreamError           the provider, translated in services/gateway/upstream/errors.py; `cause` says in a word why
     ├── UpstreamUnreachable no connection, or it broke before an answer began: connect_refused, connect_failed, dns,
-    │                       tls, proxy, reset, closed_early, protocol, bad_status, request
+    │                       certificate, tls, proxy, reset, closed_early, protocol, too_large, bad_status, redirect,
+    │                       request
     ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit: connect_timeout,
     │                       pool_timeout, write_timeout, first_byte_timeout, idle_timeout
-    └── UpstreamBroken      the answer broke off after it had begun: reset, closed_early, protocol, tls
+    └── UpstreamBroken      the answer broke off after it had begun: reset, closed_early, protocol, too_large, tls
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ class Refused(ARouterError):
 
 
 class UpstreamError(ARouterError):
-    """The provider did not answer as HTTP asks. `cause` is one of the words above, or `unknown`."""
+    """The provider did not answer as HTTP asks. `cause` is one of the words above, or `unknown`; `again`: the same
+    request may be sent once more, on a new connection (decision 57)."""
 
     def __init__(self, message: str, cause: str = "unknown") -> None:
         super().__init__(message)
         self.cause = cause
+        self.again = False
 
 
 class UpstreamUnreachable(UpstreamError):

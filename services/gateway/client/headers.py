@@ -114,11 +114,13 @@ _NETWORKS = (
 _UNLESS_ALLOWED = _ACCOUNTS | _OVERRIDES | _ADDRESSES
 _REMEMBERED = 1024  # names
 _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
-# Cookies and alternative services belong to the provider's site, organisation ids to the operator (decision 3).
+# Cookies and alternative services belong to the provider's site, as does where a browser goes next; organisation ids
+# belong to the operator (decision 3).
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"set-cookie",
     b"set-cookie2",
     b"alt-svc",
+    b"refresh",
     b"openai-organization",
     b"openai-project",
     b"anthropic-organization-id",

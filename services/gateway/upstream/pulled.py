@@ -11,6 +11,7 @@ import httpx
 from services.gateway.upstream.connection import Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.parser import Header
+from shared.runtime.sockets import keep_alive_options
 from shared.runtime.tasks import Tasks
 
 
@@ -63,7 +64,15 @@ class PulledPath:
         self._tasks = Tasks()
 
     async def send(
-        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+        self,
+        origin: Origin,
+        method: str,
+        target: bytes,
+        headers: list[Header],
+        body: bytes,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,  # a transport chooses its connections itself, and no error of it asks for another try
     ) -> PulledAnswer:
         """As `Path.send`."""
         request = httpx.Request(
@@ -94,15 +103,22 @@ class _ExactURL(httpx.URL):
         return self._target
 
 
-def through_proxy(url: str, tls: ssl.SSLContext, connections: int, keep_alive: float) -> httpx.AsyncHTTPTransport:
+def through_proxy(
+    url: str, tls: ssl.SSLContext, proxy_tls: ssl.SSLContext, connections: int, keep_alive: float
+) -> httpx.AsyncHTTPTransport:
     """A transport through an http:// or https:// proxy: https providers by CONNECT, http ones forwarded.
 
-    `tls` checks the providers, and an https:// proxy; `keep_alive` in seconds.
+    `tls` is for the provider, which may be shown a certificate; `proxy_tls` for an https:// proxy. `keep_alive` in
+    seconds.
     """
     secure = url.startswith("https:")
     limits = httpx.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=keep_alive
     )
     return httpx.AsyncHTTPTransport(
-        verify=tls, limits=limits, trust_env=False, proxy=httpx.Proxy(url, ssl_context=tls if secure else None)
+        verify=tls,
+        limits=limits,
+        trust_env=False,
+        proxy=httpx.Proxy(url, ssl_context=proxy_tls if secure else None),
+        socket_options=keep_alive_options(),
     )

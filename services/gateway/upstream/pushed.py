@@ -54,12 +54,20 @@ class PushedPath:
         self._pool = pool
 
     async def send(
-        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+        self,
+        origin: Origin,
+        method: str,
+        target: bytes,
+        headers: list[Header],
+        body: bytes,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,
     ) -> PushedAnswer:
         """As `Path.send`."""
         verb = method.encode()
         head = request_head(verb, target, headers)
-        return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts))
+        return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts, fresh=fresh))
 
     async def close(self) -> None:
         """Abort every connection."""
