@@ -55,7 +55,7 @@ class Measuring:
     settled: the meters that had them died, over one of them or over something else.
 
     Each is tried alone in its process, and the try is in Redis before it begins: so the next meter knows which one it
-    was, and the innocent are settled (decision 65).
+    was, and the innocent are settled (decision 68).
     """
 
     def __init__(self, store: Store, shard: int, estimator: TokenEstimator) -> None:

@@ -1,4 +1,4 @@
-"""How much of one answer is copied for the meter: its beginning, and of what follows the last bytes (decision 66).
+"""How much of one answer is copied for the meter: its beginning, and of what follows the last bytes (decision 69).
 
 Usage stands at the end of a stream, and at the beginning or the end of a document. What lies between is relayed, and
 would fill journal, Redis and meters: a file that is downloaded buys no tokens.
