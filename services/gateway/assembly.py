@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from services.gateway.admission import Admission
+from services.gateway.capture.copy_budget import CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.tap import Tap
@@ -59,7 +60,8 @@ class Gateway:
         self._writer = RecordWriter(self._redis, self._journal, settings.tap_memory)
         self.metrics = GatewayMetrics()
         unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
-        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept)
+        limits = CopyLimits(settings.tap_bytes, settings.tap_file_bytes)
+        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits)
         needed = settings.journal_failed == "refuse"
         self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)

@@ -257,6 +257,17 @@ class GatewaySettings(Settings):
         ge=_MIB,
         description="Most tail bytes held in memory while Redis is away; beyond it they wait in the journal alone.",
     )
+    tap_bytes: int = Field(
+        default=16 * _MIB,
+        ge=_MIB,
+        description="Most bytes of one answer that are copied for the meter. Of a longer one its beginning and its "
+        "last 256 KiB are: usage that is reported at the end counts, text that is not there cannot be counted.",
+    )
+    tap_file_bytes: int = Field(
+        default=2 * _MIB,
+        ge=64 * 1024,
+        description="The same on paths without a reader: files, results of batches, audio, images, lists.",
+    )
     journal_dir: Path | None = Field(
         default=None, description="Folder of the journal, on a disk of its own if possible. Unset: in the data folder."
     )

@@ -55,6 +55,8 @@ def _unreadable(dialect: Dialect, end: End, reading: Reading, *, decoded: bool) 
         return False
     if dialect in TOKENLESS and not any(kind in end.content_type for kind in _TEXTUAL):
         return False
+    if end.lost_bytes:
+        return False  # not all of it is here, and reading it again would find no more
     if not decoded:
         return end.response_bytes > 0
     return reading.unread >= (1 if end.outcome is Outcome.COMPLETED else _ENOUGH_TO_READ)

@@ -117,6 +117,11 @@ def quarantine(shard: int) -> str:
     return f"ar:{{{shard}}}:quarantine"
 
 
+def tries(shard: int) -> str:
+    """Hash: id of an exchange to how many meters have begun to measure it alone, and not come back yet."""
+    return f"ar:{{{shard}}}:tries"
+
+
 def stats(shard: int) -> str:
     """Hash: counts of settled, drifted and duplicate exchanges of the shard."""
     return f"ar:{{{shard}}}:stats"

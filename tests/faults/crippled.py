@@ -1,12 +1,15 @@
-"""Runs `arouter` with one of its defences switched off: the faults must notice.
+"""Runs `arouter` with one of its defences switched off: the faults must notice. Or with something that befalls it.
 
-`python -m tests.faults.crippled DEFENCE COMMAND …`
+`python -m tests.faults.crippled DEFENCE+HARM COMMAND …`
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +18,17 @@ from arq.connections import ArqRedis
 from redis.exceptions import RedisError
 
 from services.cli.main import main
+from services.gateway.capture.copy_budget import CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.room import Room
 from services.meter import append_only as rewriting
-from services.meter import host
+from services.meter import consumer, host, measure, measuring
 from services.meter.consumer import ShardConsumer
+from services.meter.measure import Estimator, Measured
 from services.meter.meter import Meter
+from services.meter.readers import encodings
+from services.meter.tails import Tail
 from shared.access import keyring
 from shared.books import boots
 from shared.contract import scripts
@@ -150,6 +157,38 @@ def mend() -> None:
     rewriting.rewrite = unasked
 
 
+def bounds() -> None:
+    """Whatever a body decodes to is decoded at once."""
+    encodings.MAX_DECODED = encodings._ANY_RATIO = 1 << 40  # type: ignore[misc]
+    encodings._PIECE = encodings._STEP = 1 << 30  # type: ignore[misc]
+
+
+def suspects() -> None:
+    """Records may be delivered as often as it takes."""
+    consumer.DELIVERIES = 1 << 60  # type: ignore[attr-defined]
+
+
+def budget() -> None:
+    """Every answer is copied whole."""
+    CopyLimits.of = lambda self, dialect: 1 << 60  # type: ignore[method-assign]
+
+
+def greedy() -> None:
+    """Measuring an exchange of the model `poison` takes all the memory there is."""
+    plain = measure.measure
+
+    def greedily(tail: Tail, estimator: Estimator) -> Measured:
+        hoard = []
+        while tail.model == "poison":
+            hoard.append(b"x" * (16 << 20))
+            time.sleep(0.01)
+            if len(hoard) > 64:  # nobody limits it
+                os.kill(os.getpid(), signal.SIGKILL)
+        return plain(tail, estimator)
+
+    measuring.measure = greedily  # type: ignore[attr-defined]
+
+
 # Each with a fault that must fail without it.
 DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "dedupe": (dedupe, "duplicates"),
@@ -162,9 +201,14 @@ DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "patience": (patience, "redis_silent"),
     "room": (room, "disk_full"),
     "alone": (alone, "arq_away"),
+    "bounds": (bounds, "bomb"),
+    "suspects": (suspects, "meter_poisoned"),
+    "budget": (budget, "giant_download"),
     MEND: (mend, "redis_power_lost"),  # the last one: this process starts Redis, and is crippled itself
 }
+HARMS: dict[str, Callable[[], None]] = {"greedy": greedy}
 
 if __name__ == "__main__":
-    DEFENCES[sys.argv.pop(1)][0]()
+    for change in sys.argv.pop(1).split("+"):
+        (HARMS[change] if change in HARMS else DEFENCES[change][0])()
     main()

@@ -20,7 +20,7 @@ from shared.books.boots import BootState
 from shared.contract import names
 from shared.runtime import embedded, store
 from shared.runtime.settings import Settings
-from tests.faults import bad_days
+from tests.faults import bad_days, bulk
 from tests.faults.harness import Broken, Expectation, NotHere
 from tests.support.requests import ASKS, raw_request
 from tests.support.system import SHARDS
@@ -378,5 +378,8 @@ FAULTS: dict[str, Fault] = {
         bad_days.redis_silent,
         bad_days.disk_full,
         bad_days.arq_away,
+        bulk.bomb,
+        bulk.meter_poisoned,
+        bulk.giant_download,
     )
 }
