@@ -78,7 +78,8 @@ def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
         reading.marks.add(Mark.OPEN_WORK)
     how = ended(dialect, end, reading, decoded=decoded)
     all_here = end.outcome is Outcome.COMPLETED and decoded and not end.lost_bytes
-    normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional
+    failed = how is Ended.ERROR and reading.usage is None and end.status is not None and end.status < 300
+    normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional and not failed
     return Found(reading, reported(dialect, reading) if buys else None, normal_end, how, note)
 
 

@@ -71,6 +71,24 @@ ENDINGS: list[tuple[Dialect, bytes, Ended, str, Source, int]] = [
     (Dialect.OPENAI_CHAT, events(chunk(), FINISH | {"usage": REAL}), Ended.WHOLE, "", Source.REPORTED, 9),
     (Dialect.OPENAI_CHAT, events(chunk(), FINISH) + DONE, Ended.WHOLE, "", Source.ESTIMATED, 3),
     (Dialect.OPENAI_CHAT, events(chunk()), Ended.TRUNCATED, "no_end", Source.PARTIAL, 3),
+    (
+        Dialect.OPENAI_CHAT,
+        events(chunk(usage=REAL), *[chunk()] * 9, FINISH) + DONE,
+        Ended.WHOLE,
+        "",
+        Source.PARTIAL,
+        30,
+    ),
+    (Dialect.OPENAI_CHAT, events(chunk(), BROKEN) + DONE, Ended.ERROR, "provider_error_event", Source.PARTIAL, 3),
+    (Dialect.OPENAI_CHAT, json.dumps(BROKEN).encode(), Ended.ERROR, "provider_error_event", Source.PARTIAL, 0),
+    (
+        Dialect.OPENAI_CHAT,
+        events(chunk(), {"id": "c", "choices": [], "x_groq": {"error": BROKEN["error"]}}) + DONE,
+        Ended.ERROR,
+        "provider_error_event",
+        Source.PARTIAL,
+        3,
+    ),
     (Dialect.OPENAI_CHAT, events(chunk(usage=REAL)), Ended.TRUNCATED, "no_end", Source.PARTIAL, 9),
     (Dialect.OPENAI_CHAT, events(chunk(), BROKEN), Ended.ERROR, "provider_error_event", Source.PARTIAL, 3),
     (
@@ -178,6 +196,31 @@ def test_files_are_not_expected_to_be_documents() -> None:
     for dialect in (Dialect.PASSTHROUGH, Dialect.METADATA):
         assert entry(b"\xff\xf3\x00\x01" * 2000, dialect, content_type="audio/mpeg").ended is Ended.WHOLE
     assert entry(b"oops", Dialect.PASSTHROUGH, content_type="application/json").ended is Ended.UNREADABLE
+
+
+def test_no_call_of_a_model_answers_with_a_page() -> None:
+    page = b"<!DOCTYPE html><html><body>Sign in</body></html>"
+    assert entry(page, Dialect.PASSTHROUGH, content_type="text/html; charset=utf-8").ended is Ended.UNREADABLE
+    assert entry(page, Dialect.METADATA, content_type="text/html").ended is Ended.WHOLE  # a file that is fetched
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"message": "Unauthorized"}',
+        b'{"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}',
+        b'{"success": false, "errors": [{"code": 7}], "result": null}',
+        DONE,
+        b"data: {}\n\n",
+        b"[]",
+    ],
+)
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI_RESPONSES, Dialect.OPENAI_CHAT, Dialect.GEMINI])
+def test_an_answer_that_says_nothing_known_is_unknown(dialect: Dialect, body: bytes) -> None:
+    booked = entry(body, dialect, content_type="")
+    assert (booked.source, booked.input_tokens, booked.output_tokens) == (Source.PARTIAL, None, None)
+    assert (booked.cost_microusd, booked.output_high, booked.marks) == (None, None, (Mark.UNPRICED,))
 
 
 def test_a_few_bytes_of_a_cut_answer_are_cut() -> None:

@@ -118,6 +118,7 @@ class Reader:
         while at < len(span) and (not self._named or len(span) - at < _SHORT):
             end = span.find(framing.separator, at)
             end = len(span) if end < 0 else end
+            self._reading.passed_over += end - at  # a report sets it to 0
             for event, payload in framing.parse(span[at:end]):
                 self._take(event, payload)
             at = end + len(framing.separator)
@@ -139,9 +140,12 @@ class Reader:
         wanted = dict(_blocks_around(span, framing.separator, places))
         # By where a block begins, whether it reported usage.
         taken = {start: self._take_block(framing, span[start : wanted[start]]) for start in sorted(wanted)}
+        last = max((wanted[start] for start in taken if taken[start]), default=0)
         for start, end in _blocks_around(span, framing.separator, search.from_the_back(span, marks)):
             if taken[start] if start in taken else self._take_block(framing, span[start:end]):
+                last = max(last, end)
                 break
+        self._reading.passed_over = len(span) - last if last else self._reading.passed_over + len(span)
 
     def _take_block(self, framing: BlockFraming, block: bytes) -> bool:
         """Read a block; whether it reported usage, true or not."""
@@ -159,6 +163,7 @@ class Reader:
             self._take_document(event, documents.DONE)
             return
         if not self._observe and self._named and not self._matters(event, payload):
+            self._reading.passed_over += len(payload)
             return
         document = documents.decode(payload)
         if document is not None:
@@ -208,6 +213,7 @@ class Reader:
             if reading.usage is not before:
                 reading.bad_usage = ""
                 reading.output_beyond_report = False
+                reading.passed_over = 0
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or _ERROR in payload or search.holds(payload, self._shape.marks)
