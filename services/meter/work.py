@@ -54,7 +54,9 @@ def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool) -> Note 
         return None
     if not work.certain and not looked_up:
         return None  # an ordinary answer; it is booked where it is
-    if reading.sums and not (decoded and end.outcome is Outcome.COMPLETED and not end.lost_bytes):
+    if reading.sums and (
+        reading.broke_off or not (decoded and end.outcome is Outcome.COMPLETED and not end.lost_bytes)
+    ):
         return None  # a part of the sum; the whole of it can be fetched again
     begins = not looked_up and work.names[0] not in unquote(opened.path)
     return Note(work.kind, work.names, begins, work.ended, work.certain, work.several)
@@ -65,7 +67,7 @@ def _named(opened: Open, end: End, reading: Reading) -> Work | None:
     work, path = reading.work, opened.path
     deferred = _DEFERRED.search(path) if opened.dialect is Dialect.METADATA else None
     if deferred:
-        ended = end.status == 200 and reading.usage is not None
+        ended = end.status == 200 and reading.shaped  # 202 until then
         return Work(WorkKind.DEFERRED, (unquote(deferred[1]),), ended=ended)
     if work is None:
         return None

@@ -173,6 +173,8 @@ class Reader:
         found = list(documents.several(payload))
         for document in found:
             self._take_document(event, document)
+        if self._closing:
+            self._reading.broke_off = documents.decode(payload.rstrip().rpartition(b"\n")[2]) is None
         if not found and not self._take_beginning(event, payload):
             self._reading.unread += len(payload)
 
@@ -185,7 +187,8 @@ class Reader:
 
     def _take_beginning(self, event: bytes, payload: bytes) -> bool:
         """Observe the last document where it broke off; what it reports is not read, for a number may have been cut."""
-        document = documents.beginning(payload) if self._closing else None
+        # Half a line of a batch's result would be summed as a whole one.
+        document = documents.beginning(payload) if self._closing and not self._reading.sums else None
         if not isinstance(document, dict):
             return False
         reading = self._reading

@@ -92,6 +92,7 @@ class Reading:
     work: Work | None = None  # work that ends elsewhere
     documents: int = 0  # JSON documents and other signs of a protocol that could be read
     unread: int = 0  # bytes of payloads in which no document was found
+    broke_off: bool = False  # the last document was cut
     # Visible output by where it belongs (kind and index), since choices and tool calls may be interleaved; filled only
     # when observing.
     output: dict[Slot, list[str]] = field(default_factory=dict)
