@@ -11,7 +11,7 @@ import msgspec
 from services.meter.endings import confirmed, ended
 from services.meter.readers import encodings
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import Reading, first_count
+from services.meter.readers.reading import Reading
 from services.meter.work import Note, note_of
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Ended, Mark
@@ -97,7 +97,8 @@ def reported(dialect: Dialect, reading: Reading) -> Usage | None:
         return None  # what was embedded had tokens
     if bill is not None:
         usage = Usage(
-            first_count(bill.input_tokens, usage.input_tokens), first_count(bill.output_tokens, usage.output_tokens)
+            bill.input_tokens or usage.input_tokens,  # a zero beside a count is a placeholder in a bill, too
+            bill.output_tokens or usage.output_tokens,
         ).completed()
     if dialect is Dialect.OPENAI_EMBEDDINGS and usage.output_tokens is None:
         return replace(usage, output_tokens=0).completed()

@@ -262,6 +262,17 @@ def test_half_a_report_is_completed_by_our_count() -> None:
     assert other.marks == (Mark.HALF_REPORT,)
 
 
+def test_an_estimated_input_is_no_less_than_what_was_cached() -> None:
+    usage = {"input_tokens": None, "cache_read_input_tokens": 900, "output_tokens": 3}
+    booked = entry(json.dumps(message(usage)).encode(), Dialect.ANTHROPIC_MESSAGES, content_type="application/json")
+    assert (booked.source, booked.input_tokens, booked.input_low, booked.input_high) == (
+        Source.ESTIMATED,
+        900,
+        900,
+        900,
+    )
+
+
 def test_placeholders_are_estimated() -> None:
     zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     for outcome, source in ((Outcome.COMPLETED, Source.ESTIMATED), (Outcome.CLIENT_GONE, Source.PARTIAL)):
