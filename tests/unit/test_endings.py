@@ -198,6 +198,25 @@ def test_files_are_not_expected_to_be_documents() -> None:
     assert entry(b"oops", Dialect.PASSTHROUGH, content_type="application/json").ended is Ended.UNREADABLE
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (
+            {"id": "x", "choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+            {"status_code": 1008, "status_msg": "insufficient balance"},
+        ),
+        ({"success": False, "errors": [{"code": 7}], "result": None}, [{"code": 7}]),
+        ({"error_code": 17, "error_msg": "limit reached"}, {"error_code": 17, "error_msg": "limit reached"}),
+    ],
+)
+def test_errors_that_vendors_send_with_status_200(body: dict[str, Any], error: Any) -> None:
+    for dialect in (Dialect.OPENAI_CHAT, Dialect.PASSTHROUGH):
+        booked = entry(json.dumps(body).encode(), dialect, content_type="application/json")
+        assert (booked.ended, booked.error, booked.source) == (Ended.ERROR, error, Source.PARTIAL)
+    fine = chat(REAL, base_resp={"status_code": 0, "status_msg": ""})
+    assert entry(json.dumps(fine).encode()).ended is Ended.WHOLE
+
+
 def test_no_call_of_a_model_answers_with_a_page() -> None:
     page = b"<!DOCTYPE html><html><body>Sign in</body></html>"
     assert entry(page, Dialect.PASSTHROUGH, content_type="text/html; charset=utf-8").ended is Ended.UNREADABLE
@@ -209,8 +228,6 @@ def test_no_call_of_a_model_answers_with_a_page() -> None:
     [
         b"{}",
         b'{"message": "Unauthorized"}',
-        b'{"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}',
-        b'{"success": false, "errors": [{"code": 7}], "result": null}',
         DONE,
         b"data: {}\n\n",
         b"[]",

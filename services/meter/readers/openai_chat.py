@@ -102,10 +102,21 @@ class ChatReader:
         error = document.get("error")
         if error is None and (event == b"error" or document.get("object") == "error"):
             error = dict(document)  # gpustack and vLLM put the error where the document should be
-        if "x_groq" in document:
-            error = error or mapping(document["x_groq"]).get("error")
+        error = error or _vendors_error(document)
         if error:
             self.reading.error = error
+
+
+def _vendors_error(document: Json) -> Any:
+    """What went wrong, as vendors say it with status 200: Groq, MiniMax, Cloudflare, Baidu."""
+    if "x_groq" in document:
+        return mapping(document["x_groq"]).get("error")
+    if "base_resp" in document:
+        answered = mapping(document["base_resp"])
+        return answered if answered.get("status_code") else None
+    if document.get("success") is False:
+        return document.get("errors") or dict(document)
+    return dict(document) if "error_code" in document and "choices" not in document else None
 
 
 def _end(reading: Reading, holder: Json) -> None:
