@@ -10,7 +10,7 @@ import pytest
 from services.meter.measure import measure
 from services.meter.prices import parse
 from services.meter.tails import Tail
-from shared.contract.dialects import Dialect
+from shared.contract.dialects import TOKENLESS, Dialect
 from shared.contract.entry import Ended, Entry, Mark
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import End, Open, Outcome, Packed
@@ -215,6 +215,15 @@ def test_errors_that_vendors_send_with_status_200(body: dict[str, Any], error: A
         assert (booked.ended, booked.error, booked.source) == (Ended.ERROR, error, Source.PARTIAL)
     fine = chat(REAL, base_resp={"status_code": 0, "status_msg": ""})
     assert entry(json.dumps(fine).encode()).ended is Ended.WHOLE
+
+
+@pytest.mark.parametrize(
+    "dialect", [d for d in Dialect if d not in TOKENLESS and d not in (Dialect.OLLAMA_CHAT, Dialect.OPENAI_EMBEDDINGS)]
+)
+def test_an_event_named_error_is_one_in_every_dialect(dialect: Dialect) -> None:
+    booked = entry(b'event: error\ndata: {"message": "Too many requests"}\n\n', dialect)
+    assert (booked.ended, booked.cause, booked.source) == (Ended.ERROR, "provider_error_event", Source.PARTIAL)
+    assert "Too many requests" in str(booked.error)
 
 
 def test_no_call_of_a_model_answers_with_a_page() -> None:

@@ -127,6 +127,16 @@ CLAUDE_2: Documents = [
     {"completion": "Good day", "stop_reason": None},
     {"completion": "", "stop_reason": "stop"} | METRICS,
 ]
+MISTRAL: Documents = [
+    {"outputs": [{"text": "Good ", "stop_reason": None}]},
+    {"outputs": [{"text": "day", "stop_reason": "stop"}]} | METRICS,
+]
+CLAUDE_UNCOUNTED: Documents = [
+    {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 12, "output_tokens": 1}}},
+    {"type": "content_block_delta", "index": 0, "delta": {"text": "Good day"}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    {"type": "message_stop"} | METRICS,
+]
 JAMBA: Documents = [
     {"id": "j", "choices": [{"index": 0, "delta": {"content": "Good day"}}]},
     {"id": "j", "choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 5}},
@@ -193,6 +203,8 @@ STREAMS: dict[str, Documents] = {
     "nova": wrapped(*NOVA),
     "claude 2": wrapped(*CLAUDE_2),
     "jamba": wrapped(*JAMBA),
+    "mistral": wrapped(*MISTRAL),
+    "claude without its count": wrapped(*CLAUDE_UNCOUNTED),
     "cohere": COHERE,
     "vertex": VERTEX,
     "cloudflare": RUN,
@@ -209,7 +221,7 @@ def test_streams(name: str, dialect: Dialect) -> None:
     assert read(dialect, body, "text/event-stream", observe=True).texts() == ["Good day"]
 
 
-@pytest.mark.parametrize("name", ["titan", "llama", "nova", "claude 2", "jamba"])
+@pytest.mark.parametrize("name", ["titan", "llama", "nova", "claude 2", "jamba", "mistral", "claude without its count"])
 def test_streams_of_bedrock(name: str) -> None:
     reading = read(Dialect.BEDROCK_INVOKE_STREAM, events(*STREAMS[name]), "text/event-stream", observe=True)
     assert (pair(reading), reading.texts(), reading.complete) == ((12, 5), ["Good day"], True)

@@ -65,7 +65,7 @@ class AnthropicReader:
             if observe and not repeats:
                 for index, block in enumerate(sequence(document.get("content"))):
                     self._observe_block(index, mapping(block))
-        elif kind == "error" or document.get("error"):
+        elif kind == "error" or event == b"error" or document.get("error"):
             reading.error = document.get("error") or dict(document)
         elif observe and kind == "content_block_delta":
             self._observe_delta(document.get("index"), mapping(document.get("delta")))

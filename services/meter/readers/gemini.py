@@ -51,8 +51,8 @@ class GeminiReader:
             silent = "embedding" in document or "embeddings" in document
             reading.report(usage, report_of(usage, silent=silent))
             reading.service_tier = text(usage.get("serviceTier")) or reading.service_tier
-        if document.get("error"):
-            reading.error = document["error"]
+        if document.get("error") or event == b"error":
+            reading.error = document.get("error") or dict(document)
         if "promptFeedback" in document and mapping(document["promptFeedback"]).get("blockReason"):
             reading.finish.append(f"BLOCK:{document['promptFeedback']['blockReason']}")
             reading.complete = True

@@ -22,6 +22,7 @@ from services.meter.readers.settled import settle
 from services.meter.readers.vendors import VendorReader
 from services.meter.readers.work import BatchReader
 from shared.contract.dialects import Dialect
+from shared.contract.usage import Usage
 
 
 class DialectReader(Protocol):
@@ -98,6 +99,7 @@ def _vendor(document: Json) -> bool:
     named = any(
         name in inner for name in ("outputText", "generation", "generated_text", "metrics", "model_instance_id")
     )
+    named = named or ("outputs" in inner and "usage" not in inner)  # Mistral on Bedrock
     named = named or ("completion" in inner and "stop_reason" in inner) or inner is not document
     return named or bool(vendors.stated(inner))
 
@@ -189,12 +191,13 @@ class ShapeReader:
         lined = self.reading.sums or (not self._told and work.is_line(document))
         inner = document if lined or _WRAPPERS.isdisjoint(document) else _unwrapped(document)
         if not self._told:
+            self._wrapped = self._wrapped or "bytes" in document
             inner = self._tell(inner)
         self._inner.read(event, inner, observe=observe)
         # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
         # is what Anthropic documents, and others state little else than the metrics.
         metrics = mapping(inner[bedrock.METRICS]) if bedrock.METRICS in inner else None
-        if metrics and (self.reading.usage is None or isinstance(self._inner, VendorReader)):
+        if metrics and (_half(self.reading.usage) or isinstance(self._inner, VendorReader)):
             self.reading.report(metrics, bedrock.metrics_report(metrics))
         if metrics:
             self.reading.complete = True
@@ -228,6 +231,10 @@ class ShapeReader:
         if self._expected.fits(document):
             return self._expected
         return next((shape for shape in _SHAPES if shape.fits(document)), None)
+
+
+def _half(usage: Usage | None) -> bool:
+    return usage is None or None in (usage.input_tokens, usage.output_tokens)
 
 
 def _unwrapped(document: Json) -> Json:
