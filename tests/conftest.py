@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 from shared.runtime import embedded, store
+from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store
 from tests.support.system import System
@@ -20,6 +21,25 @@ hypothesis.settings.register_profile("deep", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile("quick")
 
 pytest_plugins = ["tests.support.leftovers", "tests.support.paths"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_proxies() -> Iterator[None]:
+    """Providers of tests are on loopback, which a machine's proxy does not reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        yield
+
+
+def pytest_report_header() -> str:
+    """Which server the tests run on; AROUTER_EMBEDDED_SERVER names another one."""
+    try:
+        server = embedded.find_server(Settings.load())
+    except SettingsError as exc:
+        return f"Redis: {exc}"
+    return f"Redis: {embedded.describe(server)} ({server})"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.cli.output import print_table
 from services.cli.redis import with_redis
-from shared.access import keys
+from shared.access import keys, pepper
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord, NoSuchKey
 from shared.books import totals
@@ -41,7 +41,7 @@ def create_key(arguments: argparse.Namespace) -> int:
     async def create(books: Books) -> None:
         redis = books.store
         kind = Kind.MANAGEMENT if arguments.management else Kind.LIVE
-        key, record = await keys.create(redis, await keys.load_pepper(redis, Settings.load()), arguments.name, kind)
+        key, record = await keys.create(redis, await pepper.load(redis, Settings.load()), arguments.name, kind)
         print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
 
     return with_redis(create)

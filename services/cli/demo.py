@@ -21,7 +21,7 @@ from services.cli.demo_requests import DemoRequest
 from services.cli.demo_table import Emitted
 from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
-from shared.access import keys
+from shared.access import keys, pepper
 from shared.access.keys import KeyRecord
 from shared.books.books import Books
 from shared.books.totals import Row
@@ -70,7 +70,7 @@ async def _round(redis_url: str, settings: GatewaySettings, gateway: str, emit_l
     asked = demo_requests.all_requests(real)
     redis = store.connect(redis_url)
     try:
-        key, record = await keys.create(redis, await keys.load_pepper(redis, settings), "demo")
+        key, record = await keys.create(redis, await pepper.load(redis, settings), "demo")
         print(f"gateway {gateway}   key {key}\n")
         streamed = [await _stream(gateway, key, request) for request in asked]
         booked = await _booked(Books(redis, settings.shards), record, len(asked))
@@ -131,4 +131,5 @@ def _providers(settings: GatewaySettings, demo_url: str) -> dict[str, str]:
             prefix = f"AROUTER_PROVIDERS__{name.upper()}__"
             environment[prefix + "BASE_URL"] = base.format(url=demo_url)
             environment[prefix + "API_KEY"] = _DEMO_CREDENTIAL
+            environment[prefix + "PROXY"] = "off"  # it is on this machine
     return environment

@@ -18,15 +18,18 @@ from services.cli.services import odd_settings
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.client import UpstreamClient
 from services.meter.settings import MeterSettings
+from shared.access import pepper
 from shared.books import streams
 from shared.contract.dialects import Family
 from shared.runtime import embedded, store
-from shared.runtime.errors import SettingsError, StoreError
+from shared.runtime.errors import SettingsError, StoreError, UpstreamError
 
 OK, WARNING, WRONG = "ok", "warning", "WRONG"
 _EVENTS, _PACE_MS = 10, 200
 _SKEW_SECONDS = 2.0
+_PROVIDER_SECONDS = 10
 _FULL = 0.7
 # Where each family lists its models: the cheapest request that needs a credential.
 _ASKS = {"openrouter": "/key"}  # its list is public
@@ -84,9 +87,12 @@ async def _machine() -> AsyncIterator[Finding]:
     configured = list(upstreams(settings))
     if not configured:
         yield Finding(WARNING, "providers", "no provider has a credential or a base URL: every request gets 404")
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+    client = UpstreamClient(settings)  # as a gateway reaches them: its proxies, certificates and addresses
+    try:
         for finding in await asyncio.gather(*(_provider(client, upstream) for upstream in configured)):
             yield finding
+    finally:
+        await client.close()
 
 
 async def _redis(url: str) -> AsyncIterator[Finding]:
@@ -105,8 +111,18 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
             yield Finding(OK, "redis", "evicts nothing")
         except SettingsError as exc:
             yield Finding(WRONG, "redis", str(exc))
+        try:
+            await pepper.check(redis, GatewaySettings.load())
+            yield Finding(OK, "pepper", "fits the keys in Redis")
+        except SettingsError as exc:
+            yield Finding(WRONG, "pepper", str(exc))
         for finding in _kept(await store.info(redis, "persistence"), await store.info(redis, "memory")):
             yield finding
+        if not all(map(store.mends, servers)):
+            text = (
+                "may run half a script again after its power failed twice, unless a meter runs; Valkey 9.1.2 does not"
+            )
+            yield Finding(WARNING, "redis", text)
         if store.is_cluster(url) and MeterSettings.load().arq_redis_url is None:
             yield Finding(WRONG, "redis", "AROUTER_ARQ_REDIS_URL is needed with a cluster, which arq cannot use")
         skew = server_ms / 1000 - before - took / 2
@@ -166,26 +182,38 @@ def _file_system(folder: Path) -> str:
     return max(inside, default=(0, ""))[1]
 
 
-async def _provider(client: httpx.AsyncClient, upstream: Upstream) -> Finding:
+async def _provider(client: UpstreamClient, upstream: Upstream) -> Finding:
     about = upstream.provider
     family = next(iter(upstream.endpoints))
-    headers = [(b"anthropic-version", b"2023-06-01")] if family is Family.ANTHROPIC else []
+    headers = [(b"accept", b"*/*"), (b"user-agent", b"arouter-doctor")]
+    if family is Family.ANTHROPIC:
+        headers.append((b"anthropic-version", b"2023-06-01"))
     credential = upstream.credential(family)
     if credential is not None:
         headers.append(credential)
     url = upstream.endpoints[family] + _ASKS.get(about, _LISTS[family])
+    proxy = client.proxy(about, url)
+    by = f" through the proxy {proxy}" if proxy else ""
     try:
-        answer = await client.get(url, headers=headers)
-    except httpx.HTTPError as exc:
-        return Finding(WRONG, about, f"{upstream.base_url} cannot be reached: {type(exc).__name__}")
+        async with asyncio.timeout(_PROVIDER_SECONDS):
+            answer = await client.send(about, "GET", url, b"", headers, b"")
+    except (UpstreamError, TimeoutError) as exc:
+        why = str(exc) or f"no answer within {_PROVIDER_SECONDS} s"
+        return Finding(WRONG, about, f"{upstream.base_url} cannot be reached{by}: {why}")
+    answer.close()
+    return _judged(about, answer.status, by, asked=credential is not None)
+
+
+def _judged(about: str, status: int, by: str, *, asked: bool) -> Finding:
+    """What a provider's status says. `by`: how it was reached; `asked`: with a credential."""
     # Gemini and xAI answer a malformed key with 400.
-    if answer.status_code in (401, 403) or (answer.status_code == 400 and credential is not None):
-        return Finding(WRONG, about, f"does not accept the credential (HTTP {answer.status_code})")
-    if answer.status_code != 200:
-        return Finding(WARNING, about, f"answers, and does not list its models (HTTP {answer.status_code})")
-    if credential is None:
-        return Finding(OK, about, "is reachable; no credential was sent")
-    return Finding(OK, about, "is reachable and accepts the credential")
+    if status in (401, 403) or (status == 400 and asked):
+        return Finding(WRONG, about, f"does not accept the credential (HTTP {status})")
+    if status != 200:
+        return Finding(WARNING, about, f"answers{by}, and does not list its models (HTTP {status})")
+    if not asked:
+        return Finding(OK, about, f"is reachable{by}; no credential was sent")
+    return Finding(OK, about, f"is reachable{by} and accepts the credential")
 
 
 async def _path(url: str, key: str | None, silence: int) -> AsyncIterator[Finding]:

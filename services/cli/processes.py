@@ -17,6 +17,7 @@ from shared.runtime.settings import own_environment
 
 _START_SECONDS = 60.0  # on a machine that is busy with other things
 _STOP_SECONDS = 60.0
+_COMMAND_SECONDS = 300.0
 
 
 class ProcessFailed(ARouterError):
@@ -70,15 +71,19 @@ class Processes:
     def command(self, *arguments: str, environment: Mapping[str, str], expected: Collection[int] = (0,)) -> str:
         """Run `arouter ARGUMENTS` to its end; its standard output.
 
-        ProcessFailed, with its standard error, for a status that is not `expected`.
+        ProcessFailed, with its standard error, for a status that is not `expected`, and where it does not end.
         """
-        done = subprocess.run(
-            [sys.executable, "-m", "services.cli", *arguments],
-            env=own_environment(environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "services.cli", *arguments],
+                env=own_environment(environment),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_COMMAND_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise ProcessFailed(f"arouter {arguments[0]} does not end") from None
         if done.returncode not in expected:
             raise ProcessFailed(done.stderr.strip())
         return done.stdout

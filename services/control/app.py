@@ -13,7 +13,7 @@ from services.control.plane import ControlPlane
 from shared.access.credentials import caller_key
 from shared.access.envelopes import error_body
 from shared.contract.dialects import Family
-from shared.runtime.errors import Refused, StoreError
+from shared.runtime.errors import Refused, SettingsError, StoreError
 from shared.runtime.settings import Settings
 
 MAX_BODY_BYTES = 256 * 1024  # no request of this API is larger
@@ -53,9 +53,11 @@ class ControlApp:
     async def not_ready(self) -> list[str]:
         """Nothing, or why no request can be answered now."""
         try:
-            await self._plane.now()
+            await self._plane.check()
         except StoreError:
             return ["Redis does not answer"]
+        except SettingsError as exc:
+            return [str(exc)]
         return []
 
     async def close(self) -> None:

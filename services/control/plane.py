@@ -12,15 +12,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from shared.access import keys
+from shared.access import pepper
 from shared.access.keyring import KeyRing
 from shared.access.keys import KeyRecord
-from shared.books import streams
+from shared.books import streams, version
 from shared.books.audit import unsettled
 from shared.books.books import Books
 from shared.books.reports import Between
 from shared.runtime import store
-from shared.runtime.errors import Refused
+from shared.runtime.errors import Refused, StoreUnavailable
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store
 
@@ -44,7 +44,13 @@ class ControlPlane:
         return await Books.find(self.store, self.settings.shards)
 
     async def pepper(self) -> bytes:
-        return await keys.load_pepper(self.store, self.settings)
+        return await pepper.load(self.store, self.settings)
+
+    async def check(self) -> None:
+        """SettingsError where this Redis is unfit, StoreError where it does not answer."""
+        if not await version.check(self.store):
+            raise StoreUnavailable("Redis does not answer")
+        await pepper.check(self.store, self.settings)
 
     async def now(self) -> datetime:
         """By Redis's clock, which all gateways share."""

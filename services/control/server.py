@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.control.app import ControlApp
+from services.control.plane import ControlPlane
 from services.control.settings import ControlSettings
-from shared.books import version
 from shared.contract import paths
+from shared.runtime.errors import StoreError
 from shared.runtime.sockets import claimed
 
 _SHUTDOWN_SECONDS = 35  # a report may take thirty
@@ -81,10 +83,20 @@ def serve(settings: ControlSettings, redis_url: str, providers: frozenset[str], 
 
     SettingsError where the port is taken, or where this Redis must not hold usage.
     """
-    asyncio.run(version.check_url(redis_url))
+    asyncio.run(_check(settings, redis_url))
     listeners = claimed("AROUTER_CONTROL_PORT", settings.control_host, settings.control_port)
     app, drain = Alone(ControlApp(settings, redis_url, providers, base_path=settings.control_base_path)), Drain()
     _Server(_config(app, http(app, drain)), drain).run(sockets=listeners)
+
+
+async def _check(settings: ControlSettings, redis_url: str) -> None:
+    """SettingsError where this Redis is unfit. One that is away passes."""
+    plane = ControlPlane(settings, redis_url, frozenset())
+    try:
+        with suppress(StoreError):
+            await plane.check()
+    finally:
+        await plane.close()
 
 
 def _config(app: Alone, http: type[asyncio.Protocol]) -> uvicorn.Config:

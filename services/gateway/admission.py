@@ -6,11 +6,14 @@ a permit, which opens one exchange (decision 29).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from services.gateway.capture.tap import ExchangeTap, Tap
-from services.gateway.client import body as request_body
+from services.gateway.client.received import Received
+from services.gateway.client.request import ClientRequest
 from services.gateway.routing.routes import Match, Route
+from shared.access.credentials import caller_key, ticket_of, without_key
 from shared.access.key_format import Kind
 from shared.access.keyring import KeyRing
 from shared.access.keys import KeyRecord
@@ -28,7 +31,7 @@ class Asked(NamedTuple):
     method: str
     matched: Match
     route: Route
-    body: bytes
+    body: Received
 
 
 class Permit(NamedTuple):
@@ -52,10 +55,20 @@ class Admission:
         self._keyring = keyring
         self._tap = tap
 
-    async def identify(self, key: str | None) -> KeyRecord:
-        """The record of a caller's key. Refused: 401 missing or unknown, 403 disabled or expired, 503 where it cannot
-        be checked."""
+    async def identify(self, client: ClientRequest, given: Mapping[bytes, bytes]) -> KeyRecord:
+        """The record of a caller's key, or of the ticket in an upload's URL. `given`: the request's header fields.
+
+        Refused: 401 missing or unknown, 403 disabled or expired, 503 where it cannot be checked.
+        """
+        key, ticket = caller_key(given, client.query), ticket_of(client.query)
+        if key is None and ticket is not None:
+            query = without_key(client.query)
+            return await self._keyring.authenticate_upload(ticket, client.target + b"?" + query)
         return await self._keyring.authenticate(key)
+
+    def ticket(self, key: KeyRecord, target: bytes) -> str:
+        """A ticket for an upload to a target, path and query, by this key."""
+        return self._keyring.ticket(key.hash, target)
 
     def admit(self, key: KeyRecord, asked: Asked) -> Permit:
         """A permit. Refused: 400 where the model's name is too long, 403 where the key may not call it, 503 where
@@ -69,19 +82,27 @@ class Admission:
         return Permit(key, self._tap)
 
 
+def checks_model(key: KeyRecord, method: str, matched: Match) -> bool:
+    """Whether a request must name a model that its key may call."""
+    return key.allowed_models is not None and (matched.dialect is not Dialect.METADATA or method not in ("GET", "HEAD"))
+
+
 def _check_lists(key: KeyRecord, asked: Asked) -> None:
     """Refused with 403 where the key may not use this provider or model. Requests that only read call no model, and the
     list of models does not count for them."""
-    matched, provider, model = asked.matched, asked.route.upstream.provider, asked.route.model
+    provider, model = asked.route.upstream.provider, asked.route.model
     if key.kind is Kind.MANAGEMENT:
         raise Refused(403, "a management key cannot call models", code="management_key")
     if not key.allows_provider(provider):
         raise Refused(403, f"provider '{provider}' is not allowed for this API key", code="provider_not_allowed")
-    if key.allowed_models is None or (matched.dialect is Dialect.METADATA and asked.method in ("GET", "HEAD")):
+    if not checks_model(key, asked.method, asked.matched):
         return
+    if not model:
+        message = "this API key may call certain models alone, and the request does not say which one it calls"
+        raise Refused(403, message, code="model_not_allowed")
     if not key.allows_model(provider, model):
         raise Refused(403, f"model '{model}' is not allowed for this API key", code="model_not_allowed")
-    if matched.path_model is None and not request_body.names_one_model(asked.body):
+    if asked.matched.path_model is None and not asked.body.names_one_model():
         raise Refused(403, "this API key may name one model alone, and once", code="model_not_allowed")
 
 

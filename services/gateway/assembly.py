@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from services.gateway.admission import Admission
+from services.gateway.capture.copy_budget import CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
 from services.gateway.capture.tap import Tap
@@ -18,6 +19,7 @@ from services.gateway.dataplane import DataPlane
 from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.observers import AccessLog, Observers
+from services.gateway.redis_check import RedisCheck
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory, UpstreamClient
@@ -58,8 +60,10 @@ class Gateway:
         self._writer = RecordWriter(self._redis, self._journal, settings.tap_memory)
         self.metrics = GatewayMetrics()
         unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
-        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept)
-        self.health = Health(self._journal, self._tap, needs_journal=settings.journal_failed == "refuse")
+        limits = CopyLimits(settings.tap_bytes, settings.tap_file_bytes)
+        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits)
+        needed = settings.journal_failed == "refuse"
+        self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
         admission = Admission(KeyRing(self._redis, settings), self._tap)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
@@ -73,6 +77,7 @@ class Gateway:
         forever = [
             self._tasks.start(self._tap.run(self.metrics.late), "tap ticker"),
             self._tasks.start(self._plane.watch(), "watchdog"),
+            self._tasks.start(self.health.check.run(), "check of Redis"),
             self._tasks.start(self._recovery.beat(), "heartbeat"),
             self._tasks.start(self._recovery.resend(), "journal recovery"),
         ]
@@ -98,7 +103,7 @@ class Gateway:
         path = asgi.path(request.target)
         if path in paths.PROBES and request.method in ("GET", "HEAD"):
             self._probe(path, request)
-        elif self._control is not None and path.startswith(paths.CONTROL):
+        elif self._control is not None and path.startswith(paths.CONTROL) and path not in paths.CALLS:
             await asgi.run(self._control, request)
         else:
             await self._plane.handle(request)

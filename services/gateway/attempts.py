@@ -1,5 +1,7 @@
 """The attempts of one exchange. Its plan lists the candidates; usage is booked on the one that answers. After the first
-byte of an answer there is no further attempt (decision 29)."""
+byte of an answer there is no further attempt (decision 29).
+
+A request that met a connection the provider was closing is sent once more, on a new one (decision 57)."""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ from typing import Protocol
 import msgspec
 
 from services.gateway.client.headers import Header, fields
+from services.gateway.client.upload import Upload
 from services.gateway.upstream.client import Answer
 from shared.contract.tail import Attempt
-from shared.runtime.errors import UpstreamError
+from shared.runtime.errors import UploadBroken, UpstreamError
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -26,7 +29,19 @@ class Candidate(msgspec.Struct, frozen=True):
     url: str  # without the query
     query: bytes
     headers: list[Header]
-    body: bytes
+    body: bytes | Upload
+    plain: bytes | None = None  # the body without its content encoding, where it has one and could be read
+    late_model: Callable[[], str] | None = None  # the model, where an upload names it at its end
+
+    @property
+    def request(self) -> bytes | None:
+        """What a meter can estimate from; None of an upload."""
+        return self.plain if self.plain is not None else self.body if isinstance(self.body, bytes) else None
+
+    @property
+    def request_bytes(self) -> int:
+        """The size of that; of an upload, what has gone upstream."""
+        return self.body.sent if isinstance(self.body, Upload) else len(self.plain or self.body)
 
 
 Plan = tuple[Candidate, ...]  # in the order in which they are tried; today always one
@@ -37,7 +52,15 @@ class Upstream(Protocol):
     """The border to the providers."""
 
     async def send(
-        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        query: bytes,
+        headers: list[Header],
+        body: bytes | Upload,
+        *,
+        fresh: bool = False,
     ) -> Answer: ...
 
 
@@ -59,9 +82,14 @@ class Attempts:
 
         UpstreamError where no candidate answers. May be cancelled.
         """
-        return await self._try(self.plan[0], extra)
+        try:
+            return await self._try(self.plan[0], extra)
+        except UpstreamError as exc:
+            if not exc.again:
+                raise
+        return await self._try(self.plan[0], extra, fresh=True)
 
-    async def _try(self, candidate: Candidate, extra: list[Header]) -> Answer:
+    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool = False) -> Answer:
         self.candidate = candidate
         started = self._clock()
         status, cause = None, "internal"
@@ -73,10 +101,11 @@ class Attempts:
                 candidate.query,
                 [*candidate.headers, *extra],
                 candidate.body,
+                fresh=fresh,
             )
             status, cause = answer.status, ""
             self.answered = fields(answer.headers)
-        except UpstreamError as exc:
+        except (UpstreamError, UploadBroken) as exc:
             cause = exc.cause
             raise
         except asyncio.CancelledError:
@@ -85,5 +114,7 @@ class Attempts:
         else:
             return answer
         finally:
+            if isinstance(candidate.body, Upload):
+                candidate.body.close()  # a provider may answer before it has read everything
             took = int((self._clock() - started) * 1000)
             self.made.append(Attempt(candidate.provider, candidate.model, candidate.credential, status, cause, took))

@@ -8,21 +8,26 @@ import time
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from services.gateway.admission import Admission, Asked, Permit
+from services.gateway.admission import Admission, Asked, Permit, checks_model
 from services.gateway.attempts import Candidate, Upstream
-from services.gateway.client import body as request_body
 from services.gateway.client import headers
-from services.gateway.client.body import Flags
 from services.gateway.client.cors import Cors
+from services.gateway.client.flags import Flags
+from services.gateway.client.intake import Intake, Wanted
+from services.gateway.client.received import Received
 from services.gateway.client.request import ClientLeft, ClientRequest
+from services.gateway.client.upload import Upload
+from services.gateway.client.way_back import WayBack
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
+from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
-from shared.access.credentials import caller_key, without_key
+from shared.access.credentials import without_key
+from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
 from shared.contract.tail import Open, Outcome
 from shared.runtime.errors import Refused
@@ -30,6 +35,7 @@ from shared.runtime.errors import Refused
 _WATCHDOG_SECONDS = 0.5
 _PATHS = 4096  # matches that are cached: clients use few paths, again and again
 _LONGEST_REMEMBERED = 512  # characters of a path that is cached
+_STREAMED_UP = (Dialect.METADATA, Dialect.PASSTHROUGH)  # their bodies may go upstream as they arrive
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
@@ -39,7 +45,7 @@ class _Routed(NamedTuple):
     matched: Match
     route: Route
     flags: Flags
-    body: bytes
+    body: Received
 
 
 class DataPlane:
@@ -62,8 +68,13 @@ class DataPlane:
         )
         self._admission = admission
         self._cors = Cors(settings.cors_origins)
+        self._intake = Intake(
+            settings.max_body_bytes, settings.max_upload_bytes, settings.body_timeout, settings.body_total_timeout
+        )
         self._match = lru_cache(_PATHS)(
-            lambda method, path, family: understood(method, path, partial(match, family=family, upstreams=upstreams))
+            lambda method, path, family, dated: understood(
+                method, path, partial(match, family=family, upstreams=upstreams, dated=dated)
+            )
         )
         self._settings = settings
         self._upstreams = upstreams
@@ -81,13 +92,13 @@ class DataPlane:
         try:
             if b"upgrade" in given and _is_handshake(client.method, given):
                 raise _no_websockets()
-            key = await self._admission.identify(caller_key(given, client.query))
+            key = await self._admission.identify(client, given)
             remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
-            matched = remembered(client.method, path, family)
+            matched = remembered(client.method, path, family, b"api-version=" in client.query)
             family = matched.family
-            body = await self._read_body(client, given)
-            unread = False
-            routed = self._routed(matched, body, given)
+            body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
+            unread = body.rest is not None
+            routed = self._routed(matched, body)
             permit = self._admission.admit(key, Asked(client.method, matched, routed.route, body))
             await self._run(client, permit, routed, arrived)
         except Refused as refused:
@@ -116,6 +127,11 @@ class DataPlane:
         """Whether one more upstream may be read on after its client has left."""
         return self.read_on < self._settings.read_on_streams
 
+    def inward(self, provider: str, url: str) -> str | None:
+        """The path at the gateway that leads to a URL of a provider; None where none does."""
+        upstream = self._upstreams.get(provider)
+        return inward(url, upstream, self._upstreams) if upstream is not None else None
+
     @property
     def read_on(self) -> int:
         """How many upstreams are read on though their client has left."""
@@ -127,14 +143,15 @@ class DataPlane:
         while self.open and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
-    def _routed(self, matched: Match, body: bytes, given: dict[bytes, bytes]) -> _Routed:
-        if matched.lists and body:
+    def _routed(self, matched: Match, body: Received) -> _Routed:
+        if matched.lists and body.sent:
             raise Refused(400, "a request that reads what is stored must not have a body")
-        flags = _flags(matched, body, given)
+        in_path = matched.path_model is not None and matched.family is Family.GEMINI
+        flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
         return _Routed(matched, choose(matched, flags.model, self._upstreams), flags, body)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
-        call = self._call(client, routed)
+        call = self._call(client, routed, permit)
         tap = permit.open(_open_record(permit, routed, call))
         exchange = Exchange(call, tap, client, self, arrived)
         self.open.add(exchange)
@@ -143,8 +160,14 @@ class DataPlane:
         finally:
             self.open.discard(exchange)
 
-    def _call(self, client: ClientRequest, routed: _Routed) -> Call:
+    def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
         matched, route, upstream = routed.matched, routed.route, routed.route.upstream
+        asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
+        outgoing = routed.body.outgoing(
+            route.model if route.prefixed else None,
+            ask_usage=asks and upstream.ask_usage,
+            decode=upstream.decode_requests,
+        )
         candidate = Candidate(
             provider=upstream.provider,
             model=route.model,
@@ -152,46 +175,22 @@ class DataPlane:
             method=client.method,
             url=route.url,
             query=without_key(client.query),
-            headers=headers.upstream_request(client.headers, upstream.credential(matched.family), upstream.passes),
-            body=_outgoing(routed),
+            headers=headers.upstream_request(
+                client.headers, upstream.credential(matched.family), upstream.passes, encoded=not outgoing.decoded
+            ),
+            body=outgoing.body,
+            plain=outgoing.plain,
+            late_model=outgoing.late_model,
         )
         return Call(
             plan=(candidate,),
             family=matched.family,
-            streamed=matched.streamed or bool(routed.flags.stream),
+            streamed=matched.streamed or routed.flags.stream,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             read_on=upstream.read_on,
             cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
+            way_back=WayBack(partial(self._admission.ticket, permit.key), self._settings.base_path.encode()),
         )
-
-    async def _read_body(self, client: ClientRequest, given: dict[bytes, bytes]) -> bytes:
-        """The body of a request. Refused: 413 where it is larger than the limit, 408 where it does not come in time."""
-        limit = self._settings.max_body_bytes
-        too_large = Refused(413, f"the request body is larger than {limit} bytes")
-        declared = given.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
-            raise too_large
-        whole = client.whole_body()
-        if whole is not None:
-            if len(whole) > limit:
-                raise too_large
-            return whole
-        parts: list[bytes] = []
-        size = 0
-        loop = asyncio.get_running_loop()
-        latest = loop.time() + self._settings.body_total_timeout
-        while True:
-            try:
-                async with asyncio.timeout_at(min(latest, loop.time() + self._settings.body_timeout)):
-                    part = await client.read()
-            except TimeoutError:
-                raise Refused(408, "the request body did not arrive in time") from None
-            if not part:
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise too_large
 
 
 def _is_handshake(method: str, given: dict[bytes, bytes]) -> bool:
@@ -210,32 +209,11 @@ def _has_body(given: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in given or given.get(b"content-length", b"0") != b"0"
 
 
-def _flags(matched: Match, body: bytes, given: dict[bytes, bytes]) -> Flags:
-    """The model and the stream flag of a body. Refused with 400 where it has none to read; a path of one provider takes
-    any body."""
-    in_path = matched.family is Family.GEMINI and matched.path_model is not None
-    if matched.dialect in (Dialect.METADATA, Dialect.PASSTHROUGH) or in_path:
-        return Flags()
-    lenient = matched.upstream is not None
-    if given.get(b"content-encoding", b"identity") != b"identity":
-        if lenient:
-            return Flags()
-        raise Refused(400, "a compressed request body cannot be routed by its model; send it uncompressed")
-    try:
-        return request_body.read_flags(body)
-    except Refused:
-        if lenient:
-            return Flags()
-        raise
-
-
-def _outgoing(routed: _Routed) -> bytes:
-    matched, route, flags, body = routed.matched, routed.route, routed.flags, routed.body
-    if route.prefixed:
-        body = request_body.with_model(body, route.model)
-    if matched.dialect in _CHATS and flags.stream and flags.usage_asked is None and route.upstream.ask_usage:
-        body = request_body.with_usage_asked(body)
-    return body
+def _wanted(key: KeyRecord, method: str, matched: Match) -> Wanted:
+    """What has to be known of a body: a list of models needs it whole, and a route at the root its model."""
+    checked = key.allowed_models is not None and matched.path_model is None and checks_model(key, method, matched)
+    up = matched.dialect in _STREAMED_UP
+    return Wanted(checked or not up, checked or not (up or matched.upstream or matched.path_model), checked)
 
 
 def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
@@ -248,5 +226,5 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         opened_ms=time.time_ns() // 1_000_000,
         streamed=call.streamed,
         path=first.url.partition("://")[2].partition("/")[2],
-        request_bytes=len(first.body),
+        request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
     )

@@ -10,6 +10,8 @@ from services.gateway.client import headers
 from services.gateway.observers import Summary
 from shared.contract.tail import End, Outcome, Packed
 
+_LONGEST_MODEL = 256  # characters, as admission has it
+
 
 class Ending(NamedTuple):
     """How an exchange ended; each has exactly one. `cause`: a machine word; "" where nothing went wrong."""
@@ -40,19 +42,20 @@ def end_record(facts: Facts) -> End:
     """The end of the tail. The tap fills in the last bytes and the sizes."""
     candidate, first_byte = facts.attempts.candidate, facts.first_byte
     moved = candidate is not facts.attempts.plan[0]
+    late = candidate.late_model() if candidate.late_model is not None and not candidate.model else ""
     return End(
         outcome=facts.ending.outcome,
         status=facts.status,
         content_type=facts.attempts.answered.get(b"content-type", ""),
         content_encoding=facts.attempts.answered.get(b"content-encoding", ""),
         response_bytes=0,
-        request_bytes=len(candidate.body),
+        request_bytes=candidate.request_bytes,
         first_byte_ms=None if first_byte is None else int((first_byte - facts.times.started) * 1000),
         duration_ms=int((facts.ended - facts.times.started) * 1000),
         request_id=headers.request_id(facts.attempts.answered),
         body=Packed(b""),
         provider=candidate.provider if moved else "",  # "": as in the open
-        model=candidate.model if moved else "",
+        model=candidate.model if moved else late[:_LONGEST_MODEL],
         credential=candidate.credential,
         attempts=tuple(facts.attempts.made),
         cause=facts.ending.cause,
@@ -69,6 +72,7 @@ def summary(facts: Facts, tap: ExchangeTap) -> Summary:
         status=facts.status,
         outcome=facts.ending.outcome,
         cause=facts.ending.cause,
+        attempts=facts.attempts.made,
         response_bytes=tap.bytes,
         lost_bytes=tap.lost,
         first_byte=None if first_byte is None else first_byte - facts.times.started,

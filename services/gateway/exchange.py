@@ -18,9 +18,10 @@ import msgspec
 
 from services.gateway.attempts import Attempts, Plan, Upstream
 from services.gateway.capture.tap import ExchangeTap
-from services.gateway.client import cors, headers
+from services.gateway.client import cors, headers, leads, way_back
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientRequest
+from services.gateway.client.way_back import WayBack
 from services.gateway.ending import Ending, Facts, Times, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
@@ -29,7 +30,14 @@ from services.gateway.upstream.client import Answer
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Head, Outcome
-from shared.runtime.errors import Refused, UpstreamBroken, UpstreamError, UpstreamTimeout
+from shared.runtime.errors import (
+    Refused,
+    UploadBroken,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +58,7 @@ class Call(msgspec.Struct, frozen=True):
     keep_body: bool  # the meter may need the request's body to estimate
     read_on: bool  # when the client leaves, read on for the usage at the answer's end
     cors: list[Header]  # for browsers
+    way_back: WayBack | None = None  # of URLs in the answer
 
 
 class Limits(NamedTuple):
@@ -78,6 +87,9 @@ class Plane(Protocol):
 
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
+
+    def inward(self, provider: str, url: str) -> str | None:
+        """The path at the gateway that leads to a URL of a provider; None where none does."""
 
 
 class _State(Enum):
@@ -192,11 +204,16 @@ class Exchange:
         generation = [(headers.GENERATION_ID, self._tap.name.encode())] if self._plane.send_generation_id else []
         try:
             answer = await self._attempts.first_answer(generation)
+            leading = leads.lead(self._attempts.answered)
+            if leading:
+                self._check_redirect(answer)
         except UpstreamError as exc:
             return self._unanswered(exc)
+        except UploadBroken as exc:
+            return self._unsent(exc)
         self.relay.take(answer)
         try:
-            return await self._pass_on(answer)
+            return await self._pass_on(answer, leading=leading)
         except (UpstreamTimeout, UpstreamBroken) as exc:
             log.warning("exchange %s: the provider's answer broke off: %s", self.id, exc, extra=self._logged)
             self._client.abort(flush=True)
@@ -210,15 +227,42 @@ class Exchange:
         log.warning("exchange %s: the provider %s: %s (%s)", self.id, said, error, error.cause, extra=self._logged)
         if late:
             self._refuse(Refused(504, "the provider did not answer in time"))
+        elif error.cause == "redirect":
+            self._refuse(Refused(502, "the provider redirects to another place"))
         else:
             self._refuse(Refused(502, "the provider refused the connection or could not be reached"))
         return self._unless_client_left(_failure(error))
 
-    async def _pass_on(self, answer: Answer) -> Ending:
+    def _unsent(self, broken: UploadBroken) -> Ending:
+        if broken.refused is None:
+            return _CLIENT_GONE
+        self._client.close_after()  # the rest of the body must not be taken for a request
+        self._refuse(broken.refused)
+        outcome = Outcome.TIMED_OUT if broken.cause == "body_timeout" else Outcome.CLIENT_GONE
+        return self._unless_client_left(Ending(outcome, broken.cause))
+
+    def _check_redirect(self, answer: Answer) -> None:
+        """UpstreamUnreachable where an answer sends the client to another place."""
+        location = self._attempts.answered.get(b"location")
+        host = leads.elsewhere(answer.status, location, self._attempts.candidate.url, self._inward)
+        if host is not None:
+            answer.close()
+            raise UpstreamUnreachable(f"it redirects to {host[:255]!r}, which is none of its paths", cause="redirect")
+
+    def _inward(self, url: str) -> str | None:
+        return self._plane.inward(self._attempts.candidate.provider, url)
+
+    async def _pass_on(self, answer: Answer, *, leading: bool) -> Ending:
         answered = self._attempts.answered
         content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._call.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
+        if leading:
+            here = self._client.target.decode("latin-1")
+            given = leads.turned(given, self._attempts.candidate.url, here, self._inward)
+        if self._call.way_back is not None and any(name in answered for name in way_back.NAMES):
+            candidate = self._attempts.candidate
+            given = way_back.led_back(given, self._client, candidate.provider, candidate.url, self._call.way_back)
         if self._call.cors:
             given = cors.replaced(given, self._call.cors)
         whole = answer.whole()
@@ -262,7 +306,7 @@ class Exchange:
         refuse(self._client, self._call.family, refused, self._tap.name, extra=self._call.cors)
 
     def _record(self, ending: Ending) -> None:
-        relay, body = self.relay, self._attempts.candidate.body
+        relay, body = self.relay, self._attempts.candidate.request
         facts = Facts(
             ending=ending,
             attempts=self._attempts,

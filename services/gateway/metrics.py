@@ -26,7 +26,7 @@ _STATES = {
     "tap_backlog_bytes": "Tail bytes in memory that Redis has not taken yet.",
     "tap_backlog_seconds": "Age of the oldest record that Redis has not taken yet.",
     "journal_bytes": "Size of the journal on disk.",
-    "journal_fill_ratio": "The same, as a part of AROUTER_JOURNAL_BYTES; not ready from 0.8.",
+    "journal_fill_ratio": "The same, as a part of AROUTER_JOURNAL_BYTES, or of its disk; not ready from 0.8.",
     "journal_failed": "1 where the journal is full or its disk refuses.",
     "redis_up": "1 where Redis took the last batch of records.",
     "draining": "1 once the process has been told to end.",
@@ -54,6 +54,7 @@ class GatewayMetrics(Observer):
             ["outcome", "provider", "status"],
             registry=registry,
         )
+        self._failures = _Failures(registry)
         self._refused = Counter(
             "arouter_refused_requests",
             "Requests for a provider turned away before they were an exchange, by the HTTP status they got.",
@@ -97,6 +98,8 @@ class GatewayMetrics(Observer):
 
     def ended(self, summary: Summary) -> None:
         self._ended.labels(summary.outcome, summary.provider, summary.status or 0).inc()
+        if summary.cause or len(summary.attempts) > 1:
+            self._failures.ended(summary)
         self._totals["relayed_bytes"].inc(summary.response_bytes)
         if summary.lost_bytes:
             self._totals["lost_tail_bytes"].inc(summary.lost_bytes)
@@ -123,6 +126,34 @@ class GatewayMetrics(Observer):
         """The stop watch of a new exchange; None where it is not measured."""
         self._timed = (self._timed + 1) % GAPS_OF_EVERY
         return None if self._timed else Gaps(*self._gap)
+
+
+class _Failures:
+    """Counts what went wrong, by its cause: a word of a short list (`shared/runtime/errors.py`)."""
+
+    __slots__ = ("_failed", "_retried")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._failed = Counter(
+            "arouter_failed_exchanges",
+            "Exchanges that did not end well, by provider and cause: connect_refused, dns, certificate, reset, "
+            "idle_timeout, client_gone and the like.",
+            ["provider", "cause"],
+            registry=registry,
+        )
+        self._retried = Counter(
+            "arouter_retried_requests",
+            "Requests sent once more on a new connection, because the provider closed an idle one as they went out, by "
+            "provider and cause.",
+            ["provider", "cause"],
+            registry=registry,
+        )
+
+    def ended(self, summary: Summary) -> None:
+        if summary.cause:
+            self._failed.labels(summary.provider, summary.cause).inc()
+        for attempt in summary.attempts[:-1]:
+            self._retried.labels(attempt.provider, attempt.cause).inc()
 
 
 class Gaps:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from shared.contract.ids import ExchangeId
-from shared.contract.tail import Outcome
+from shared.contract.tail import Attempt, Outcome
 
 log = logging.getLogger("arouter.access")
 
@@ -21,6 +21,7 @@ class Summary(NamedTuple):
     status: int | None  # the provider's HTTP status; None where it sent none
     outcome: Outcome
     cause: str  # a machine word; "" where nothing went wrong
+    attempts: Sequence[Attempt]
     response_bytes: int  # relayed body bytes
     lost_bytes: int  # how many of them the tap had no room for
     first_byte: float | None  # since the open record was durable
@@ -83,12 +84,13 @@ class AccessLog(Observer):
 
     def ended(self, summary: Summary) -> None:
         log.info(
-            "%s/%s status=%s outcome=%s cause=%s bytes=%d first_byte_ms=%s duration_ms=%d",
+            "%s/%s status=%s outcome=%s cause=%s attempts=%d bytes=%d first_byte_ms=%s duration_ms=%d",
             summary.provider,
             summary.model or "-",
             summary.status or "-",
             summary.outcome,
             summary.cause or "-",
+            len(summary.attempts),
             summary.response_bytes,
             "-" if summary.first_byte is None else int(summary.first_byte * 1000),
             int(summary.duration * 1000),

@@ -16,9 +16,8 @@ from services.gateway.client.asgi import Application, Message, Receive, Send
 from services.gateway.client.protocol import protocol_class
 from services.gateway.client.request import below
 from services.gateway.client.waiting import Limits
-from services.gateway.health import Health
+from services.gateway.redis_check import look_once
 from services.gateway.settings import GatewaySettings
-from shared.books import version
 from shared.runtime.admin_server import watched
 from shared.runtime.sockets import claimed
 
@@ -31,9 +30,9 @@ class _Server(uvicorn.Server):
     On a second Ctrl-C uvicorn would skip the shutdown that records the running exchanges' ends.
     """
 
-    def __init__(self, config: uvicorn.Config, health: Health, delay: float) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, delay: float) -> None:
         super().__init__(config)
-        self._health = health
+        self._health = gateway.health
         self._delay = delay
         self._leaving: tuple[float, int, FrameType | None] | None = None
 
@@ -45,6 +44,7 @@ class _Server(uvicorn.Server):
         self._leaving = time.monotonic() + self._delay, sig, frame
 
     async def on_tick(self, counter: int) -> bool:
+        self.should_exit |= self._health.check.unfit is not None
         if self._leaving is not None and time.monotonic() >= self._leaving[0]:
             super().handle_exit(*self._leaving[1:])
             self._leaving = None
@@ -56,7 +56,7 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
 
     SettingsError where the port is taken, or where this Redis is unsuitable.
     """
-    asyncio.run(version.check_url(redis_url))
+    asyncio.run(look_once(redis_url, settings))
     listeners = claimed("AROUTER_PORT", settings.host, settings.port)
     gateway = Gateway(settings, redis_url, control)
     server = configured(settings, gateway)
@@ -73,6 +73,8 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
     ):
         log.info("bound to %s", ", ".join(_shown(one) for one in listeners))
         server.run(sockets=listeners)
+    if gateway.health.check.unfit is not None:
+        raise gateway.health.check.unfit
 
 
 def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
@@ -99,7 +101,7 @@ def configured(settings: GatewaySettings, gateway: Gateway) -> uvicorn.Server:
         timeout_graceful_shutdown=settings.shutdown_timeout,
         backlog=4096,
     )
-    server = _Server(config, gateway.health, settings.shutdown_delay)
+    server = _Server(config, gateway, settings.shutdown_delay)
     gateway.metrics.show(client_connections=lambda: len(server.server_state.connections))
     return server
 

@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Any, ClassVar, Literal, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from services.gateway.client.headers import may_be_allowed
@@ -19,6 +19,7 @@ from shared.contract.providers import PROVIDERS
 from shared.runtime.settings import EVERYWHERE, Settings
 
 _MIB = 1024 * 1024
+_PROXY = "must be the http:// or https:// URL of a proxy, such as http://proxy:3128"
 
 
 class ProviderSettings(BaseModel):
@@ -47,6 +48,47 @@ class ProviderSettings(BaseModel):
         description="Headers of callers that go to this provider though they are removed otherwise, comma-separated: "
         "OpenAI-Project, X-Forwarded-For and the like (docs/relay.md has the table).",
     )
+    basic_auth: SecretStr | None = Field(
+        default=None,
+        description="`user:password` for a provider behind HTTP Basic authentication, in place of a credential; the "
+        "same as `user:password@` in the base URL.",
+    )
+    ca_file: Path | None = Field(
+        default=None, description="PEM file of certificate authorities to trust for this provider, beside the system's."
+    )
+    client_cert: Path | None = Field(
+        default=None, description="PEM file of the certificate to show to a provider that asks for one."
+    )
+    client_key: Path | None = Field(
+        default=None, description="PEM file of its key, without a passphrase. Unset: in the certificate's file."
+    )
+    proxy: SecretStr | None = Field(
+        default=None,
+        description="Proxy to this provider, as `AROUTER_UPSTREAM_PROXY`, whatever `AROUTER_NO_PROXY` says; `off` for "
+        "none. Unset: as for all.",
+    )
+    request_encoding: Literal["as_sent", "decoded"] = Field(
+        default="as_sent",
+        description="A compressed request body (zstd, gzip, br, deflate) goes to the provider as_sent, or decoded.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _user_of_the_url(cls, values: Any) -> Any:
+        """A base URL is shown in records and logs: its user and password are kept apart from it."""
+        url = values.get("base_url") if isinstance(values, dict) else None
+        found = re.fullmatch(r"(https?://)([^/?#]*)@(.*)", url or "", re.DOTALL) if isinstance(url, str) else None
+        if found is None:
+            return values
+        return {"basic_auth": unquote(found[2]), **values, "base_url": found[1] + found[3]}
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if self.basic_auth is not None and self.api_key is not None:
+            raise ValueError("has an API key and a user:password; only one of them can be sent")
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("has a client key and no client certificate")
+        return self
 
     @property
     def passed(self) -> frozenset[bytes]:
@@ -58,7 +100,12 @@ class ProviderSettings(BaseModel):
         """Whether the upstream is read to its end after the client has left."""
         return self.on_disconnect != "close"
 
-    @field_validator("base_url", mode="before")
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
+        return _proxy(value, _PROXY + ", or off", ("off",))
+
+    @field_validator("base_url", "basic_auth", "ca_file", "client_cert", "client_key", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
@@ -139,7 +186,17 @@ class GatewaySettings(Settings):
         default=True, description="Send the exchange id upstream as x-generation-id, to find it in a provider's log."
     )
 
-    max_body_bytes: int = Field(default=32 * _MIB, ge=1, description="Largest request body; above it 413.")
+    max_body_bytes: int = Field(
+        default=32 * _MIB,
+        ge=1,
+        description="Largest request body that is held in memory, and largest decoded one; above it 413.",
+    )
+    max_upload_bytes: int = Field(
+        default=1024 * _MIB,
+        ge=1,
+        description="Largest body on other paths than calls of models (files, batches, audio, images), where it goes "
+        "upstream as it arrives; above it 413.",
+    )
     max_header_bytes: int = Field(default=32 * 1024, ge=1024, description="Largest request head; above it 431.")
     max_header_lines: int = Field(default=100, ge=8, description="Most request header lines; above it 431.")
     header_timeout: float = Field(default=10, gt=0, description="For a whole request head to arrive; after it 408.")
@@ -173,15 +230,43 @@ class GatewaySettings(Settings):
 
     upstream_connections: int = Field(default=4000, ge=1, description="Most connections to one provider.")
     upstream_keep_alive: float = Field(default=30, ge=0, description="Idle provider connections close after this.")
+    upstream_name_age: float = Field(
+        default=30,
+        ge=0,
+        description="Connections older than this are used again only while the provider's name still leads to their "
+        "address.",
+    )
     upstream_proxy: SecretStr | None = Field(
         default=None,
         description="Proxy by which every provider is reached, `http://` or `https://`, with `user:password@` where it "
-        "asks for them. Unset: none; `HTTPS_PROXY` and the like are not read.",
+        "asks for them. Unset: the next two.",
+    )
+    http_proxy: SecretStr | None = Field(
+        default=None, description="Proxy to `http://` providers. Unset: `HTTP_PROXY`, else `ALL_PROXY`."
+    )
+    https_proxy: SecretStr | None = Field(
+        default=None, description="Proxy to `https://` providers. Unset: `HTTPS_PROXY`, else `ALL_PROXY`."
+    )
+    no_proxy: str = Field(
+        default="",
+        description="Hosts reached without a proxy: names with all below them, addresses, networks, `*`, each with a "
+        "`:port` or not, comma-separated. Unset: `NO_PROXY`.",
     )
     tap_memory: int = Field(
         default=256 * _MIB,
         ge=_MIB,
         description="Most tail bytes held in memory while Redis is away; beyond it they wait in the journal alone.",
+    )
+    tap_bytes: int = Field(
+        default=16 * _MIB,
+        ge=_MIB,
+        description="Most bytes of one answer that are copied for the meter. Of a longer one its beginning and its "
+        "last 256 KiB are: usage that is reported at the end counts, text that is not there cannot be counted.",
+    )
+    tap_file_bytes: int = Field(
+        default=2 * _MIB,
+        ge=64 * 1024,
+        description="The same on paths without a reader: files, results of batches, audio, images, lists.",
     )
     journal_dir: Path | None = Field(
         default=None, description="Folder of the journal, on a disk of its own if possible. Unset: in the data folder."
@@ -211,14 +296,10 @@ class GatewaySettings(Settings):
     def _absolute_path(cls, value: str) -> str:
         return base_path(value)
 
-    @field_validator("upstream_proxy")
+    @field_validator("upstream_proxy", "http_proxy", "https_proxy")
     @classmethod
     def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
-        """Errors name the setting and not its value, which may hold a password."""
-        text = value.get_secret_value() if value is not None else ""
-        if text and not _is_proxy(text):
-            raise ValueError("must be the http:// or https:// URL of a proxy, such as http://proxy:3128")
-        return value if text else None
+        return _proxy(value, _PROXY)
 
     @field_validator("providers")
     @classmethod
@@ -250,7 +331,15 @@ class GatewaySettings(Settings):
         ours = super().settings_customise_sources(
             settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
         )
-        return *ours, _SdkVariables(settings_cls)
+        return *ours, _UsualVariables(settings_cls)
+
+
+def _proxy(value: SecretStr | None, message: str, words: tuple[str, ...] = ()) -> SecretStr | None:
+    """A proxy's URL; None for an empty one. Errors do not hold the value, which may hold a password."""
+    text = value.get_secret_value().strip() if value is not None else ""
+    if text and text not in words and not _is_proxy(text):
+        raise ValueError(message)
+    return SecretStr(text) if text else None
 
 
 def _is_proxy(url: str) -> bool:
@@ -262,14 +351,27 @@ def _is_proxy(url: str) -> bool:
         return False
 
 
-class _SdkVariables(PydanticBaseSettingsSource):
-    """The variables of the providers' own SDKs (`OPENAI_API_KEY` …); our own names take precedence."""
+class _UsualVariables(PydanticBaseSettingsSource):
+    """Variables that other programs read, too: the providers' SDKs (`OPENAI_API_KEY` …) and everything that knows
+    proxies. Our own names take precedence."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
         raise NotImplementedError  # pydantic calls this per field only from its own sources
 
     def __call__(self) -> dict[str, Any]:
-        return {"providers": _credentials(os.environ)}  # noqa: TID251  # a settings source is that border
+        environment = os.environ  # noqa: TID251  # a settings source is that border
+        return {"providers": _credentials(environment), **_proxies(environment)}
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Proxies as curl and httpx find them: a name in lower case goes before the other, a URL may lack its scheme."""
+
+    def given(name: str) -> str:
+        return environment.get(name) or environment.get(name.upper()) or ""
+
+    found = {name: given(name) or given("all_proxy") for name in ("http_proxy", "https_proxy")}
+    found = {name: url if "://" in url else f"http://{url}" for name, url in found.items() if url}
+    return found | ({"no_proxy": given("no_proxy")} if given("no_proxy") else {})
 
 
 def _credentials(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -13,6 +13,8 @@ from shared.contract.ids import ExchangeId
 from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment, StreamEntry
 
 _MOST_BAD = 10_000
+# The most bytes of one exchange that are held, packed. Gateways of this version send less; earlier ones send all.
+_MOST_HELD = 64 * 1024 * 1024
 
 
 class Assembled(NamedTuple):
@@ -23,13 +25,23 @@ class Assembled(NamedTuple):
 
 
 class _Parts:
-    __slots__ = ("changed", "end", "records", "stream_ids")
+    __slots__ = ("changed", "end", "records", "size", "stream_ids")
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
         self.stream_ids: list[bytes] = []
         self.end: int | None = None  # seq of the end record
+        self.size = 0  # bytes of the segments
         self.changed = 0.0
+
+    def hold(self, seq: int, segment: Segment, most: int) -> None:
+        """Hold a segment, or, beyond what is held of one exchange, how much it had."""
+        if seq in self.records:
+            return
+        if self.size + len(segment.body.data) > most:
+            segment = Segment(Packed(b""), segment.head, segment.gap + segment.body.size)
+        self.size += len(segment.body.data)
+        self.records[seq] = segment
 
 
 class BadExchange(BadRecord):
@@ -43,8 +55,10 @@ class BadExchange(BadRecord):
 class Assembler:
     """The exchanges of one shard that are not whole yet."""
 
-    def __init__(self, shard: int) -> None:
+    def __init__(self, shard: int, most_held: int = _MOST_HELD) -> None:
+        """`most_held`: bytes of one exchange."""
         self._shard = shard
+        self._most_held = most_held
         self._open: dict[ExchangeId, _Parts] = {}
         self._known: set[bytes] = set()
         self._bad: set[ExchangeId] = set()  # more records of them may come
@@ -75,6 +89,8 @@ class Assembler:
         if isinstance(record, End):
             # It replaces a segment of its number: a journal that was full when the end came holds only its bytes.
             parts.records[seq] = record
+        elif isinstance(record, Segment):
+            parts.hold(seq, record, self._most_held)
         else:
             parts.records.setdefault(seq, record)
         if isinstance(record, End):
@@ -136,7 +152,13 @@ def _whole(id: ExchangeId, records: dict[int, Record], end: int) -> Tail | None:
     segments = [record for seq in range(1, end) if isinstance(record := records.get(seq), Segment)]
     if not isinstance(first, Open) or not isinstance(last, End) or len(segments) != end - 1 or len(records) != end + 1:
         return None
-    return Tail(id=id, open=first, segments=segments, end=last)
+    return Tail(id=id, open=first, segments=segments, end=_with_gaps(segments, last))
+
+
+def _with_gaps(segments: list[Segment], end: End) -> End:
+    """The end with the bytes that were not held here, which its gateway does not know of."""
+    gaps = end.gap + sum(segment.gap for segment in segments)
+    return end if gaps <= end.lost_bytes else msgspec.structs.replace(end, lost_bytes=gaps)
 
 
 def _lost(opened: Open, segments: list[Segment]) -> End:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from services.meter.assembly import Assembled, Assembler, BadExchange
 from services.meter.claims import Claims
 from services.meter.estimator import TokenEstimator
-from services.meter.measure import measure
+from services.meter.measuring import DELIVERIES, Measuring
 from services.meter.metrics import MeterMetrics
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
@@ -34,6 +34,7 @@ _STEP_MS = 2000.0
 _ORPHAN_MS = 24 * 3_600_000
 _AMENDMENTS = 5  # tries to settle while others amend the same exchange
 _RETRY_SECONDS = 1.0
+_FEW = 32  # records that are read at once where one of them may have been too much
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +69,10 @@ class ShardConsumer:
         self._store = store
         self._ledger = ledger
         self._batch = batch
-        self._estimator = estimator
         self._metrics = metrics
         self._timing = timing
         self._assembler = Assembler(shard)
+        self._measuring = Measuring(store, shard, estimator)
         self._claims = Claims(store, ledger, estimator.prices)
         self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
         self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
@@ -96,7 +97,8 @@ class ShardConsumer:
 
     async def _serve(self) -> None:
         self._assembler = Assembler(self.shard)
-        self._claims = Claims(self._store, self._ledger, self._estimator.prices)
+        self._measuring.clear()
+        self._claims = Claims(self._store, self._ledger, self._measuring.prices)
         self._provisional.clear()
         await streams.create_group(self._store, self.shard)
         await self._stepped_back()  # steps are noticed from here on
@@ -118,11 +120,20 @@ class ShardConsumer:
         return ahead is not None and self._ahead_ms < ahead - _STEP_MS
 
     async def recover(self) -> None:
-        """Read again the pending records, whichever meter had read them. StoreError where Redis is away."""
-        after = b"0"
-        while not self._stopping.is_set() and (
-            entries := await streams.read_pending(self._store, self.shard, after, count=self._batch)
-        ):
+        """Read again the pending records, whichever meter had read them. StoreError where Redis is away.
+
+        Reading them counts as a delivery, so that records become suspects which meters have read and never settled.
+        """
+        after, few = b"0", False
+        while not self._stopping.is_set():
+            count = _FEW if few else self._batch
+            page = await streams.deliveries(self._store, self.shard, after, count=count)
+            suspects = [id for id, times in page if times >= DELIVERIES]
+            self._measuring.add(suspects)
+            few = bool(suspects)
+            entries = await streams.read_pending(self._store, self.shard, after, count=_FEW if few else count)
+            if not entries:
+                return
             after = entries[-1].id
             await self.take(entries)
 
@@ -227,11 +238,15 @@ class ShardConsumer:
                 continue
             if assembled is not None:
                 whole.append(assembled)
-        await self._settle(whole)
+        suspected = [self._measuring.are(assembled.stream_ids) for assembled in whole]
+        await self._settle([one for one, suspect in zip(whole, suspected, strict=True) if not suspect])
+        for one, suspect in zip(whole, suspected, strict=True):
+            if suspect:  # so that one that kills this meter leaves the others settled
+                await self._settle([one])
 
     async def _settle(self, whole: Sequence[Assembled]) -> None:
-        measured = [await self._measured(assembled) for assembled in whole]
-        batch = [settlement for settlement in measured if settlement is not None]
+        settlements = [await self._measured(assembled) for assembled in whole]
+        batch = [settlement for settlement in settlements if settlement is not None]
         refused = await self._book(batch)
         await self._hold([one for one in batch if _unreadable(one) and one.id not in refused])
 
@@ -246,8 +261,8 @@ class ShardConsumer:
         for the start of its work: then its records stay as they are, and are reclaimed."""
         tail, stream_ids = whole
         try:
-            measured = measure(tail, self._estimator)
-            entry = await self._claims.entry(tail.id, measured)
+            found = await self._measuring.measured(tail, stream_ids)
+            entry = await self._claims.entry(tail.id, found)
             if entry is None:
                 return None
             first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
@@ -261,7 +276,7 @@ class ShardConsumer:
             log.exception("shard %d: exchange %s cannot be read", self.shard, tail.id, extra={"exchange_id": tail.id})
             await self._quarantine(stream_ids, f"{type(exc).__name__}: {exc}")
         else:
-            self._estimator.learn(measured)
+            self._measuring.learn(found)
             return settlement
         finally:
             await asyncio.sleep(0)  # counting takes long, and leases must be renewed meanwhile

@@ -57,6 +57,8 @@ def _unreadable(dialect: Dialect, end: End, reading: Reading, *, decoded: bool) 
     textual = (*_TEXTUAL, _PAGE) if dialect is Dialect.PASSTHROUGH else _TEXTUAL
     if dialect in TOKENLESS and not any(kind in end.content_type for kind in textual):
         return False
+    if end.lost_bytes:
+        return False  # not all of it is here, and reading it again would find no more
     if not decoded:
         return end.response_bytes > 0
     return reading.unread >= (1 if end.outcome is Outcome.COMPLETED else _ENOUGH_TO_READ)

@@ -12,7 +12,11 @@ from services.meter.reconcile import Booked, Observed, known_input
 from services.meter.tails import Found, Tail, of_model
 from shared.contract.entry import CostSource, Ended, Entry, Mark
 
+MAX_NAME = 256  # characters, as of a model that is asked for
+# What a provider may put into an entry, which stays in Redis for days.
 _MAX_ERROR_BYTES = 4096
+_MAX_USAGE_BYTES = 16 * 1024
+_MAX_FINISH = 128  # choices
 
 
 def entry_of(
@@ -41,13 +45,13 @@ def entry_of(
         lost_bytes=end.lost_bytes,
         first_byte_ms=end.first_byte_ms,
         duration_ms=end.duration_ms,
-        response_model=reading.model,
-        response_id=reading.response_id,
+        response_model=reading.model[:MAX_NAME],
+        response_id=reading.response_id[:MAX_NAME],
         request_id=end.request_id,
-        finish=reading.finish,
-        service_tier=reading.service_tier,
-        error=_bounded(reading.error),
-        raw_usage=reading.raw_usage,
+        finish=[_bounded(reason, MAX_NAME) for reason in reading.finish[:_MAX_FINISH]],
+        service_tier=reading.service_tier[:MAX_NAME],
+        error=_bounded(reading.error, _MAX_ERROR_BYTES),
+        raw_usage=_bounded_members(reading.raw_usage),
         observed_input_tokens=observed.input_tokens if observed else None,
         observed_output_tokens=observed.output_tokens if observed else None,
         ratio=round(booked.estimate.ratio, 4) if booked.estimate else None,
@@ -106,7 +110,18 @@ def _cost(tail: Tail, model: str, booked: Booked, prices: PriceBook) -> int | No
     return prices.cost(tail.provider, model, tail.open.opened_ms, booked.usage)
 
 
-def _bounded(error: Any) -> Any:
-    """A provider's error as it came, cut where it is very long."""
-    encoded = msgspec.json.encode(error)
-    return error if len(encoded) <= _MAX_ERROR_BYTES else encoded[:_MAX_ERROR_BYTES].decode("utf-8", "replace")
+def _bounded(value: Any, most: int) -> Any:
+    """What a provider said as it came, cut where it is very long."""
+    try:
+        encoded = msgspec.json.encode(value)
+    except RecursionError:  # no encoder goes as deep as the decoder
+        return "nested too deep"
+    return value if len(encoded) <= most else encoded[:most].decode("utf-8", "replace")
+
+
+def _bounded_members(usage: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A usage object word for word; of a very long one the members that are numbers."""
+    if usage is None or _bounded(usage, _MAX_USAGE_BYTES) is usage:
+        return usage
+    numbers = [(name[:MAX_NAME], value) for name, value in usage.items() if isinstance(value, int)]
+    return dict(numbers[:_MAX_FINISH])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from services.meter import prices
 from services.meter.calibrations import Calibrations
 from services.meter.estimate import tokens
@@ -18,6 +20,7 @@ class TokenEstimator:
         self.sample = settings.sample
         self.drift_limit = settings.drift_limit
         self.prices = prices.load(settings.prices)
+        self.alone = asyncio.Lock()  # held while an exchange is measured that may have killed a meter
         self._calibrations = Calibrations()
 
     def count(self, text: str, model: str) -> int:

@@ -1,7 +1,7 @@
-"""The process of a meter: arq hosts it (lifecycle, cron, health check), and we supervise arq.
+"""The process of a meter: the meter, and beside it arq with its cron and health check, which we supervise.
 
-arq exits when Redis does, so it is built anew until Redis is back, and an outage is not a crash loop. Nothing billed
-depends on an arq job.
+arq exits when its Redis does, so it is built anew until that is back, and an outage is not a crash loop. Nothing billed
+depends on an arq job, nor on arq's Redis.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from arq.worker import Worker
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import RedisError
 
+from services.meter import append_only
 from services.meter.estimate import tokens
 from services.meter.meter import Meter
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
 from services.meter.upkeep import jobs
-from shared.books import version
 from shared.runtime import store
 from shared.runtime.admin_server import watched
 from shared.runtime.errors import SettingsError
@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 async def run(settings: MeterSettings, redis_url: str) -> None:
     """Meter until SIGTERM or SIGINT. Raises the error of a failed consumer; SettingsError where it cannot start."""
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
+    arq_url = _arq_url(settings, redis_url)
     # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
     redis = store.connect(redis_url, connections=_MOST_SHARDS + 16)
-    await version.check(redis)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,56 +54,56 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
         healthy=meter.healthy,
         ready=meter.ready,
     )
-    metering: asyncio.Future[None] = loop.create_future()
-    ended = asyncio.Event()
-
-    def start_metering() -> None:
-        nonlocal metering
-        if not isinstance(metering, asyncio.Task):
-            metering = loop.create_task(meter.run(), name="meter")
-            metering.add_done_callback(lambda _: ended.set())
-            log.info("the meter runs")
-
     with watch:
+        metering = loop.create_task(meter.run(), name="meter")
+        hosting = loop.create_task(_host(lambda: _worker(settings, arq_url, redis), metering), name="arq")
+        rewriting = loop.create_task(append_only.watch(redis, metering), name="append-only file")
+        log.info("the meter runs")
         try:
-            while not stopping.is_set() and not metering.done():
-                await _host(settings, redis_url, redis, start_metering, stopping, ended)
-                if isinstance(metering, asyncio.Task):
-                    await _first(stopping, metering, timeout=_RESTART_SECONDS)
-                else:
-                    await _first(stopping, timeout=_RESTART_SECONDS)
+            await _first(stopping, metering, hosting, rewriting)
         finally:
             meter.stop()
-            if isinstance(metering, asyncio.Task):
-                await metering
-            await redis.aclose()
+            try:
+                await asyncio.wait({metering, hosting, rewriting})
+                for task in (metering, hosting, rewriting):
+                    task.result()
+            finally:
+                await redis.aclose()
 
 
-async def _host(
-    settings: MeterSettings,
-    redis_url: str,
-    redis: store.Store,
-    start_metering: Callable[[], None],
-    stopping: asyncio.Event,
-    ended: asyncio.Event,
-) -> None:
-    """One life of an arq worker; it ends with the meter: a consumer that fails takes its process with it.
-    Its start-up starts the meter, which outlives it: a Redis that is full ends arq,
-    and only the meter can make it less full."""
+async def _host(worker: Callable[[], Worker], metering: asyncio.Future[None]) -> None:
+    """Run arq for as long as the meter runs, again and again: arq ends where its Redis is away, or full, and the meter
+    needs neither."""
+    told = ""
+    while not metering.done():
+        error = await _life(worker(), metering)
+        said = f"{type(error).__name__}: {error}"
+        if error is not None and said != told:
+            log.warning("arq has stopped and is started again: %s", said)
+        told = said
+        await asyncio.wait({metering}, timeout=_RESTART_SECONDS)
 
-    async def startup(ctx: dict[Any, Any]) -> None:
-        start_metering()
 
-    if settings.arq_redis_url is None and store.is_cluster(redis_url):
-        raise SettingsError(
-            "AROUTER_ARQ_REDIS_URL: is needed with a cluster, which arq cannot use; any plain Redis will do"
-        )
-    arq_url = settings.arq_redis_url.get_secret_value() if settings.arq_redis_url else redis_url
-    worker = Worker(
+async def _life(worker: Worker, metering: asyncio.Future[None]) -> Exception | None:
+    """One life of an arq worker, which ends with the meter at the latest. Returns why its Redis has ended it."""
+    hosting = asyncio.get_running_loop().create_task(worker.async_run(), name="arq worker")
+    await asyncio.wait({metering, hosting}, return_when=asyncio.FIRST_COMPLETED)
+    while not hosting.done():
+        # Again and again: on Python 3.11 redis-py's wait_for can swallow a cancel.
+        hosting.cancel()
+        await asyncio.wait({hosting}, timeout=1)
+    error = None if hosting.cancelled() else hosting.exception()
+    await _close(worker)
+    if error is None or isinstance(error, (RedisError, OSError)):
+        return error
+    raise error
+
+
+def _worker(settings: MeterSettings, arq_url: str, redis: store.Store) -> Worker:
+    return Worker(
         redis_pool=_arq_pool(arq_url),
         queue_name=_QUEUE,
         cron_jobs=jobs(),
-        on_startup=startup,
         handle_signals=False,
         health_check_interval=_HEALTH_SECONDS,
         # arq pickles by default: whoever can write to Redis could then run code here (decision 8).
@@ -111,26 +111,22 @@ async def _host(
         job_deserializer=msgspec.msgpack.decode,
         ctx={"ledger": Ledger(redis), "settings": settings, "store": redis},
     )
-    hosting = asyncio.get_running_loop().create_task(worker.async_run(), name="arq")
-    failed = asyncio.ensure_future(ended.wait())
-    await _first(stopping, hosting, failed)
-    failed.cancel()
-    while not hosting.done():
-        # Again and again: on Python 3.11 redis-py's wait_for can swallow a cancel.
-        hosting.cancel()
-        await asyncio.wait({hosting}, timeout=1)
-    error = None if hosting.cancelled() else hosting.exception()
-    await _close(worker)
-    if isinstance(error, (RedisError, OSError)):
-        log.warning("arq has stopped and is started again: %s: %s", type(error).__name__, error)
-    elif error is not None:
-        raise error
 
 
-async def _first(stopping: asyncio.Event, *others: asyncio.Future[Any], timeout: float | None = None) -> None:
-    """Wait until one of them is done, or for `timeout` seconds."""
-    stop = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait([stop, *others], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+def _arq_url(settings: MeterSettings, redis_url: str) -> str:
+    if settings.arq_redis_url is not None:
+        return settings.arq_redis_url.get_secret_value()
+    if store.is_cluster(redis_url):
+        raise SettingsError(
+            "AROUTER_ARQ_REDIS_URL: is needed with a cluster, which arq cannot use; any plain Redis will do"
+        )
+    return redis_url
+
+
+async def _first(stopping: asyncio.Event, *others: asyncio.Future[None]) -> None:
+    """Wait until one of them is done."""
+    stop: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait([stop, *others], return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
 
 

@@ -6,7 +6,7 @@ import zlib
 from typing import NamedTuple, Protocol
 
 from services.meter import tails
-from services.meter.entries import entry_of
+from services.meter.entries import MAX_NAME, entry_of
 from services.meter.estimate import calibration, prompt
 from services.meter.estimate.calibration import Known
 from services.meter.estimate.lesson import Lesson
@@ -58,13 +58,12 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
     dialect = tail.open.dialect
     if not 0 <= tail.open.opened_ms < _END_OF_TIME_MS:
         raise BadRecord(f"opened_ms {tail.open.opened_ms} is not a time")
-    pieces = tail.pieces()
-    found = tails.read(tail, pieces, observe=False)
+    found = tails.read(tail, observe=False)
     if found.reading.bad_usage:
         raise BadRecord(f"usage cannot be true: {found.reading.bad_usage}")
     sees = _sees(tail, found, estimator.sample)
     if sees:  # zeros beside output are found out only by looking at the output
-        found = tails.read(tail, pieces, observe=True)
+        found = tails.read(tail, observe=True)
     model = _model(tail, found.reading)
     if found.how is Ended.UNREADABLE:
         return Measured(entry_of(tail, model, found, UNKNOWN, None, estimator.prices, drift=False), None)
@@ -143,10 +142,10 @@ def _drifted(lesson: Lesson, known: Known, limit: float) -> bool:
 def _model(tail: Tail, reading: Reading) -> str:
     """The model asked for; on paths that name none, what the request's body says, or the answer's."""
     if tail.model or tail.end.request is None:
-        return tail.model or reading.model
+        return tail.model or reading.model[:MAX_NAME]
     document = documents.decode(tail.end.request.unpack())
     asked = document.get("model") if isinstance(document, dict) else None
-    return asked if isinstance(asked, str) and asked else reading.model
+    return (asked if isinstance(asked, str) and asked else reading.model)[:MAX_NAME]
 
 
 def _sampled(tail: Tail, share: float) -> bool:

@@ -13,7 +13,7 @@ from services.meter.leases import Leases
 from services.meter.metrics import MeterMetrics
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
-from shared.books import boots
+from shared.books import boots, version
 from shared.contract import names
 from shared.contract.ids import new_boot
 from shared.runtime.errors import StoreError
@@ -40,9 +40,12 @@ class Meter:
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = MeterMetrics()
         self._monitor = BooksMonitor(store, self.metrics.books, self._leases.held, settings.shards)
-        self._renewed = time.monotonic()
+        self._renewed: float | None = None  # never
+        begun = time.monotonic()
         self._turned: float | None = None  # not begun
-        self.metrics.show(shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - self._renewed)
+        self.metrics.show(
+            shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - (self._renewed or begun)
+        )
         self._running: dict[int, tuple[ShardConsumer, asyncio.Task[None]]] = {}
         self._stopping = asyncio.Event()
 
@@ -56,9 +59,11 @@ class Meter:
 
     def ready(self) -> list[str]:
         """Nothing, or why this meter reads no shard now."""
-        since = time.monotonic() - self._renewed
         if self._stopping.is_set():
             return ["the process is shutting down"]
+        if self._renewed is None:
+            return ["Redis has not answered since the start"]
+        since = time.monotonic() - self._renewed
         return [f"no lease was renewed for {since:.0f} s: Redis is away"] if since > _LATE_SECONDS else []
 
     async def run(self) -> None:
@@ -88,6 +93,8 @@ class Meter:
             log.warning("leases end by themselves: %s", exc)
 
     async def _round(self) -> None:
+        if self._renewed is None:
+            await version.check(self._store)
         await self._halt(list(await self._leases.renew()))
         self._leases.shards = await boots.shards(self._store, self._settings.shards)
         share = await self._leases.share()

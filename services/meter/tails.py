@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -42,9 +42,24 @@ class Tail(msgspec.Struct, frozen=True):
         """The model asked for there."""
         return self.end.model or self.open.model
 
-    def pieces(self) -> list[bytes]:
-        """The answer's bytes as they came. BadRecord where they are damaged."""
-        return [*(segment.body.unpack() for segment in self.segments), self.end.body.unpack()]
+    def body(self) -> Iterator[bytes | None]:
+        """The answer's bytes, decoded piece by piece; None for a gap. BadRecord where they cannot be read any further.
+
+        Piece by piece, because a few of them may decode to more than the memory of a meter.
+        """
+        encoding = self.end.content_encoding
+        decoder = encodings.decoder(encoding)
+        for gap, packed in (*((segment.gap, segment.body) for segment in self.segments), (self.end.gap, self.end.body)):
+            if gap and encoding not in encodings.PLAIN:
+                raise BadRecord("what stands behind a gap cannot be decompressed")
+            if gap:
+                yield None
+            yield from decoder.feed(packed.unpack())
+
+    @property
+    def gaps(self) -> int:
+        """Bytes that are missing at known places."""
+        return self.end.gap + sum(segment.gap for segment in self.segments)
 
 
 class Found(NamedTuple):
@@ -57,15 +72,17 @@ class Found(NamedTuple):
     note: Note | None  # it has to do with work that ends elsewhere
 
 
-def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
-    """What a tail's answer says. A hole, or a body that does not decode, ends it early."""
+def read(tail: Tail, *, observe: bool) -> Found:
+    """What a tail's answer says. A body that does not decode ends it early; so does a gap in one that is compressed."""
     dialect, end = tail.open.dialect, tail.end
     reader = Reader(dialect, end.content_type, observe=observe)
     decoded = True
     try:
-        decoder = encodings.decoder(end.content_encoding)
-        for piece in pieces:
-            reader.feed(decoder.feed(piece))
+        for piece in tail.body():
+            if piece is None:
+                reader.gap()
+            else:
+                reader.feed(piece)
     except BadRecord:
         decoded = False
     reading = reader.close()
@@ -77,9 +94,11 @@ def read(tail: Tail, pieces: Sequence[bytes], *, observe: bool) -> Found:
     elif note is not None and note.begins and not note.ends:
         reading.marks.add(Mark.OPEN_WORK)
     how = ended(dialect, end, reading, decoded=decoded)
-    all_here = end.outcome is Outcome.COMPLETED and decoded and not end.lost_bytes
+    # A report that stands behind every gap counts what is missing, too.
+    counted = end.lost_bytes <= tail.gaps and reading.reported_last
+    here = end.outcome is Outcome.COMPLETED and decoded and (not end.lost_bytes or counted or not buys)
     failed = how is Ended.ERROR and reading.usage is None and end.status is not None and end.status < 300
-    normal_end = all_here and confirmed(dialect, end, reading) and not reading.provisional and not failed
+    normal_end = here and confirmed(dialect, end, reading) and not reading.provisional and not failed
     return Found(reading, reported(dialect, reading) if buys else None, normal_end, how, note)
 
 

@@ -11,12 +11,13 @@ from shared.access.key_format import PREFIX, PREFIXES
 # SDKs differ, and so do versions of one: Anthropic's moved from x-api-key to Bearer with 2.0.
 _HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
 _QUERY = b"key="
+_TICKET = b"arouter_upload="
 _USUAL = b"Bearer " + PREFIX.encode()
 _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
 
 # Parameters that some API takes for a credential, for the account to book on, or for another request than the one that
 # was admitted (Google's `$httpMethod`, `$httpHeaders` and `$req`).
-_SUSPECT = re.compile(rb"key|token|auth|project|method|lr_|[%$;+\[]")  # most queries have none of these
+_SUSPECT = re.compile(rb"key|token|auth|project|method|lr_|arouter_|[%$;+\[]")  # most queries have none of these
 _NOT_UPSTREAM = frozenset(
     {
         b"key",
@@ -38,6 +39,7 @@ _NOT_UPSTREAM = frozenset(
         b"$httpmethod",
         b"$httpheaders",
         b"$req",
+        b"arouter_upload",
     }
 )
 
@@ -72,6 +74,17 @@ def _stays_here(part: bytes) -> bool:
 
 def _plain_name(name: bytes) -> bytes:
     return unquote_to_bytes(unquote_to_bytes(name.replace(b"+", b" "))).partition(b"[")[0].strip().lower()
+
+
+def with_ticket(query: bytes, ticket: str) -> bytes:
+    """A raw query string with the ticket of an upload."""
+    return b"&".join(filter(None, [query, _TICKET + ticket.encode()]))
+
+
+def ticket_of(query: bytes) -> str | None:
+    """The ticket of an upload; None where there is none."""
+    found = next((part for part in query.split(b"&") if part.startswith(_TICKET)), None) if _TICKET in query else None
+    return None if found is None else found[len(_TICKET) :].decode("latin-1")
 
 
 def _bare(value: bytes) -> bytes:

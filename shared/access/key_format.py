@@ -34,6 +34,11 @@ def hash_key(pepper: bytes, key: str) -> str:
     return hmac.digest(pepper, key.encode(), "sha256").hex()
 
 
+def ticket(pepper: bytes, key_hash: str, target: bytes) -> str:
+    """The hash of a key with a signature that binds it to a target. What is signed has a blank, so it is no key."""
+    return f"{key_hash}.{hmac.digest(pepper, b'upload ' + key_hash.encode() + b' ' + target, 'sha256').hex()}"
+
+
 def label(key: str) -> str:
     """The part of a key that may be shown, so that people recognise it."""
     return f"{key[: len(PREFIX) + 4]}…{key[-4:]}"

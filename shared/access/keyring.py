@@ -1,15 +1,22 @@
-"""Authenticates callers. Records of keys are cached for a second, so that a revoked key is soon refused."""
+"""Authenticates callers. Records of keys are cached for a second, so that a revoked key is soon refused.
+
+A caller with a known key hardly waits for Redis: where it does not answer at once, what is known holds, and the lookup
+goes on (decision 65).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from shared.access import key_format, keys
 from shared.access.keys import KeyRecord
+from shared.access.pepper import Pepper
 from shared.runtime.errors import Refused, StoreError
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store
@@ -19,14 +26,26 @@ _NO_KEY = "missing API key: send it as Authorization: Bearer, x-api-key, x-goog-
 _FRESH_SECONDS = 1.0
 # While Redis is away, a good key stays good for this long.
 _STALE_SECONDS = 300.0
+_PATIENCE_SECONDS = 0.03  # of callers with known keys, for Redis to answer any lookup; and of others, once it is away
+_SILENCE_SECONDS = 1.0  # without an answer to any lookup; then Redis is away
 _REMEMBERED = 100_000
 _TOUCHED_SECONDS = 60
+
+
+Wait = Callable[[asyncio.Future[Any], float], Awaitable[bool]]
+Fetch = Callable[[], Coroutine[Any, Any, KeyRecord | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     record: KeyRecord | None
     at: float
+
+
+async def _wait(lookup: asyncio.Future[Any], seconds: float) -> bool:
+    """Wait for a lookup; whether it has ended."""
+    await asyncio.wait({lookup}, timeout=seconds)
+    return lookup.done()
 
 
 class KeyRing:
@@ -39,16 +58,19 @@ class KeyRing:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
+        wait: Wait = _wait,
     ) -> None:
-        """`monotonic` says for how long an answer is remembered, `clock` what time it is: both in seconds."""
+        """`monotonic` says for how long an answer is remembered, `clock` what time it is: both in seconds. `wait` waits
+        for a lookup, for at most so many seconds."""
         self._store = store
-        self._settings = settings
         self._monotonic = monotonic
         self._clock = clock
-        self._pepper: bytes | None = None
+        self._wait = wait
+        self._pepper = Pepper(store, settings, monotonic)
         self._seen: dict[str, _Seen] = {}
         self._touched: dict[str, float] = {}
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
+        self._silent: float | None = None  # since when Redis owes an answer, monotonic
         self._tasks = Tasks()
 
     async def authenticate(self, key: str | None) -> KeyRecord:
@@ -60,7 +82,25 @@ class KeyRing:
             raise Refused(401, _NO_KEY, code="missing_api_key")
         if not key_format.well_formed(key):
             raise Refused(401, "invalid api key", code="invalid_api_key")
-        record = await self._find(key)
+        known = self._pepper.value
+        key_hash = key_format.hash_key(known, key) if known else None
+        return self._good(await self._find(key, key_hash, lambda: self._fetch(key)))
+
+    async def authenticate_upload(self, ticket: str, target: bytes) -> KeyRecord:
+        """The record of the key that a ticket was made for. Refused as `authenticate`; 401 where it is for another
+        target."""
+        pepper = await self._ready_pepper()
+        key_hash = ticket.partition(".")[0]
+        if not hmac.compare_digest(key_format.ticket(pepper, key_hash, target).encode(), ticket.encode()):
+            raise Refused(401, "this upload URL is not valid", code="invalid_api_key")
+        return self._good(await self._find(key_hash, key_hash, lambda: self._read(key_hash)))
+
+    def ticket(self, key_hash: str, target: bytes) -> str:
+        """A ticket for an upload to a target, path and query, by a key that was authenticated here."""
+        assert self._pepper.value is not None
+        return key_format.ticket(self._pepper.value, key_hash, target)
+
+    def _good(self, record: KeyRecord | None) -> KeyRecord:
         if record is None or record.revoked_at is not None:
             raise Refused(401, "invalid api key", code="invalid_api_key")
         if record.disabled:
@@ -70,38 +110,65 @@ class KeyRing:
         self._note_use(record)
         return record
 
-    async def _find(self, key: str) -> KeyRecord | None:
+    async def _ready_pepper(self) -> bytes:
         try:
-            key_hash = key_format.hash_key(self._pepper or await self._load_pepper(), key)
+            return self._pepper.value or await self._pepper.load()
         except StoreError as exc:
             raise Refused(503, "the gateway is not ready", code="not_ready") from exc
-        seen = self._seen.get(key_hash)
+
+    async def _find(self, name: str, key_hash: str | None, fetch: Fetch) -> KeyRecord | None:
+        """The record of a key. Concurrent lookups of one `name` share an answer; `key_hash`: None while it is not
+        known."""
+        seen = self._seen.get(key_hash) if key_hash else None
         now = self._monotonic()
         if seen is not None and now - seen.at < _FRESH_SECONDS:
             return seen.record
-        try:
-            return await self._ask(key_hash)
-        except StoreError as exc:
-            if seen is not None and seen.record is not None and now - seen.at < _STALE_SECONDS:
-                return seen.record
-            raise Refused(503, "the gateway cannot check the API key now", code="not_ready") from exc
+        lookup = self._asking.get(name)
+        if lookup is None:
+            lookup = self._asking[name] = self._tasks.start(self._look_up(name, fetch), "key lookup")
+        good = seen is not None and seen.record is not None and now - seen.at < _STALE_SECONDS
+        # Not cancelled: others wait for it, and a cancelled call of redis-py may leave its connection out of step.
+        silent = 0.0 if self._silent is None else now - self._silent
+        patience = max(0.0, _PATIENCE_SECONDS - silent) if good else max(_PATIENCE_SECONDS, _SILENCE_SECONDS - silent)
+        answered = await self._wait(lookup, patience)
+        error = lookup.exception() if answered else None
+        if answered and error is None:
+            return lookup.result()
+        if error is not None and not isinstance(error, StoreError):
+            raise error
+        if seen is not None and good:
+            return seen.record
+        raise Refused(503, "the gateway cannot check the API key now", code="not_ready") from error
 
-    async def _ask(self, key_hash: str) -> KeyRecord | None:
-        task = self._asking.get(key_hash)
-        if task is None:
-            task = self._asking[key_hash] = self._tasks.start(self._fetch(key_hash), "key lookup")
-        # Shielded: others wait for it, and a cancelled call of redis-py may leave its connection out of step.
-        return await asyncio.shield(task)
-
-    async def _fetch(self, key_hash: str) -> KeyRecord | None:
+    async def _look_up(self, name: str, fetch: Fetch) -> KeyRecord | None:
+        if self._silent is None:
+            self._silent = self._monotonic()
         try:
-            record = await keys.find(self._store, key_hash)
+            record = await fetch()
+            self._silent = None
         finally:
-            del self._asking[key_hash]
+            del self._asking[name]
+        return record
+
+    async def _fetch(self, key: str) -> KeyRecord | None:
+        pepper = await self._pepper.load()
+        record = await self._read(key_format.hash_key(pepper, key))
+        if record is None:  # or it was made under another pepper, after Redis was emptied
+            now = await self._pepper.load(again=True)
+            record = await self._read(key_format.hash_key(now, key)) if now != pepper else None
+        if record is not None:
+            await self._pepper.prove()
+        return record
+
+    async def _read(self, key_hash: str) -> KeyRecord | None:
+        record = await keys.find(self._store, key_hash)
+        self._remember(key_hash, record)
+        return record
+
+    def _remember(self, key_hash: str, record: KeyRecord | None) -> None:
         if len(self._seen) >= _REMEMBERED:
             self._seen.clear()
         self._seen[key_hash] = _Seen(record, self._monotonic())
-        return record
 
     def _note_use(self, record: KeyRecord) -> None:
         now = self._clock()
@@ -115,7 +182,3 @@ class KeyRing:
     async def _touch(self, key_hash: str) -> None:
         with suppress(StoreError):  # the time of last use is coarse anyway
             await keys.touch(self._store, key_hash)
-
-    async def _load_pepper(self) -> bytes:
-        self._pepper = await keys.load_pepper(self._store, self._settings)
-        return self._pepper

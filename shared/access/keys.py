@@ -6,21 +6,17 @@ The digest is the key's *hash*: its public name, under which usage is booked. Th
 from __future__ import annotations
 
 import json
-import logging
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_type_hints
 
 from shared.access import key_format
+from shared.access import pepper as peppers
 from shared.access.key_format import Kind
 from shared.contract import names, scripts
 from shared.contract.errors import ARouterError
-from shared.runtime.settings import Settings
 from shared.runtime.store import Store, translated
-
-log = logging.getLogger(__name__)
 
 
 class NoSuchKey(ARouterError):
@@ -72,19 +68,6 @@ _LISTS = ("allowed_providers", "allowed_models")
 _NUMBERS = [name for name, kind in get_type_hints(KeyRecord).items() if kind in (int, int | None)]
 
 
-async def load_pepper(store: Store, settings: Settings) -> bytes:
-    """The pepper of the settings, else the one in Redis, which is made on first use."""
-    if settings.key_pepper is not None:
-        return settings.key_pepper.get_secret_value().encode()
-    with translated():
-        if await store.set(names.PEPPER, secrets.token_hex(32), nx=True):
-            log.warning(
-                "AROUTER_KEY_PEPPER is not set: one was made and is kept in Redis, beside the keys that it protects"
-            )
-        pepper = await store.get(names.PEPPER)
-    return bytes(pepper)
-
-
 async def create(store: Store, pepper: bytes, name: str, kind: Kind = Kind.LIVE, **given: Any) -> tuple[str, KeyRecord]:
     """Make a key; returns `(key, record)`. The key itself is not stored. `given`: more fields of the record."""
     key = key_format.new_key(kind)
@@ -96,6 +79,7 @@ async def create(store: Store, pepper: bytes, name: str, kind: Kind = Kind.LIVE,
         pipeline.hset(names.key(record.hash), mapping=_stored(record.as_dict()))
         pipeline.zadd(names.KEYS, {record.hash: time.time_ns() // 1000})
         await pipeline.execute()
+    await peppers.note(store, pepper)
     return key, record
 
 

@@ -35,14 +35,20 @@ class Boot:
         return self.state in (BootState.LEFT, BootState.ADOPTED)
 
 
-async def heartbeat(store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState) -> None:
-    """Write the state of these boots, with the exchanges that each has opened, by shard."""
+async def heartbeat(store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState) -> bool:
+    """Write the state of these boots, with the exchanges that each has opened, by shard.
+
+    Returns whether Redis has heard of all of them before.
+    """
+    known = True
     with translated():
         for boot, counts in opened.items():
             arguments: list[str] = [boot, state, str(names.FINAL_TTL_S), str(max(counts, default=-1) + 1)]
             for shard, count in counts.items():
                 arguments += [str(shard), str(count)]
-            await store.eval(scripts.HEARTBEAT, 3, names.BOOTS, names.boot(boot), names.SHARDS, *arguments)  # type: ignore[misc]
+            keys = (names.BOOTS, names.boot(boot), names.SHARDS)
+            known &= bool(await store.eval(scripts.HEARTBEAT, len(keys), *keys, *arguments))  # type: ignore[misc]
+    return known
 
 
 async def shards(store: Store, configured: int) -> int:

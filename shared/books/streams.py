@@ -69,6 +69,26 @@ async def _read(store: Store, shard: int, start: bytes, count: int, block_ms: in
     return [StreamEntry(entry_id, fields or {}) for _, entries in reply for entry_id, fields in entries]
 
 
+async def deliveries(store: Store, shard: int, after: bytes, *, count: int) -> list[tuple[bytes, int]]:
+    """Pending records with ids behind `after`, and how often each was read: by `read`, and by each `read_pending`."""
+    start = b"-" if after == b"0" else b"(" + after
+    with translated():
+        rows = await store.xpending_range(names.tail(shard), names.GROUP, start, "+", count)
+    return [(row["message_id"], row["times_delivered"]) for row in rows]
+
+
+async def begin_try(store: Store, shard: int, id: ExchangeId) -> int:
+    """Note that an exchange is about to be measured alone. Returns how often it was, this time included."""
+    with translated():
+        return int(await store.eval(scripts.BEGIN_TRY, 1, names.tries(shard), str(id)))  # type: ignore[misc]
+
+
+async def end_tries(store: Store, shard: int, id: ExchangeId) -> None:
+    """Note that measuring it has killed nobody, or that it is not tried any more."""
+    with translated():
+        await store.hdel(names.tries(shard), str(id))  # type: ignore[misc]
+
+
 async def idle_pending(store: Store, shard: int, *, idle_ms: int) -> AsyncIterator[bytes]:
     """Ids that were delivered at least `idle_ms` ago and are pending: a paused former holder may have read them."""
     start = "-"

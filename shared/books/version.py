@@ -6,15 +6,16 @@ from shared.contract import names
 from shared.contract.errors import BadRecord
 from shared.contract.version import CURRENT, Version
 from shared.runtime.errors import SettingsError, StoreUnavailable
-from shared.runtime.store import Store, connect, translated, verify
+from shared.runtime.store import Store, translated, verify
 
 
-async def check(store: Store, current: Version = CURRENT) -> None:
+async def check(store: Store, current: Version = CURRENT) -> bool:
     """Check a Redis, and note the newest minor version there. A Redis that is away passes.
 
-    SettingsError where it is unfit for usage, or belongs to another major version of the contract.
+    Returns whether it has answered. SettingsError where it is unfit for usage, or belongs to another major version of
+    the contract.
     """
-    await verify(store)
+    answered = await verify(store)
     try:
         there = await _there(store) or await _claimed(store, current)
         if there.major != current.major:
@@ -26,18 +27,10 @@ async def check(store: Store, current: Version = CURRENT) -> None:
             with translated():
                 await store.set(names.CONTRACT, str(current))
     except StoreUnavailable:
-        return  # away, or full: then its version was read before
+        return answered  # away, or full: then its version was read before
     except BadRecord as exc:
         raise SettingsError(f"REDIS_URL: {names.CONTRACT} holds something else: {exc}") from None
-
-
-async def check_url(url: str) -> None:
-    """`check` the Redis of a URL, on a connection that is closed again."""
-    store = connect(url)
-    try:
-        await check(store)
-    finally:
-        await store.aclose()
+    return answered
 
 
 async def _there(store: Store) -> Version | None:

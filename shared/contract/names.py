@@ -10,6 +10,7 @@ GROUP = "meter"  # the consumer group of every tail stream
 # Keys of callers. They are not sharded, and are read one by one (decision 20).
 KEYS = "ar:keys"  # sorted set: hashes of all keys ever made, by time of creation (µs)
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
+PEPPER_FINGERPRINT = "ar:pepper:fingerprint"  # string: by which a pepper that does not fit the keys is noticed
 
 # Hash: what meters have learned of reported against observed usage. Fields are provider, model and "shown" or "hidden",
 # with FIELD_SEPARATOR between them; those of 1.0 were provider and model, and are still read.
@@ -114,6 +115,11 @@ def ledger(shard: int) -> str:
 def quarantine(shard: int) -> str:
     """Hash: stream entry id to a record that could not be read, with the reason. Holding it twice changes nothing."""
     return f"ar:{{{shard}}}:quarantine"
+
+
+def tries(shard: int) -> str:
+    """Hash: id of an exchange to how many meters have begun to measure it alone, and not come back yet."""
+    return f"ar:{{{shard}}}:tries"
 
 
 def stats(shard: int) -> str:

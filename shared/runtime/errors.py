@@ -8,12 +8,15 @@ ARouterError
 ├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
 ├── BadRecord               bytes in a tail stream that are not a record of ours; they go to quarantine
 ├── Refused                 the gateway turns a request away before it is an exchange
+├── UploadBroken            the rest of a body that goes upstream as it arrives did not come: client_gone, body_timeout,
+│                           body_too_large
 └── UpstreamError           the provider, translated in services/gateway/upstream/errors.py; `cause` says in a word why
     ├── UpstreamUnreachable no connection, or it broke before an answer began: connect_refused, connect_failed, dns,
-    │                       tls, proxy, reset, closed_early, protocol, bad_status, request
+    │                       certificate, tls, proxy, reset, closed_early, protocol, too_large, bad_status, redirect,
+    │                       request
     ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit: connect_timeout,
     │                       pool_timeout, write_timeout, first_byte_timeout, idle_timeout
-    └── UpstreamBroken      the answer broke off after it had begun: reset, closed_early, protocol, tls
+    └── UpstreamBroken      the answer broke off after it had begun: reset, closed_early, protocol, too_large, tls
 """
 
 from __future__ import annotations
@@ -59,12 +62,23 @@ class Refused(ARouterError):
         self.headers: list[tuple[bytes, bytes]] = [] if retry_after is None else [(b"retry-after", b"%d" % retry_after)]
 
 
+class UploadBroken(ARouterError):
+    """A body broke off on its way from the client. `refused`: what the client is told, if it is still there."""
+
+    def __init__(self, cause: str, refused: Refused | None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.refused = refused
+
+
 class UpstreamError(ARouterError):
-    """The provider did not answer as HTTP asks. `cause` is one of the words above, or `unknown`."""
+    """The provider did not answer as HTTP asks. `cause` is one of the words above, or `unknown`; `again`: the same
+    request may be sent once more, on a new connection (decision 57)."""
 
     def __init__(self, message: str, cause: str = "unknown") -> None:
         super().__init__(message)
         self.cause = cause
+        self.again = False
 
 
 class UpstreamUnreachable(UpstreamError):

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=_state_dir, description="Folder of the embedded server: its append-only file, socket and lock."
     )
+    embedded_server: Path | None = Field(
+        default=None,
+        description="Binary of the embedded server. Unset: valkey-server or redis-server >= 7.0 on the PATH, else the "
+        "one of arouter[embedded].",
+    )
     shards: int = Field(
         default=16, ge=1, le=1024, description="Tail streams that new exchanges are spread over. Same on every process."
     )

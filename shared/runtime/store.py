@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -51,6 +52,7 @@ _PASSING = ("BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLI
 # methods as far as this project uses them: no transactions, and no command with keys of two slots (decision 20).
 Store = Redis
 _CLUSTER = "+cluster://"
+_MENDS = (9, 1, 2)  # of Valkey; no Redis does (github.com/valkey-io/valkey/pull/4342)
 
 
 def connect(url: str, *, timeout: float = 5.0, connections: int = 64) -> Store:
@@ -96,6 +98,12 @@ async def rewrite_append_only_file(store: Store) -> None:
         )
 
 
+def mends(server: Mapping[str, Any]) -> bool:
+    """Whether a server, by its INFO, removes an unfinished script from its append-only file (decision 64)."""
+    numbers = re.findall(r"\d+", str(server.get("valkey_version", "")))
+    return tuple(map(int, numbers[:3])) >= _MENDS
+
+
 def translate(error: Exception) -> StoreError:
     """redis-py's error as ours."""
     if isinstance(error, _AWAY):
@@ -118,12 +126,15 @@ def translated() -> Iterator[None]:
         raise translate(exc) from exc
 
 
-async def verify(store: Store) -> None:
-    """SettingsError where this Redis must not hold usage: too old, or free to evict it. One that is away passes."""
+async def verify(store: Store) -> bool:
+    """SettingsError where this Redis must not hold usage: too old, or free to evict it. One that is away passes.
+
+    Returns whether it has answered.
+    """
     try:
         servers, memories = await info(store, "server"), await info(store, "memory")
     except StoreUnavailable:
-        return
+        return False
     for server in servers:
         version = str(server.get("redis_version", "0"))
         if int(version.split(".", maxsplit=1)[0]) < 7:
@@ -134,3 +145,4 @@ async def verify(store: Store) -> None:
             raise SettingsError(
                 f"REDIS_URL: maxmemory-policy must be noeviction, else usage is evicted; it is {policy}"
             )
+    return True

@@ -66,6 +66,7 @@ END = End(
     credential="spare",
     attempts=ATTEMPTS,
     cause="client_gone",
+    gap=3,
 )
 ENTRY = an_entry(
     ID,

@@ -18,8 +18,10 @@ import pytest
 from shared.books import boots
 from shared.books.boots import BootState
 from shared.contract import names
-from shared.runtime import store
-from tests.faults.harness import Broken, Expectation
+from shared.runtime import embedded, store
+from shared.runtime.settings import Settings
+from tests.faults import bad_days, bulk
+from tests.faults.harness import Broken, Expectation, NotHere
 from tests.support.requests import ASKS, raw_request
 from tests.support.system import SHARDS
 
@@ -184,6 +186,7 @@ def redis_failed_over(system: Broken) -> Expectation:
     folder, copy = system.folder / "valkey" / "appendonlydir", system.folder / "replica"
     with system.load():
         time.sleep(2)
+        system.until(lambda: not system.redis.info("persistence")["aof_rewrite_in_progress"])  # type: ignore[index]
         shutil.copytree(folder, copy)
         time.sleep(5)
         system.kill_redis()
@@ -248,6 +251,7 @@ def clocks_stepped(system: Broken) -> Expectation:
     assert library is not None
     clock = system.folder / "clock"
     clock.write_text("+0")
+    server = embedded.find_server(Settings.load())
     stepping = {
         "LD_PRELOAD": str(library.locate()),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
@@ -258,6 +262,8 @@ def clocks_stepped(system: Broken) -> Expectation:
     with pytest.MonkeyPatch.context() as environment:
         for name, value in stepping.items():
             environment.setenv(name, value)
+        if embedded.describe(server) is None:
+            raise NotHere(f"{server} does not run under libfaketime")
         system.restart_redis()
     system.extra |= stepping
     for number in (0, 1):
@@ -368,5 +374,12 @@ FAULTS: dict[str, Fault] = {
         shards_changed,
         journal_full,
         cancel_storm,
+        bad_days.redis_emptied,
+        bad_days.redis_silent,
+        bad_days.disk_full,
+        bad_days.arq_away,
+        bulk.bomb,
+        bulk.meter_poisoned,
+        bulk.giant_download,
     )
 }

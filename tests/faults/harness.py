@@ -33,6 +33,10 @@ class Unmet(AssertionError):
     """The books are wrong after a fault."""
 
 
+class NotHere(Exception):
+    """A fault cannot be tried on this machine."""
+
+
 @dataclass(slots=True)
 class Expectation:
     """The traces that a fault may leave in the books."""
@@ -55,6 +59,7 @@ class Broken(System):
         self._second = f"http://127.0.0.1:{free_port(0)}"
         self._redis = ExitStack()
         self._cripple = cripple
+        self.harm = ""  # what befalls the processes that are started from now on, see `crippled`
         self._patience = patience
         self._stopping = threading.Event()
 
@@ -76,7 +81,8 @@ class Broken(System):
         return self._start("meter")
 
     def _start(self, *command: str) -> subprocess.Popen[bytes]:
-        module = ("tests.faults.crippled", self._cripple) if self._cripple else ("services.cli",)
+        changes = "+".join(filter(None, (self._cripple, self.harm)))
+        module = ("tests.faults.crippled", changes) if changes else ("services.cli",)
         return self.processes.start(*command, environment=self.environment, module=module)
 
     def kill_gateway(self, number: int) -> None:

@@ -44,7 +44,7 @@ def check(data: bytes) -> None:
     dialect, content_type = DIALECTS[data[0] % len(DIALECTS)], TYPES[data[1] % len(TYPES)]
     encoding, step, body = ENCODINGS[data[2] % len(ENCODINGS)], data[3] + 1, data[4:]
     try:
-        body = encodings.decoder(encoding).feed(body)
+        body = b"".join(encodings.decoder(encoding).feed(body))
     except BadRecord:
         body = data[4:]
     whole = read(dialect, content_type, [body], observe=False)

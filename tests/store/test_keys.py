@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.access import keys
+from shared.access import keys, pepper
 from shared.access.key_format import hash_key
 from shared.access.keyring import KeyRing
 from shared.access.keys import NoSuchKey
@@ -56,9 +56,9 @@ async def test_what_is_changed_is_what_is_found(redis: Store) -> None:
 
 async def test_a_pepper_is_made_once_and_kept(redis: Store) -> None:
     settings = Settings(key_pepper=None)
-    assert await keys.load_pepper(redis, settings) == await keys.load_pepper(redis, settings)
+    assert await pepper.load(redis, settings) == await pepper.load(redis, settings)
     mine = Settings.model_validate({"key_pepper": "my very own pepper"})
-    assert await keys.load_pepper(redis, mine) == b"my very own pepper"
+    assert await pepper.load(redis, mine) == b"my very own pepper"
 
 
 async def test_the_keyring_refuses_what_is_revoked(redis: Store) -> None:

@@ -55,7 +55,7 @@ async def test_of_two_majors_that_start_at_once_one_goes_on(redis: Store) -> Non
     await asyncio.gather(redis.ping(), redis.ping())  # two connections: neither is late for having to make one
     starts = [version.check(redis, NEXT_MAJOR), version.check(redis, CURRENT)]
     ended = await asyncio.gather(*starts, return_exceptions=True)
-    assert [type(one) for one in ended if one is not None] == [SettingsError]
+    assert [type(one) for one in ended if isinstance(one, Exception)] == [SettingsError]
 
 
 async def test_something_else_under_its_name_stops_a_process(redis: Store) -> None:

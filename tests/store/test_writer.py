@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -80,6 +82,50 @@ async def test_a_redis_that_refuses_writes_is_waited_for(redis: Store, tmp_path:
         assert writer.pending_bytes > 0
         await redis.config_set("maxmemory", "0")
         await length(redis, 1)
+
+
+class Slow:
+    """Appends records where they are few enough; where they are not, its reply is lost, and Redis has them."""
+
+    def __init__(self, redis: Store, most: int) -> None:
+        self.batches: list[int] = []
+        self._redis = redis
+        self._most = most
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._redis, name)
+
+    def pipeline(self, *, transaction: bool) -> Any:
+        pipeline = self._redis.pipeline(transaction=transaction)
+        execute = pipeline.execute
+
+        async def slow(**options: Any) -> Any:
+            size = sum(len(part) for args, _ in pipeline.command_stack for part in args if isinstance(part, bytes))
+            self.batches.append(size)
+            replies = await execute(**options)
+            if size > self._most:
+                raise TimeoutError
+            return replies
+
+        pipeline.execute = slow  # type: ignore[method-assign,assignment]
+        return pipeline
+
+
+async def test_batches_are_bounded_in_bytes_and_shrink_while_replies_are_lost(redis: Store, tmp_path: Path) -> None:
+    count, most = 300, 300_000
+    body = tail.encode(ID, 1, Segment(Packed(os.urandom(60_000))))
+    slow = Slow(redis, most)
+    async with writing(cast("Store", slow), tmp_path, memory=1 << 30) as (writer, _):
+        for number in range(count):
+            writer.put(0, body | {b"s": b"%d" % (number + 1)})
+        async with asyncio.timeout(60):
+            while writer.pending_bytes:
+                await asyncio.sleep(0.02)
+    assert max(slow.batches) < 5 << 20
+    sent_for_nothing = sum(size for size in slow.batches if size > most)
+    assert sent_for_nothing < 2 * count * 60_000
+    seqs = {fields[b"s"] for _, fields in await redis.xrange(names.tail(0))}
+    assert seqs == {b"%d" % (number + 1) for number in range(count)}
 
 
 async def test_what_memory_cannot_hold_waits_in_the_journal(redis: Store, tmp_path: Path) -> None:

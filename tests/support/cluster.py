@@ -13,6 +13,7 @@ import redis
 
 from services.cli.processes import free_port, stop
 from shared.runtime import embedded
+from shared.runtime.settings import Settings
 
 _NODES = 3
 _SLOTS = 16384
@@ -41,7 +42,8 @@ def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     folder.mkdir()
     options = {"port": port, "dir": folder, "appendonly": "yes", "save": "", "cluster-enabled": "yes"}
     arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    return subprocess.Popen([embedded.find_server(), *arguments], stdout=subprocess.DEVNULL, start_new_session=True)
+    server = embedded.find_server(Settings.load())
+    return subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 @contextmanager

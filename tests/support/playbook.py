@@ -15,11 +15,11 @@ from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientListener
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer, Summary
-from services.gateway.upstream.connection import Sink
+from services.gateway.upstream.connection import Body, Sink
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import End, Head, Outcome
-from shared.runtime.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from shared.runtime.errors import Refused, UploadBroken, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 
 LIMITS = Limits(total=100.0, idle=10.0, read_on=20.0, read_on_bytes=8)
 
@@ -38,6 +38,7 @@ class Client:
     """The client's side. `seen` records the calls on it."""
 
     def __init__(self) -> None:
+        self.target = b"/v1/x"
         self.seen: list[str] = []
         self.headers: dict[bytes, bytes] = {}
         self.listener: ClientListener | None = None
@@ -113,13 +114,27 @@ class Upstream:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[Header]]] = []
-        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.fresh: list[bool] = []  # of each request, whether it wants a new connection
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[Answer] = self._loop.create_future()
 
     async def send(
-        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        query: bytes,
+        headers: list[Header],
+        body: Body,
+        *,
+        fresh: bool = False,
     ) -> Answer:
         self.asked.append((provider, headers))
-        return await self._answer
+        self.fresh.append(fresh)
+        try:
+            return await self._answer
+        finally:
+            self._answer = self._loop.create_future()
 
     def answer(self, answer: Answer | Exception) -> None:
         if isinstance(answer, Exception):
@@ -173,6 +188,10 @@ class Plane:
 
     def may_read_on(self) -> bool:
         return self.room
+
+    def inward(self, provider: str, url: str) -> str | None:
+        own = "https://provider/"
+        return f"/{provider}/{url.removeprefix(own)}" if url.startswith(own) else None
 
 
 class Stage:
@@ -239,10 +258,20 @@ class Stage:
         {"leave": listener.client_gone, "full": listener.client_full, "ready": listener.client_ready}[word]()
 
 
+def _stale() -> Exception:
+    error = UpstreamUnreachable("it closed the connection", "closed_early")
+    error.again = True
+    return error
+
+
 _NO_ANSWER: dict[str, Callable[[], Exception]] = {
+    "stale": _stale,
     "unreachable": lambda: UpstreamUnreachable("nobody there", "connect_refused"),
     "unanswered": lambda: UpstreamTimeout("no head", "first_byte_timeout"),
     "nonsense": ZeroDivisionError,
+    "unsent": lambda: UploadBroken("client_gone", None),
+    "halted": lambda: UploadBroken("body_timeout", Refused(408, "late")),
+    "overlong": lambda: UploadBroken("body_too_large", Refused(413, "large")),
 }
 _ENDINGS: dict[str, Callable[[], Exception]] = {
     "break": lambda: UpstreamBroken("reset", "reset"),

@@ -1,4 +1,4 @@
-"""An upstream that answers every request with the same raw bytes, which no decent server would send."""
+"""An upstream that answers every request with the same raw bytes, which no decent server would send, and closes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Self
 
 
 class RawUpstream:
-    """Listens on loopback while the block runs. `answer` may be changed meanwhile."""
+    """Listens on loopback while the block runs. `answer` may be changed meanwhile, and so may the moment at which a
+    connection closes: after its answer, or when the next request has come on it."""
 
     def __init__(self) -> None:
         self.answer = b""
+        self.closes_under_the_next = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -38,6 +40,8 @@ class RawUpstream:
             with connection:
                 _read_request(connection)
                 connection.sendall(self.answer)
+                if self.closes_under_the_next:
+                    _read_request(connection)
 
 
 def _read_request(connection: socket.socket) -> None:

@@ -104,6 +104,7 @@ class System:
             "AROUTER_PRICES": str(self.folder / "prices.toml"),
             "AROUTER_METRICS_PORT": "0",
             "AROUTER_METER_METRICS_PORT": "0",
+            "AROUTER_NO_PROXY": "*",  # whatever this machine has
             "AROUTER_PROVIDERS__ASKING__BASE_URL": f"{self.provider}/v1",
             "AROUTER_PROVIDERS__ASKING__ASK_USAGE": "true",
             "AROUTER_PROVIDERS__DEAD__BASE_URL": "http://127.0.0.1:9/v1",

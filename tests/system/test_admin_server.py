@@ -109,7 +109,7 @@ def test_a_meter_without_redis_is_alive_and_not_ready(observed: Observed) -> Non
     meter = observed.processes.start("meter", environment=environment)
     observed.processes.wait_for(f"http://127.0.0.1:{port}/healthz")
     answer = observed.until(lambda: (a := web.get(f"http://127.0.0.1:{port}/readyz")).status_code == 503 and a)
-    assert "Redis is away" in answer.json()["reasons"][0]
+    assert "Redis has not answered" in answer.json()["reasons"][0]
     observed.stop(meter)
 
 

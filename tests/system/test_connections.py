@@ -35,6 +35,7 @@ HANDSHAKE = (
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     settings = {
         "AROUTER_MAX_BODY_BYTES": "1000",
+        "AROUTER_MAX_UPLOAD_BYTES": "1000",
         "AROUTER_SLOW_READER_TIMEOUT": "4",
         "AROUTER_BODY_TOTAL_TIMEOUT": "4",
         "AROUTER_BASE_PATH": "/llm",

@@ -66,6 +66,12 @@ def test_a_redis_that_forgets_is_wrong(system: System) -> None:
     assert any(level == "WRONG" and "append-only" in text for level, _, text in lines(said))
 
 
+def test_another_pepper_is_wrong(system: System) -> None:
+    environment = {**system.environment, "AROUTER_KEY_PEPPER": "not the pepper of these keys"}
+    said = system.processes.command("doctor", environment=environment, expected=(1,))
+    assert any((level, about) == ("WRONG", "pepper") for level, about, _ in lines(said))
+
+
 def test_no_redis_is_wrong(system: System) -> None:
     environment = {**system.environment, "REDIS_URL": "redis://127.0.0.1:9"}
     said = system.processes.command("doctor", environment=environment, expected=(1,))

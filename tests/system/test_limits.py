@@ -43,7 +43,7 @@ ENVELOPES = {
         (400, {"content": b"{"}),
         (401, {"key": "sk-stranger"}),
         (401, {"key": ""}),
-        (404, {"path": "/nothing"}),
+        (404, {"path": "/nothing/at/all"}),
         (413, {"content": b"x" * 2000}),
     ],
 )

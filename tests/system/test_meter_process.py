@@ -7,6 +7,7 @@ from pathlib import Path
 
 import redis
 
+from services.cli.processes import free_port
 from shared.runtime import embedded
 from shared.runtime.settings import Settings
 from tests.support import web
@@ -86,5 +87,15 @@ def test_sigterm_is_answered_while_redis_is_away(tmp_path: Path) -> None:
         client = redis.Redis.from_url(system.redis_url)
         shut_down(client)
         client.close()
+        system.stop(system.meter)
+        assert system.meter.returncode == 0
+
+
+def test_arqs_redis_may_be_away_from_the_start(tmp_path: Path) -> None:
+    with System(tmp_path) as system:
+        system.stop(system.meter)
+        system.extra["AROUTER_ARQ_REDIS_URL"] = f"redis://127.0.0.1:{free_port(0)}/0"
+        system.meter = system.start_meter()
+        system.settled([ask(system)])
         system.stop(system.meter)
         assert system.meter.returncode == 0

@@ -100,7 +100,8 @@ def gateway(system: System, factory: TransportFactory | None, **variables: str) 
 def test_every_misbehaviour_is_among_the_cases() -> None:
     tried = {part.split("=")[0].strip() for _, directives in CASES for part in directives.split(",")}
     known = {field.name.replace("_", "-") for field in dataclasses.fields(Scenario)}
-    assert known - tried == {"seed", "say"}  # which words are said, and their order
+    # Which words are said, and their order; and background work, whose paths tests/system/test_work.py takes.
+    assert known - tried == {"seed", "say", "work"}
 
 
 @pytest.mark.parametrize(("name", "directives"), CASES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import socket
@@ -16,6 +17,7 @@ from tests.support.system import System
 
 CHAT = ASKS["chat"]
 PATH = "/v1/chat/completions"
+ZIPPED = gzip.compress(b"ok", mtime=0)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,16 @@ def odd(tmp_path_factory: pytest.TempPathFactory, raw: RawUpstream) -> Iterator[
         (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", 200, b"until the end"),
         (b"HTTP/1.0 200 OK\r\n\r\nold", 200, b"old"),
         (b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, b"ok"),
+        (b"HTTP/1.1 200 OK\nX-A : b\nContent-Length: 2\n\nok", 200, b"ok"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(ZIPPED), ZIPPED),
+            200,
+            b"ok",
+        ),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2 \r\nok\r\n0\r\n\r\n", 200, b"ok"),
+        (b"HTTP/1.1 307 Over There\r\nlocation: /v1/there\r\ncontent-length: 0\r\n\r\n", 307, b""),
+        (b"HTTP/1.1 307 Over There\r\nlocation: https://there.invalid/\r\ncontent-length: 0\r\n\r\n", 502, None),
+        (b"HTTP/1.1 200 OK\r\nx-a: " + b"b" * 100_000 + b"\r\ncontent-length: 2\r\n\r\nok", 502, None),
         (b"HTTP/1.1 777 Odd\r\ncontent-length: 0\r\n\r\n", 502, None),
         (b"HTTP/1.1 abc\r\n\r\n", 502, None),
         (b"not HTTP at all", 502, None),
@@ -60,6 +72,21 @@ def test_odd_answers(odd: System, raw: RawUpstream, answer: bytes, status: int, 
     id = response.headers["x-generation-id"]
     outcome = odd.settled([id])[id]["outcome"]
     assert outcome == ("upstream_failed" if status == 502 else "completed")
+
+
+def test_a_request_that_meets_a_closing_connection_is_answered(odd: System, raw: RawUpstream) -> None:
+    raw.answer, raw.closes_under_the_next = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", True
+    try:
+        ids = []
+        for _ in range(3):
+            response = web.post(f"{odd.url}/odd/v1/thing", headers=CHAT.headers(odd.key), json={})
+            assert (response.status_code, response.content) == (200, b"ok")
+            ids.append(response.headers["x-generation-id"])
+    finally:
+        raw.closes_under_the_next = False
+    settled = odd.settled(ids)
+    causes = [[cause for *_, cause, _ in settled[id]["attempts"]] for id in ids]
+    assert causes[1:] == [["closed_early", ""]] * 2
 
 
 def test_paths_and_queries_go_on_as_they_came(odd: System) -> None:

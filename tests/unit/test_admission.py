@@ -11,6 +11,7 @@ import pytest
 from services.gateway.admission import Admission, Asked, Permit
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.tap import Tap
+from services.gateway.client.received import Received
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.routes import choose, family_of, match
 from services.gateway.settings import GatewaySettings
@@ -24,7 +25,8 @@ from shared.runtime.errors import JournalFailed, Refused
 UPSTREAMS = upstreams(
     GatewaySettings(providers={"openai": {"api_key": "sk-x"}, "groq": {"api_key": "sk-y"}})  # type: ignore[dict-item]
 )
-CHAT, MODELS = "/v1/chat/completions", "/v1/models"
+CHAT, MODELS, FORMS = "/v1/chat/completions", "/v1/models", "/v1/audio/transcriptions"
+BOM = b"\xef\xbb\xbf"
 OPEN = Open("k", Dialect.OPENAI_CHAT, "openai", "gpt-4o", 1_700_000_000_000, True, "v1/chat/completions")
 
 
@@ -52,9 +54,9 @@ def tap_of(journal: Journal, unkept: list[str] | None = None) -> Tap:
     return Tap(ExchangeIds(new_boot(), 2), cast("Any", Writer()), journal, unkept=told)
 
 
-def asked(method: str, path: str, model: str, body: bytes) -> Asked:
+def asked(method: str, path: str, model: str, body: bytes, boundary: bytes | None = None) -> Asked:
     matched = match(method, path, family_of(path, {}, b""), UPSTREAMS)
-    return Asked(method, matched, choose(matched, model, UPSTREAMS), body)
+    return Asked(method, matched, choose(matched, model, UPSTREAMS), Received(body, body, boundary=boundary))
 
 
 def key(**fields: Any) -> KeyRecord:
@@ -70,6 +72,13 @@ class Row(NamedTuple):
     path: str = CHAT
     method: str = "POST"
     body: bytes = b'{"model": "gpt-4o"}'
+    boundary: bytes | None = None
+
+
+def form(*models: str) -> bytes:
+    parts = [b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF']
+    parts += [b'Content-Disposition: form-data; name="model"\r\n\r\n' + model.encode() for model in models]
+    return b"".join(b"--b\r\n" + part + b"\r\n" for part in parts) + b"--b--\r\n"
 
 
 TABLE = {
@@ -89,6 +98,15 @@ TABLE = {
     "its model, and a list of others": Row(
         key(allowed_models=("gpt-4o",)), "model_not_allowed", body=b'{"model": "gpt-4o", "models": ["gpt-5"]}'
     ),
+    "its model, with a byte order mark": Row(key(allowed_models=("gpt-4o",)), "", body=BOM + b'{"model": "gpt-4o"}'),
+    "its model, in no JSON": Row(
+        key(allowed_models=("gpt-4o",)), "model_not_allowed", body=b'{\'model\': "gpt-4o", "model": "gpt-4o"}'
+    ),
+    "its model, in a form": Row(key(allowed_models=("gpt-4o",)), "", path=FORMS, body=form("gpt-4o"), boundary=b"b"),
+    "two models in a form": Row(
+        key(allowed_models=("gpt-4o",)), "model_not_allowed", path=FORMS, body=form("gpt-4o", "x"), boundary=b"b"
+    ),
+    "no model at all": Row(key(allowed_models=("gpt-4o",)), "model_not_allowed", "", FORMS, body=form(), boundary=b"b"),
     "a list of models is free": Row(key(allowed_models=("gpt-4o",)), "", "", MODELS, "GET", b""),
     "but not of every provider": Row(key(allowed_providers=("groq",)), "provider_not_allowed", "", MODELS, "GET", b""),
 }
@@ -97,7 +115,7 @@ TABLE = {
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 def test_lists_decide(row: Row, journal: Journal) -> None:
     admission = Admission(cast("Any", None), tap_of(journal))
-    request = asked(row.method, row.path, row.model, row.body)
+    request = asked(row.method, row.path, row.model, row.body, row.boundary)
     if not row.code:
         assert admission.admit(row.key, request).key is row.key
         return

@@ -1,53 +1,16 @@
-import contextlib
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.client.body import read_flags, with_model, with_usage_asked
-from shared.runtime.errors import Refused
+from services.gateway.client.body import with_model, with_usage_asked
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=10,
 )
-
-
-def test_flags_are_read_and_the_rest_skipped() -> None:
-    flags = read_flags(
-        b'{"messages":[{"model":"inner"}],"model":"a/b","stream":true,"stream_options":{"include_usage":true}}'
-    )
-    assert (flags.model, flags.stream, flags.usage_asked) == ("a/b", True, True)
-    assert read_flags(b'{"stream_options":{}}').usage_asked is None
-    assert read_flags(b'{"stream_options":null}').usage_asked is None
-    assert read_flags(b'{"stream_options":{"include_usage":null}}').usage_asked is False
-    assert read_flags(b'{"stream_options":{"include_usage":false}}').usage_asked is False
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"[]",
-        b"{",
-        b'{"model":5}',
-        b'{"model":"x"} trailing',
-        b"\xff\xfe",
-        b'{"model":"\xff"}',
-    ],
-)
-def test_what_is_no_request_is_refused(body: bytes) -> None:
-    with pytest.raises(Refused) as refused:
-        read_flags(body)
-    assert refused.value.status == 400
-
-
-def test_nesting_without_end_is_refused_or_skipped() -> None:
-    body = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    with contextlib.suppress(Refused):  # how deep the parser goes depends on the Python
-        assert read_flags(body).model is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +32,7 @@ def test_only_the_model_changes(body: bytes) -> None:
     assert len(changed) == len(body) - 2 * (body.count(b'"model":"p/m","model"') + 1)
 
 
-NAMES = st.text(max_size=6).filter(lambda name: name != "stream")  # whose type is checked before
+NAMES = st.text(max_size=6)
 
 
 @given(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from services.control.app import ControlApp
 from services.control.keys import KeyChanges, NewKey
-from services.gateway.client import asgi, body, headers
+from services.gateway.client import asgi, body, content_encoding, flags, form, headers, way_back
 from services.gateway.client.body_stream import BodyStream
 from services.gateway.client.cors import Cors
 from services.gateway.client.headers import Header
@@ -24,7 +24,7 @@ from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import choose, family_of, match
 from services.gateway.settings import GatewaySettings, ProviderSettings
 from shared.access import key_format
-from shared.access.credentials import caller_key, without_key
+from shared.access.credentials import caller_key, ticket_of, without_key
 from shared.contract.dialects import Family
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
@@ -149,6 +149,18 @@ BODIES = (
 )
 HEADS = (Pump(b"GET /", b"a"), Pump(b"", b"a: b\r\n"))
 
+BACK = way_back.WayBack(lambda _: "t")
+FORM = ("--b", "\r\n", "--", "content-disposition: form-data", '; name="model"', ";", '"', "a", "\r\n\r\n")
+
+
+class Asked:
+    """A client's request."""
+
+    def __init__(self) -> None:
+        self.headers: list[Header] = [(b"host", b"g")]
+        self.server = None
+
+
 PARSERS = {
     "request head, whole": Parser(lambda text: request(text, 1 << 20), HEAD),
     "request head, in pieces": Parser(lambda text: request(text, 3), HEAD, HEADS),
@@ -162,7 +174,24 @@ PARSERS = {
     "key": Parser(lambda text: caller_key({b"api-key": text}, text), (*QUERY, "Bearer ", " "), (Pump(b"", b"key=&"),)),
     "form of a key": Parser(lambda text: key_format.well_formed(text.decode("latin-1")), ("lr_live_", "0", "f")),
     "query": Parser(without_key, QUERY, (Pump(b"", b"a;"), Pump(b"", b"a&"), Pump(b"k", b"%25", b"65y=1"))),
-    "flags": Parser(body.read_flags, JSON, BODIES),
+    "form": Parser(
+        lambda text: form.last(text, b"b", "model"),
+        FORM,
+        (Pump(b"", b"--b\r\n"), Pump(b"--b\r\nA:", b";a=", b"\r\n\r\n\r\n--b--")),
+    ),
+    "model of a form": Parser(lambda text: form.names_one_model(text, b"b"), FORM, (Pump(b"", b"--b\r\n\r\n\r\n"),)),
+    "boundary": Parser(
+        lambda text: form.boundary(text.decode("latin-1")), ("multipart/form-data", ";", " ", "boundary=", '"', "b")
+    ),
+    "sound": Parser(flags.is_sound, JSON, BODIES),
+    "scanned flags": Parser(lambda text: flags.read_flags(b'{"a":NaN,' + text), JSON, BODIES),
+    "way back": Parser(
+        lambda text: way_back.led_back([(way_back.NAMES[0], text)], Asked(), "p", "http://h/x", BACK),
+        ("http://h", "/", "?", "#", "a", ":"),
+    ),
+    "ticket": Parser(ticket_of, QUERY),
+    "codings": Parser(lambda text: content_encoding.codings([(b"content-encoding", text)]), ("gzip", ",", " ", "x-")),
+    "flags": Parser(flags.read_flags, JSON, BODIES),
     "names of a body": Parser(body.names_one_model, JSON, BODIES),
     "another model": Parser(lambda text: body.with_model(text, "other"), JSON, BODIES),
     "usage asked": Parser(lambda text: body.with_usage_asked(b"{" + text), JSON, BODIES),

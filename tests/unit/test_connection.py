@@ -9,35 +9,11 @@ import pytest
 
 from services.gateway.upstream.connection import ClosedEarly, Connection, Timeouts
 from services.gateway.upstream.parser import State
+from tests.support.wire import Wire
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 LIMITS: Timeouts = {"read": 2.0, "write": 2.0}  # two ticks
-
-
-class Wire(asyncio.Transport):
-    """The connection's calls on its socket."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = b""
-        self.aborted = False
-        self.paused = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += data
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def pause_reading(self) -> None:
-        self.paused = True
-
-    def resume_reading(self) -> None:
-        self.paused = False
 
 
 class Pool:
@@ -160,6 +136,35 @@ async def test_no_answer_and_a_request_that_cannot_be_sent_are_different_limits(
     play.ticks(3)
     with pytest.raises(httpx.WriteTimeout):
         await task
+
+
+async def test_a_head_has_one_limit_however_slowly_it_comes() -> None:
+    play = Play()
+    task = await play.sent()
+    for part in (b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.1 200", b" OK\r\n"):
+        play.connection.data_received(part)
+        await asyncio.sleep(0)
+        play.ticks(1)
+    with pytest.raises(httpx.ReadTimeout):
+        await task
+
+
+@pytest.mark.parametrize(("ticks", "raw", "expected"), [(0, b"", True), (1, b"", False), (0, b"H", False)])
+async def test_a_connection_that_closes_is_unheard_without_a_byte_and_within_a_second(
+    ticks: int, raw: bytes, expected: bool
+) -> None:
+    for lost in (None, ConnectionResetError()):
+        play = Play()
+        await play.answered(OK)
+        play.connection.release()
+        task = await play.sent()
+        play.ticks(ticks)
+        if raw:
+            play.connection.data_received(raw)
+        play.connection.connection_lost(lost)
+        with pytest.raises(httpx.TransportError):
+            await task
+        assert play.connection.unheard is expected
 
 
 async def test_an_idle_connection_expires_and_one_at_work_does_not() -> None:

@@ -35,6 +35,12 @@ TABLE = [
     Row("unreachable", FAILED, "connect_refused", "whole 502"),
     Row("unanswered", LATE, "first_byte_timeout", "whole 504"),
     Row("nonsense", FAILED, "internal", "whole 502"),
+    # It met a connection that the provider was closing, and is sent once more.
+    Row("stale answer a end", DONE, "", "head 200|a|end", "a"),
+    Row("stale whole", DONE, "", "whole 200", "body"),
+    Row("stale stale", FAILED, "closed_early", "whole 502"),
+    Row("stale unreachable", FAILED, "connect_refused", "whole 502"),
+    Row("stale leave", GONE, "client_gone", ""),
     Row("late", LATE, "total_timeout", "whole 504"),
     Row("full late", LATE, "total_timeout", "abort"),  # bytes of an earlier answer block it
     Row("full slow", LATE, "slow_reader", "abort"),
@@ -44,6 +50,11 @@ TABLE = [
     Row("leave unanswered", GONE, "client_gone", "whole 504", read_on=True),
     Row("leave late", GONE, "client_gone", "", read_on=True),
     Row("leave shutdown", DRAINED, "drain", "last|whole 503", read_on=True),
+    # The rest of a body that goes upstream as it arrives does not come.
+    Row("halted", LATE, "body_timeout", "last|whole 408"),
+    Row("overlong", GONE, "body_too_large", "last|whole 413"),
+    Row("unsent", GONE, "client_gone", ""),
+    Row("leave unsent", GONE, "client_gone", "", read_on=True),
     # The answer came whole.
     Row("whole", DONE, "", "whole 200", "body"),
     Row("full whole", DONE, "", "whole 200", "body"),
@@ -99,7 +110,8 @@ async def test_there_is_exactly_one_outcome(row: Row) -> None:
     assert stage.client.listener is None, "what the client does later concerns nobody"
     answered = not {"answer", "whole"}.isdisjoint(row.script.split())
     assert end.status == (200 if answered else None)
-    assert [attempt.status for attempt in end.attempts] == [end.status]
+    before = [None] * row.script.startswith("stale")
+    assert [attempt.status for attempt in end.attempts] == [*before, end.status]
     assert stage.tap.heads == [Head(200, "text/event-stream", "")] * ("answer" in row.script.split())
     assert stage.given.closed == answered, "a connection is given back, or up"
 
@@ -134,6 +146,19 @@ async def test_an_attempt_says_why_it_failed(script: str, cause: str) -> None:
     await stage.play(script)
     (end,) = stage.tap.ends
     assert end.attempts == (Attempt("openai", "gpt", "", None, cause, 0),)
+
+
+async def test_a_request_is_sent_once_more_on_a_new_connection_and_both_attempts_are_told() -> None:
+    stage = Stage()
+    assert await stage.play("stale answer a end") is DONE
+    assert stage.plane.upstream.fresh == [False, True]
+    expected = [("openai", None, "closed_early"), ("openai", 200, "")]
+    [end], [summary] = stage.tap.ends, stage.plane.observer.summaries
+    for attempts in (end.attempts, summary.attempts):
+        assert [(attempt.provider, attempt.status, attempt.cause) for attempt in attempts] == expected
+    stage = Stage()
+    await stage.play("unreachable")
+    assert stage.plane.upstream.fresh == [False]
 
 
 async def test_the_first_reason_counts() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -24,9 +24,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     made.close(complete=True)
 
 
-def health(journal: Journal, *, needs_journal: bool = True, silent: float = 0.0) -> Health:
+def health(journal: Journal, *, needs_journal: bool = True, silent: float = 0.0, passed: bool = True) -> Health:
     tap: Any = SimpleNamespace(ticked=time.monotonic() - silent)
-    return Health(journal, cast("Any", tap), needs_journal=needs_journal)
+    check: Any = SimpleNamespace(passed=passed)
+    return Health(journal, tap, check, needs_journal=needs_journal)
 
 
 def test_a_loop_that_hangs_is_not_healthy(journal: Journal) -> None:
@@ -39,6 +40,11 @@ def test_a_journal_that_fills_is_a_reason_where_it_is_needed(journal: Journal) -
     journal.open("A.0.0", b"x" * 900)
     assert "full" in health(journal).ready()[0]
     assert health(journal, needs_journal=False).ready() == []
+
+
+def test_a_redis_that_has_never_answered_is_a_reason(journal: Journal) -> None:
+    assert health(journal, passed=False).ready() == ["Redis has not answered since the start"]
+    assert health(journal, passed=False, needs_journal=False).ready() == ["Redis has not answered since the start"]
 
 
 def test_who_is_told_to_end_is_not_ready(journal: Journal) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
+import shutil
 import time
 from pathlib import Path
 
@@ -19,8 +21,19 @@ from shared.runtime.errors import JournalFailed, SettingsError
 MIB = 1 << 20
 
 
-def journal(folder: Path, *, limit: int = 16 * MIB, keep: float = 60) -> Journal:
-    return Journal(folder, new_boot(), limit=limit, keep=keep)
+class Disk:
+    """A disk of a size, with nothing on it but the journal."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder = folder
+        self.size = size
+
+    def free(self, _: Path) -> int:
+        return self.size - sum(path.stat().st_size for path in self._folder.rglob("*.journal"))
+
+
+def journal(folder: Path, *, limit: int = 16 * MIB, keep: float = 60, disk: int = 1 << 40) -> Journal:
+    return Journal(folder, new_boot(), limit=limit, keep=keep, free=Disk(folder, disk).free)
 
 
 def is_failed(journal: Journal) -> bool:
@@ -145,3 +158,113 @@ def test_a_cut_that_was_not_written_costs_its_own_segment_alone(tmp_path: Path) 
     [(_, fields)] = replay.records(part.folder)
     assert tail.decode(fields)[1:] == (2, Segment(Packed(b"second")))
     part.close(complete=True)
+
+
+def shipped(journal: Journal) -> None:
+    """Redis has everything, and the journal looks at its disk."""
+    journal.tidy(time.monotonic() + 10)
+    journal.look()
+
+
+def test_a_small_disk_is_full_before_the_limit_and_takes_records_again_once_a_fifth_is_free(tmp_path: Path) -> None:
+    small = journal(tmp_path, limit=1 << 30, disk=9 * MIB)  # of which one stays for what runs
+    answers: list[bool] = []
+    for number in range(400):
+        small.look()
+        answers.append(not is_failed(small))
+        if answers[-1]:
+            small.open(name(number), bytes(200_000))
+        else:
+            assert small.fill >= 0.8
+            with pytest.raises(JournalFailed, match="full"):
+                small.open(name(number), b"x")
+            if number % 10 == 0:
+                shipped(small)
+    turns = sum(before != after for before, after in itertools.pairwise(answers))
+    assert 4 <= turns <= 40  # full several times; each time it takes many records before it is full again
+    assert len(list(small.folder.glob("*.journal"))) > 4
+    small.close(complete=True)
+
+
+def test_a_disk_that_others_fill_is_full(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, 1 << 30)
+    mine = Journal(tmp_path, new_boot(), limit=16 * MIB, keep=60, free=disk.free)
+    mine.open(name(0), b"x")
+    disk.size = 0
+    mine.look()
+    assert is_failed(mine)
+    assert mine.fill == 1.0
+    disk.size = 1 << 30
+    mine.look()
+    assert not is_failed(mine)
+    mine.close(complete=True)
+
+
+def test_a_journal_that_was_deleted_begins_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "journals"
+    lost = journal(root)
+    for deleted in (root, lost.folder, lost.folder / "00000003.journal"):
+        lost.open(name(0), b"x")
+        shutil.rmtree(deleted) if deleted.is_dir() else deleted.unlink()
+        caplog.clear()
+        lost.look()
+        assert "was deleted" in caplog.text
+        lost.open(name(1), b"y")
+        assert kept(lost.folder) == [name(1)]
+        assert list(replay.orphaned_journals(root)) == []  # it is locked again
+        caplog.clear()
+        lost.look()
+        assert caplog.text == ""
+    lost.close(complete=True)
+
+
+def test_a_journal_that_was_deleted_and_cannot_begin_anew_refuses(tmp_path: Path) -> None:
+    root = tmp_path / "journals"
+    lost = journal(root)
+    shutil.rmtree(root)
+    root.write_text("in the way")
+    for _ in range(3):
+        lost.look()
+        lost.flush()
+        with pytest.raises(JournalFailed):
+            lost.open(name(0), b"x")
+    root.unlink()
+    lost.look()
+    lost.open(name(1), b"x")
+    assert kept(lost.folder) == [name(1)]
+    lost.close(complete=True)
+
+
+def test_a_disk_that_takes_little_is_not_tried_with_nothing(tmp_path: Path) -> None:
+    """A write of a few bytes says nothing of one that was refused."""
+    tight = journal(tmp_path)
+    tight.open(name(0), b"x")
+    [path] = tight.folder.glob("*.journal")
+    size = path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, hard))
+    try:
+        tight.record(name(0), 1, bytes(5000))
+        for _ in range(5):
+            tight.flush()
+            assert is_failed(tight)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    tight.flush()
+    assert not is_failed(tight)
+    assert kept(tight.folder) == [name(0)]
+    tight.close(complete=True)
+
+
+def test_what_is_kept_of_a_disk_is_for_running_exchanges(tmp_path: Path) -> None:
+    small = journal(tmp_path, disk=3 * MIB)
+    number = 0
+    while not is_failed(small):
+        number += 1
+        small.open(name(number), bytes(100_000))
+    with pytest.raises(JournalFailed):
+        small.open(name(0), b"x")
+    small.record(name(1), 1, b"its end")
+    assert small.flush()
+    assert kept(small.folder)[-1] == name(1)
+    small.close(complete=True)

@@ -26,6 +26,7 @@ class MemoryStore:
     """What a keyring asks of Redis. A lookup waits while `blocked`, and fails while `away`."""
 
     def __init__(self) -> None:
+        self.strings: dict[str, bytes] = {}
         self.rows: dict[str, dict[bytes, bytes]] = {names.key(HASH): {b"name": b"me"}}
         self.calls: Counter[str] = Counter()
         self.away = False
@@ -43,6 +44,16 @@ class MemoryStore:
         self._answer()
         return self.rows.get(name, {})
 
+    async def get(self, name: str) -> bytes | None:
+        self.calls["get"] += 1
+        self._answer()
+        return self.strings.get(name)
+
+    async def set(self, name: str, value: str | bytes, *, nx: bool) -> None:
+        assert nx
+        self._answer()
+        self.strings.setdefault(name, value.encode() if isinstance(value, str) else value)
+
     async def eval(self, script: str, count: int, name: str, *fields: str) -> int:
         self.calls["touch"] += 1
         self._answer()
@@ -56,15 +67,38 @@ class MemoryStore:
 class Turned:
     """A keyring whose clocks stand still until they are turned."""
 
-    def __init__(self) -> None:
+    def __init__(self, pepper: str | None = PEPPER) -> None:
         self.store = MemoryStore()
         self.seconds = 0.0
+        self.waits: list[float] = []  # the seconds that callers were ready to wait for a lookup
         self.ring = KeyRing(
             cast("Any", self.store),
-            Settings.model_validate({"key_pepper": PEPPER}),
+            Settings.model_validate({"key_pepper": pepper}),
             monotonic=lambda: self.seconds,
             clock=lambda: NOW + self.seconds,
+            wait=self._wait,
         )
+
+    async def _wait(self, lookup: asyncio.Future[Any], seconds: float) -> bool:
+        """Wait for as long as it takes, or for as long as the caller would, where the store does not answer."""
+        self.waits.append(seconds)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if not lookup.done() and self.frozen:
+            self.seconds += seconds
+        elif not lookup.done():
+            await asyncio.wait({lookup})
+        return lookup.done()
+
+    frozen = False
+
+    def freeze(self) -> None:
+        self.frozen, self.store.blocked = True, asyncio.Event()
+
+    def thaw(self) -> None:
+        assert self.store.blocked is not None
+        self.frozen = False
+        self.store.blocked.set()
 
     async def says(self, key: str | None = KEY) -> int:
         """200, or the status with which a caller is refused."""
@@ -236,3 +270,105 @@ async def test_a_use_is_noted_once_a_minute(turned: Turned) -> None:
         await turned.says()
         await asyncio.sleep(0)
         assert turned.store.calls["touch"] == notes
+
+
+async def test_a_ticket_stands_for_its_key_at_one_target(turned: Turned) -> None:
+    turned.store.put()
+    record = await turned.ring.authenticate(KEY)
+    ticket = turned.ring.ticket(record.hash, b"/gemini/upload?id=a")
+
+    async def says(ticket: str, target: bytes) -> int:
+        try:
+            await turned.ring.authenticate_upload(ticket, target)
+        except Refused as refused:
+            return refused.status
+        return 200
+
+    assert await says(ticket, b"/gemini/upload?id=a") == 200
+    assert await says(ticket, b"/gemini/upload?id=b") == 401
+    assert await says(ticket[:-1] + "\xff", b"/gemini/upload?id=a") == 401
+    assert await says("0" * 64 + ticket[64:], b"/gemini/upload?id=a") == 401
+    turned.seconds = 2
+    turned.store.put(revoked_at=NOW)
+    assert await says(ticket, b"/gemini/upload?id=a") == 401
+
+
+async def test_a_known_key_hardly_waits_for_a_redis_that_is_frozen(turned: Turned) -> None:
+    await turned.says()
+    turned.freeze()
+    turned.waits = []
+    for turned.seconds in (2.0, 3.0, 100.0, 299.0):
+        assert await turned.says() == 200
+    assert max(turned.waits) < 0.05
+    assert turned.waits[1:] == [0.0] * 3  # it has been silent for longer
+    assert turned.store.calls["lookup"] == 2  # the first one that was not answered goes on, alone
+    turned.seconds = 300.0
+    assert await turned.says() == 503
+
+
+async def test_strangers_share_a_second_of_patience_and_are_then_refused_at_once(turned: Turned) -> None:
+    turned.freeze()
+    started = turned.seconds
+    assert await turned.says() == 503
+    assert turned.seconds - started == pytest.approx(1.0)
+    turned.waits = []
+    others = [f"lr_live_{number:048x}" for number in range(20)]
+    assert {await turned.says(key) for key in others} == {503}
+    assert max(turned.waits) < 0.05
+    turned.thaw()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert await turned.says() == 200
+    assert await turned.says(f"lr_live_{99:048x}") == 401
+    assert turned.waits[-1] == pytest.approx(1.0)  # patient again
+
+
+async def test_what_a_late_answer_says_counts(turned: Turned) -> None:
+    await turned.says()
+    turned.freeze()
+    turned.seconds = 2.0
+    assert await turned.says() == 200
+    turned.store.put(revoked_at=NOW)
+    turned.thaw()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert await turned.says() == 401
+
+
+async def test_keys_work_again_in_a_redis_that_was_emptied_under_a_running_process() -> None:
+    turned = Turned(pepper=None)
+    assert await turned.says() == 401
+    first = turned.store.strings[names.PEPPER]
+    turned.store.rows[names.key(key_format.hash_key(first, KEY))] = {b"name": b"me"}
+    turned.seconds = 2.0
+    assert await turned.says() == 200
+    turned.store.rows.clear()
+    turned.store.strings = {names.PEPPER: b"another"}
+    turned.seconds = 4.0
+    assert await turned.says() == 401
+    turned.store.rows[names.key(key_format.hash_key(b"another", KEY))] = {b"name": b"me"}
+    turned.seconds = 6.0
+    assert await turned.says() == 200
+
+
+async def test_a_pepper_that_is_gone_is_put_back() -> None:
+    turned = Turned(pepper=None)
+    await turned.says()
+    first = dict(turned.store.strings)
+    turned.store.strings.clear()
+    turned.seconds = 2.0
+    assert await turned.says() == 401
+    assert turned.store.strings == first
+
+
+async def test_unknown_keys_look_for_another_pepper_once_a_second() -> None:
+    turned = Turned(pepper=None)
+    await turned.says()
+    made = turned.store.calls["get"]
+    for number in range(20):
+        assert await turned.says(f"lr_live_{number:048x}") == 401
+    assert turned.store.calls["get"] == made
+    turned.seconds = 1.0
+    for number in range(20, 40):
+        assert await turned.says(f"lr_live_{number:048x}") == 401
+    assert turned.store.calls["get"] == made + 1

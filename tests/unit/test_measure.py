@@ -18,7 +18,7 @@ from services.meter.reconcile import Observed, reconcile
 from services.meter.settings import MeterSettings
 from services.meter.tails import Tail
 from shared.contract.dialects import Dialect
-from shared.contract.entry import CostSource, Entry
+from shared.contract.entry import CostSource, Entry, encode
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import Attempt, End, Open, Outcome, Packed, Segment
@@ -88,6 +88,22 @@ def test_a_start_value_is_no_final_report() -> None:
     booked = entry(START + TEXT)
     assert figures(booked) == (Source.PARTIAL, 50, 5, 55)
     assert not booked.complete
+
+
+def test_what_an_answer_says_is_bounded_in_the_ledger() -> None:
+    usage = (
+        b'{"prompt_tokens":5,"completion_tokens":6,"x":' + b"[" * 300 + b"]" * 300 + b',"y":"' + b"y" * 20_000 + b'"}'
+    )
+    long = b"n" * 1_000_000
+    choices = b",".join([b'{"index":0,"finish_reason":"' + b"f" * 1000 + b'"}'] * 1000)
+    body = (
+        b'{"id":"%b","model":"%b","service_tier":"%b","object":"chat.completion","choices":[%b],"usage":%b,"error":%b}'
+    )
+    body %= (long, long, long, choices, usage, b"[" * 300 + b"]" * 300)
+    booked = entry(body, Dialect.OPENAI_CHAT, content_type="application/json")
+    assert figures(booked)[1:3] == (5, 6)
+    assert booked.raw_usage == {"prompt_tokens": 5, "completion_tokens": 6}
+    assert len(encode(booked)) < 100_000
 
 
 def test_nothing_reported_is_estimated() -> None:

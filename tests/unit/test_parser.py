@@ -97,6 +97,56 @@ CASES = {
     "a bad chunk": Case(
         CHUNKED + b"2\r\nok\r\nzz\r\n", Seen(State.BROKEN, body=b"ok", fault="Invalid character"), State.BROKEN
     ),
+    "a chunk's size padded": Case(CHUNKED + b"2  \r\nok\r\n0\t\r\n\r\n", Seen(State.DONE, body=b"ok")),
+    "a space before an extension": Case(CHUNKED + b"2 ;a=b\r\nok\r\n0 ;z\r\n\r\n", Seen(State.DONE, body=b"ok")),
+    "a chunk's size ended by LF": Case(
+        CHUNKED + b"2\nok\r\n0\r\n\r\n", Seen(State.BROKEN, fault="Missing expected CR"), State.BROKEN
+    ),
+    "bare LF": Case(b"HTTP/1.1 200 OK\nContent-Length: 6\n\no\r\n\r\nk", Seen(State.DONE, body=b"o\r\n\r\nk")),
+    "bare LF, a body with empty lines": Case(
+        b"HTTP/1.1 200 OK\nContent-Length: 4\n\r\n\n\n\n\n", Seen(State.DONE, body=b"\n\n\n\n")
+    ),
+    "bare LF, and an empty line of the body's": Case(
+        b"HTTP/1.1 200 OK\n\n\r\nso far", Seen(State.UNTIL_CLOSE, body=b"\r\nso far")
+    ),
+    "one length twice": Case(length(b"ok", b"Content-Length: 2"), Seen(State.DONE, body=b"ok")),
+    "one length in a list": Case(b"HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok", Seen(State.DONE, body=b"ok")),
+    "two lengths": Case(
+        length(b"ok", b"Content-Length: 3"), Seen(State.BROKEN, 0, fault="the answer has several lengths"), State.BROKEN
+    ),
+    "a space before a colon": Case(length(b"ok", b"X-A : b", b"X-B\t: c"), Seen(State.DONE, body=b"ok")),
+    "a folded line": Case(length(b"ok", b"x-a: one\r\n\ttwo"), Seen(State.DONE, body=b"ok")),
+    "a control character": Case(length(b"ok", b"x-a: a\x01\0b\rc"), Seen(State.DONE, body=b"ok")),
+    "no name": Case(length(b"ok", b"nonsense"), Seen(State.BROKEN, 0, fault="Invalid header token"), State.BROKEN),
+    "gzip, chunked": Case(
+        CHUNKED.replace(b"chunked", b"gzip, chunked") + b"2\r\nok\r\n0\r\n\r\n", Seen(State.DONE, body=b"ok")
+    ),
+    "gzip and chunked apart": Case(
+        CHUNKED.replace(b"chunked", b"GZip\r\nTransfer-Encoding: Chunked") + b"2\r\nok\r\n0\r\n\r\n",
+        Seen(State.DONE, body=b"ok"),
+    ),
+    "gzip alone": Case(
+        CHUNKED.replace(b"chunked", b"gzip\r\ncontent-length: 1") + b"ok", Seen(State.UNTIL_CLOSE, body=b"ok")
+    ),
+    "chunked twice": Case(
+        CHUNKED.replace(b"chunked", b"chunked, chunked") + b"2\r\nok\r\n0\r\n\r\n", Seen(State.DONE, body=b"ok")
+    ),
+    "identity with a length": Case(length(b"ok", b"transfer-encoding: identity"), Seen(State.DONE, body=b"ok")),
+    "chunked below gzip": Case(
+        CHUNKED.replace(b"chunked", b"chunked, gzip"),
+        Seen(State.BROKEN, 0, fault="the answer has a transfer coding"),
+        State.BROKEN,
+    ),
+    "an unknown coding": Case(
+        CHUNKED.replace(b"chunked", b"zstd, chunked"),
+        Seen(State.BROKEN, 0, fault="the answer has a transfer coding"),
+        State.BROKEN,
+    ),
+    "empty lines first": Case(b"\r\n\r\n\n" + OK, Seen(State.DONE, body=b"ok")),
+    "an untidy one after interim ones": Case(
+        b"HTTP/1.1 100 Continue\n\nHTTP/1.1 103 Early\r\nlink : x\r\n\r\n" + length(b"ok", b"x-a : b"),
+        Seen(State.DONE, body=b"ok"),
+    ),
     "a chunk too long": Case(
         CHUNKED + b"2\r\nok!\r\n0\r\n\r\n", Seen(State.BROKEN, body=b"ok", fault="Expected"), State.BROKEN
     ),
@@ -163,6 +213,30 @@ def test_headers_are_the_final_ones_as_written() -> None:
     case = CASES["trailers"]
     for parts in cuts(case.raw):
         assert read(case, parts)[0].headers == [(b"transfer-encoding", b"chunked")]
+
+
+@pytest.mark.parametrize(
+    ("name", "headers"),
+    [
+        ("a space before a colon", [(b"X-A", b"b"), (b"X-B", b"c"), (b"content-length", b"2")]),
+        ("a folded line", [(b"x-a", b"one two"), (b"content-length", b"2")]),
+        ("a control character", [(b"x-a", b"a  b c"), (b"content-length", b"2")]),
+        ("bare LF", [(b"Content-Length", b"6")]),
+        ("one length twice", [(b"content-length", b"2")]),
+        ("gzip, chunked", [(b"content-encoding", b"gzip"), (b"transfer-encoding", b"chunked")]),
+        ("gzip alone", [(b"content-encoding", b"gzip")]),
+        ("an untidy one after interim ones", [(b"x-a", b"b"), (b"content-length", b"2")]),
+    ],
+)
+def test_untidy_headers(name: str, headers: list[tuple[bytes, bytes]]) -> None:
+    for parts in cuts(CASES[name].raw):
+        assert read(CASES[name], parts)[0].headers == headers
+
+
+def test_a_transfer_coding_comes_behind_the_content_codings() -> None:
+    raw = CHUNKED.replace(b"chunked", b"deflate, chunked\r\nContent-Encoding: br")
+    parser, _ = read(Case(raw, ASKED), [raw])
+    assert parser.headers == [(b"content-encoding", b"br, deflate"), (b"transfer-encoding", b"chunked")]
 
 
 def test_half_a_size_is_no_place_before_a_chunk() -> None:

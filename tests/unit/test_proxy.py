@@ -108,6 +108,12 @@ async def test_a_stream_through_the_proxy(tmp_path: Path, provider_tls: bool, pr
             assert b"\r\nProxy-Authorization: " + AUTHORIZATION + b"\r\n" in head
 
 
+def test_a_proxy_is_named_without_its_password() -> None:
+    client = UpstreamClient(GatewaySettings.model_validate({"https_proxy": "http://user:s3cret@proxy:3128/"}))
+    assert client.proxy("openai", "https://api.openai.com/v1/models") == "proxy:3128"
+    assert client.proxy("vllm", "http://vllm:8000/v1/models") == ""
+
+
 async def test_a_proxy_that_refuses(tmp_path: Path) -> None:
     async with proxied(tmp_path, provider_tls=True, proxy_tls=False) as setup:
         setup.proxy.refuses = b"407 Proxy Authentication Required"

@@ -1,3 +1,5 @@
+import base64
+
 import pytest
 
 from services.gateway.routing.configured import upstreams
@@ -182,7 +184,7 @@ def test_gets_are_metadata(path: str, headers: dict[bytes, bytes], query: bytes,
     [
         ("POST", "/", "x", 404),
         ("POST", "/v1/nothing", "x", 404),
-        ("GET", "/v1/chat/completions", None, 404),
+        ("PUT", "/v1/chat/completions", None, 404),
         ("POST", "/unknown/v1/chat/completions", "x", 404),
         ("POST", "/v1/chat/completions", None, 400),
         ("POST", "/v1/chat/completions", "", 400),
@@ -245,6 +247,18 @@ def test_credentials_are_sent_as_the_endpoint_takes_them() -> None:
     assert anthropic.credential(Family.OPENAI) == (b"authorization", b"Bearer top-secret")
     assert azure.credential(Family.OPENAI) == (b"api-key", b"top-secret")
     assert "top-secret" not in repr(anthropic)
+
+
+def test_http_basic_takes_the_place_of_the_credential() -> None:
+    mine = ProviderSettings.model_validate(
+        {"base_url": "https://us%40er:pass:word@x", "dialects": "anthropic_messages"}
+    )
+    upstream = upstreams(GatewaySettings(providers={"mine": mine})).get("mine")
+    assert upstream is not None
+    expected = b"authorization", b"Basic " + base64.b64encode(b"us@er:pass:word")
+    assert [upstream.credential(family) for family in Family] == [expected] * len(Family)
+    assert upstream.base_url == "https://x"
+    assert "pass:word" not in repr(upstream)
 
 
 CLOUDS = configured(

@@ -90,6 +90,11 @@ def test_our_own_names_go_before_the_sdks(monkeypatch: pytest.MonkeyPatch) -> No
         ("AROUTER_BASE_PATH", "/llm?x"),
         ("AROUTER_BASE_PATH", "/v1"),
         ("AROUTER_BASE_PATH", "/api/llm"),
+        ("AROUTER_HTTPS_PROXY", "http://sk-secret-word@proxy/path"),
+        ("AROUTER_PROVIDERS__OPENAI__PROXY", "socks5://u:sk-secret-word@proxy:3128"),
+        ("AROUTER_PROVIDERS__OPENAI__BASE_URL", "ftp://u:sk-secret-word@x"),
+        ("AROUTER_PROVIDERS__OPENAI__BASE_URL", "http://u:sk-secret-word@"),
+        ("AROUTER_PROVIDERS__OPENAI__CLIENT_KEY", "/a/key/and/no/certificate"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -132,6 +137,34 @@ def test_a_base_path_must_not_hide_a_provider(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AROUTER_PROVIDERS__VLLM__BASE_URL", "http://x")
     with pytest.raises(SettingsError, match="AROUTER_BASE_PATH"):
         GatewaySettings.load()
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "user"),
+    [
+        ("http://user:sk-secret%40word@ollama:11434/v1", "http://ollama:11434/v1", "user:sk-secret@word"),
+        ("https://user:sk-secret@word@x/", "https://x", "user:sk-secret@word"),
+        ("https://sk-secret@x/a@b", "https://x/a@b", "sk-secret"),
+        ("https://x/a@b", "https://x/a@b", None),
+    ],
+)
+def test_the_user_of_a_base_url_is_kept_apart(
+    monkeypatch: pytest.MonkeyPatch, url: str, base: str, user: str | None
+) -> None:
+    monkeypatch.setenv("AROUTER_PROVIDERS__MINE__BASE_URL", url)
+    settings = GatewaySettings.load()
+    mine = settings.providers["mine"]
+    assert mine.base_url == base
+    assert (mine.basic_auth and mine.basic_auth.get_secret_value()) == user
+    assert "sk-secret" not in repr(settings) + settings.model_dump_json()
+
+
+def test_a_user_and_a_key_do_not_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-key")
+    monkeypatch.setenv("AROUTER_PROVIDERS__OPENAI__BASE_URL", "https://u:sk-secret-word@x/v1")
+    with pytest.raises(SettingsError, match="an API key and a user:password; only one") as error:
+        GatewaySettings.load()
+    assert "sk-secret" not in str(error.value)
 
 
 def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.gateway.attempts import Attempts, Candidate
+from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.client import UpstreamClient
 from services.gateway.upstream.connection import Connection
-from services.gateway.upstream.pool import Pool
-from tests.support.certificates import certificate
+from services.gateway.upstream.pool import Ages, Pool
+from shared.runtime.errors import SettingsError, UpstreamUnreachable
+from tests.support.certificates import PEM, certificate
 from tests.support.serving import serving
 
 TIMEOUTS = {"connect": 2.0, "pool": 0.3, "read": 2.0, "write": 2.0}
@@ -28,7 +32,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 async def pooled(
     connections: int = 10, tls: ssl.SSLContext | None = None, keep_alive: float = 5
 ) -> AsyncIterator[Pool]:
-    pool = Pool(tls or ssl.create_default_context(), connections, keep_alive, tick=0.05)
+    pool = Pool(tls or ssl.create_default_context(), connections, Ages(keep_alive, 5), tick=0.05)
     yield pool
     pool.close()
     await asyncio.sleep(0.05)
@@ -117,6 +121,37 @@ async def test_one_that_the_server_has_closed_is_not_used_again() -> None:
         for _ in range(5):
             assert await body_of(await ask(pool, url)) == b"ok"
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_request_that_meets_a_closing_connection_is_answered_on_a_new_one(reset: bool) -> None:
+    """The provider closes every connection when its second request has come, without a byte."""
+    connections = 0
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"{}")
+        writer.write(OK)
+        await reader.readuntil(b"{}")
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            writer.transport.abort()
+
+    client = UpstreamClient(GatewaySettings())
+    async with serving(twice) as url:
+        candidate = Candidate("mine", "gpt", "", "POST", url, b"", [], b"{}")
+        made = []
+        for _ in range(6):
+            attempts = Attempts((candidate,), client)
+            answer = await attempts.first_answer([])
+            assert (answer.status, answer.whole()) == (200, b"ok")
+            answer.close()
+            made.append([attempt.cause for attempt in attempts.made])
+        await client.close()
+    cause = "reset" if reset else "closed_early"
+    assert made == [[""], *[[cause, ""]] * 5]
+    assert connections == 6
 
 
 async def test_a_full_pool_is_waited_for_and_then_given_up() -> None:
@@ -251,6 +286,43 @@ async def test_both_address_families(listens: str, host: str) -> None:
 
 def _resolves_to(address: str) -> bool:
     return any(info[4][0] == address for info in socket.getaddrinfo("localhost", 80))
+
+
+async def test_a_provider_that_asks_for_a_certificate(tmp_path: Path) -> None:
+    server, _ = certificate(tmp_path)
+    pem = tmp_path / PEM
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(pem)
+
+    def client(**files: str) -> UpstreamClient:
+        mine = {"base_url": "https://x", **files}
+        return UpstreamClient(GatewaySettings.model_validate({"providers": {"mine": mine}}))
+
+    async with serving(answering, server) as url:
+        both, stranger, anonymous = client(ca_file=str(pem), client_cert=str(pem)), client(), client(ca_file=str(pem))
+        answer = await both.send("mine", "GET", url, b"", [], b"")
+        assert (answer.status, answer.whole()) == (200, b"ok")
+        answer.close()
+        # asyncio's server closes where others send an alert.
+        for other, causes in ((stranger, {"certificate"}), (anonymous, {"tls", "closed_early", "reset"})):
+            with pytest.raises(UpstreamUnreachable) as refused:
+                await other.send("mine", "GET", url, b"", [], b"")
+            assert refused.value.cause in causes
+        with pytest.raises(UpstreamUnreachable):  # what one provider trusts, another does not
+            await both.send("another", "GET", url, b"", [], b"")
+        for made in (both, stranger, anonymous):
+            await made.close()
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "client_cert"])
+@pytest.mark.parametrize("content", [None, "no PEM"])
+def test_a_file_that_is_no_use_stops_the_start(tmp_path: Path, setting: str, content: str | None) -> None:
+    file = tmp_path / "file.pem"
+    if content is not None:
+        file.write_text(content)
+    mine = {"base_url": "https://x", setting: str(file)}
+    with pytest.raises(SettingsError, match=f"^AROUTER_PROVIDERS__MINE__{setting.upper()}: cannot be used: .+$"):
+        UpstreamClient(GatewaySettings.model_validate({"providers": {"mine": mine}}))
 
 
 async def test_tls_is_verified(tmp_path: Path) -> None:

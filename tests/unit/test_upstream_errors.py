@@ -14,8 +14,9 @@ import pytest
 
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory, UpstreamClient
-from services.gateway.upstream.connection import ClosedEarly
+from services.gateway.upstream.connection import BadAnswer, ClosedEarly, Unheard
 from services.gateway.upstream.errors import translate
+from services.gateway.upstream.head import TOO_LARGE
 from shared.runtime.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from tests.support.certificates import certificate
 from tests.support.serving import Handler, serving
@@ -37,7 +38,10 @@ def within(outer: Exception, inner: BaseException) -> Exception:
 
 SEVERAL = OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 9, 0, 0), [Errno 111] Connect call")
 EITHER = [
-    (ssl.SSLCertVerificationError("x"), "tls"),
+    (ssl.SSLCertVerificationError("x"), "certificate"),
+    (behind(httpx.ConnectError("x"), ssl.SSLCertVerificationError("x")), "certificate"),
+    (BadAnswer(TOO_LARGE), "too_large"),
+    (BadAnswer("Invalid header token"), "protocol"),
     (behind(httpx.ConnectError("x"), OSError("x"), ssl.SSLError("x")), "tls"),
     (behind(httpx.ConnectError("x"), socket.gaierror("x")), "dns"),
     (behind(httpx.ConnectError("x"), UnicodeError("label too long")), "dns"),
@@ -84,6 +88,35 @@ def test_a_failure(error: Exception, cause: str, begun: bool) -> None:
 def test_a_limit(error: Exception, begun: bool, cause: str) -> None:
     ours = translate(error, begun=begun)
     assert (type(ours), ours.cause) == (UpstreamTimeout, cause)
+
+
+@pytest.mark.parametrize(("inner", "cause"), [(ClosedEarly("x"), "closed_early"), (httpx.ReadError("x"), "reset")])
+def test_an_idle_connection_that_was_closed_asks_for_another_try(inner: Exception, cause: str) -> None:
+    ours = translate(behind(Unheard("x"), inner), begun=False)
+    assert (type(ours), ours.cause, ours.again) == (UpstreamUnreachable, cause, True)
+    assert not translate(inner, begun=False).again
+
+
+SECRET = "https://user:s3cret@host/v1?key=s3cret"
+SAID = [
+    (behind(httpx.ConnectError(SECRET), ConnectionRefusedError(111, SECRET)), "it refused the connection: Conn"),
+    (behind(httpx.ConnectError(SECRET), socket.gaierror(-2, "Name or service not known")), "its host name cannot be"),
+    (behind(httpx.ConnectError(SECRET), OSError(SECRET)), "no connection to it"),
+    (behind(httpx.ConnectError(SECRET), OSError(113, SECRET)), "no connection to it: No route to host"),
+    (behind(httpx.ReadError(SECRET), ConnectionResetError(104, SECRET)), "it reset the connection: Conn"),
+    (httpx.ConnectTimeout(SECRET), "no connection to it in time"),
+    (httpx.RemoteProtocolError(SECRET), "its answer is not HTTP"),
+    (BadAnswer("Invalid header token"), "its answer is not HTTP: Invalid header token"),
+    (httpx.ProxyError(SECRET), "the proxy does not connect to it"),
+    (httpx.InvalidURL(SECRET), "the request cannot be sent"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), SAID)
+def test_what_the_log_says_names_the_reason_and_no_secret(error: Exception, said: str) -> None:
+    message = str(translate(error, begun=False))
+    assert message.startswith(said)
+    assert "s3cret" not in message
 
 
 def test_what_was_handled_before_is_not_the_cause() -> None:
@@ -167,6 +200,6 @@ async def test_no_connection_has_a_cause(path: str, tmp_path: Path) -> None:
     tls, _ = certificate(tmp_path)
     async with asking(path) as client:
         async with serving(answering(HEAD), tls) as url:
-            assert (await failure(client, url)).cause == "tls"
+            assert (await failure(client, url)).cause == "certificate"
         assert (await failure(client, "http://127.0.0.1:9/v1")).cause == "connect_refused"
         assert (await failure(client, f"http://{'x' * 64}.invalid/v1")).cause in {"dns", "request"}

@@ -41,6 +41,7 @@ class JournalRecovery:
         self._writer = writer
         self._ids = ids
         self._server: str | None = None
+        self._known = False  # Redis has heard of this boot
         self._to_send_again = False
         self._sent_again = 0.0  # when records were last queued again, monotonic
         self._looked: float | None = None  # for orphaned journals, monotonic
@@ -86,7 +87,13 @@ class JournalRecovery:
             self._to_send_again = True
         self._server = server
         self._writer.say(True)
-        await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE)
+        known = await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE)
+        if self._known and not known:
+            log.error(
+                "Redis was emptied: sending again the records that are in the journal; what is older is lost there"
+            )
+            self._to_send_again = True
+        self._known = True
         shipped = self._writer.shipped
         # Records that are sent again are only in the queue for a while, and their files are old enough to be deleted.
         if not self._to_send_again and shipped > self._sent_again:

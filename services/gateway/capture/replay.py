@@ -91,13 +91,13 @@ class _Running:
         body = b"".join(self.parts)
         self.parts = [body[-size:]]  # there was no room for the bytes before these, and they are lost
         if len(body) >= size:
-            return self.segment()
+            return self.segment(len(body) - size)
         self.parts = []
         return None
 
-    def segment(self) -> Segment:
-        """The segment of all its bytes."""
-        segment = Segment(Packed.pack(b"".join(self.parts)), self.head)
+    def segment(self, gap: int = 0) -> Segment:
+        """The segment of all its bytes. `gap`: bytes that are missing before them."""
+        segment = Segment(Packed.pack(b"".join(self.parts)), self.head, gap)
         self.parts, self.head = [], None
         return segment
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from services.gateway.capture.copy_budget import CopyBudget, CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.writer import RecordWriter
 from shared.contract import tail
@@ -30,6 +31,8 @@ _MAX_REQUEST_BYTES = 2 * 1024 * 1024
 # share the marker, the body is only sent for nothing. `"usage":null` (on each chunk of a chat stream) does not count.
 _USAGE = re.compile(rb'"(?:usage|usageMetadata)"\s*:\s*\{')
 
+_LIMITS = CopyLimits()
+
 log = logging.getLogger(__name__)
 
 
@@ -37,6 +40,7 @@ class ExchangeTap:
     """The tail of one exchange as it grows."""
 
     __slots__ = (
+        "_budget",
         "_chunks",
         "_head",
         "_journaled",
@@ -45,13 +49,12 @@ class ExchangeTap:
         "_tap",
         "bytes",
         "id",
-        "lost",
         "name",
         "turn",
         "usage_seen",
     )
 
-    def __init__(self, tap: Tap, exchange_id: ExchangeId, turn: int) -> None:
+    def __init__(self, tap: Tap, exchange_id: ExchangeId, turn: int, budget: CopyBudget) -> None:
         self.id = exchange_id
         self.turn = turn
         self.name = str(exchange_id)
@@ -63,7 +66,12 @@ class ExchangeTap:
         self._journaled = 0  # how many of these chunks are in the journal
         self._size = 0
         self._seq = 1  # of the next record; 0 is the open
-        self.lost = 0  # bytes that there was no room for
+        self._budget = budget
+
+    @property
+    def lost(self) -> int:
+        """Bytes that were to be copied, and that there was no room for."""
+        return self._budget.no_room
 
     def head(self, head: Head) -> None:
         """Take the head of the answer, before its body."""
@@ -81,22 +89,26 @@ class ExchangeTap:
     def note(self) -> None:
         """Give the journal the chunks that it does not have yet."""
         new = self._chunks[self._journaled :]
-        if not new:
-            return  # they have become a segment meanwhile
+        if not new or self._budget.spent:
+            return  # they have become a segment meanwhile, or may never become one
         if self._seq == 1 and not self._journaled and self._head is not None:
             self._tap.journal.head(self.name, self._head)
         self._tap.journal.fragment(self.name, self._seq, b"".join(new))
         self._journaled = len(self._chunks)
 
     def cut(self) -> None:
-        """Send the pending bytes as a segment."""
+        """Send the pending bytes as a segment, as long as the budget lasts."""
         if not self._chunks:
             return
+        if self._budget.spent:
+            self._budget.hold(self._take())
+            return
         self.note()
-        body = self._take()
+        body = self._copied(self._take())
         if body:
             self._tap.journal.cut(self.name, self._seq, len(body))
-            self._ship(tail.pack(Segment(Packed.pack(body), self._head if self._seq == 1 else None)))
+            head = self._head if self._seq == 1 else None
+            self._ship(tail.pack(Segment(Packed.pack(body), head, self._budget.take_gap())))
 
     def end(self, ending: End, request: bytes | None) -> None:
         """Send the last bytes with the end record, and forget the exchange.
@@ -104,6 +116,10 @@ class ExchangeTap:
         `request`: the request's body, where usage may have to be estimated; it is left out where the tail has usage.
         """
         body = self._take()
+        if self._budget.spent:
+            self._budget.hold(body)
+            body = self._budget.last()
+        body = self._copied(body)
         held = request is not None and not self.usage_seen and len(request) <= _MAX_REQUEST_BYTES
         record = tail.pack(
             msgspec.structs.replace(
@@ -111,7 +127,8 @@ class ExchangeTap:
                 response_bytes=self.bytes,
                 body=Packed.pack(body),
                 request=Packed.pack(request) if held and request else None,
-                lost_bytes=self.lost,
+                lost_bytes=self._budget.lost,
+                gap=self._budget.gap,
             )
         )
         self._tap.journal.record(self.name, self._seq, record)
@@ -124,10 +141,15 @@ class ExchangeTap:
         self._chunks = []
         self._journaled = 0
         self._size = 0
+        return body
+
+    def _copied(self, body: bytes) -> bytes:
+        """The bytes that go into a record: these, or none where there is no room for them."""
         self.usage_seen = self.usage_seen or _USAGE.search(body) is not None
         if self._tap.full:
-            self.lost += len(body)
+            self._budget.lose(len(body))
             return b""
+        self._budget.spend(len(body))
         return body
 
     def _ship(self, record: bytes) -> None:
@@ -139,11 +161,18 @@ class Tap:
     """The taps of one process, with the journal, the writer and the ticker that they share."""
 
     def __init__(
-        self, ids: ExchangeIds, writer: RecordWriter, journal: Journal, *, unkept: Callable[[], None] | None = None
+        self,
+        ids: ExchangeIds,
+        writer: RecordWriter,
+        journal: Journal,
+        *,
+        unkept: Callable[[], None] | None = None,
+        limits: CopyLimits = _LIMITS,
     ) -> None:
         """`unkept`: is called for each exchange that begins though the journal does not keep it. None: no such exchange
         begins."""
         self.ids = ids
+        self._limits = limits
         self._unkept = unkept
         self.ticked = time.monotonic()
         self.writer = writer
@@ -159,7 +188,7 @@ class Tap:
 
     @property
     def full(self) -> bool:
-        """Whether neither memory nor the journal has room: bytes that come now leave holes in their tails."""
+        """Whether neither memory nor the journal has room: bytes that come now leave gaps in their tails."""
         full = self.writer.full and self.journal.failed
         if full and not self._warned:
             log.error("neither Redis nor the journal takes records: usage of running streams will count as partial")
@@ -194,7 +223,7 @@ class Tap:
         self.writer.put(exchange_id.shard, tail.fields(name, 0, packed))
         # Streams are cut in turns: compressing all of them at once would hold up the relay.
         self._opened = (self._opened + 1) % _TICKS_PER_SEGMENT
-        tap = ExchangeTap(self, exchange_id, self._opened)
+        tap = ExchangeTap(self, exchange_id, self._opened, CopyBudget(self._limits.of(record.dialect)))
         self._turns[tap.turn].add(tap)
         return tap
 
@@ -210,6 +239,8 @@ class Tap:
         for tap in changed:
             tap.note()
         self.journal.flush()
+        if self._turn == 0:
+            self.journal.look()
         self.ticked = time.monotonic()
 
     async def run(self, late: Callable[[float], None]) -> None:

@@ -21,6 +21,10 @@ from shared.runtime.store import Store
 
 _GATHER_SECONDS = 0.025  # records wait this long for others to share their round trip
 _BATCH = 512
+# The most bytes of a batch. It is halved while Redis does not answer, which may be for the size of it: else the same
+# megabytes are sent again and again, and Redis takes them each time.
+_BATCH_BYTES = 4 * 1024 * 1024
+_FEWEST_BYTES = 64 * 1024
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 log = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ class RecordWriter:
         self._journal = journal
         self._memory = memory
         self._queue: deque[_Queued] = deque()
+        self._batch_bytes = _BATCH_BYTES
         self._sending: float | None = None  # the time of the oldest record on its way
         self._wake = asyncio.Event()
         self._closing = False
@@ -112,7 +117,7 @@ class RecordWriter:
 
     async def _send(self) -> bool:
         self._journal.flush()  # written ahead
-        batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+        batch = self._next_batch()
         self._sending = batch[0].at
         errors: Sequence[StoreError | None]
         try:
@@ -126,8 +131,19 @@ class RecordWriter:
         self.pending_bytes -= sum(queued.size for queued in batch) - sum(queued.size for queued in refused)
         self._queue.extendleft(reversed(refused))
         self._sending = None
+        smaller, larger = self._batch_bytes // 2, self._batch_bytes + _FEWEST_BYTES
+        self._batch_bytes = max(_FEWEST_BYTES, smaller) if refused else min(_BATCH_BYTES, larger)
         self.say(not refused, next((error for error in errors if error is not None), None))
         return not refused
+
+    def _next_batch(self) -> list[_Queued]:
+        """The oldest records: at least one, and no more than are sent at once."""
+        batch = [self._queue.popleft()]
+        size = batch[0].size
+        while self._queue and len(batch) < _BATCH and size + self._queue[0].size <= self._batch_bytes:
+            batch.append(self._queue.popleft())
+            size += batch[-1].size
+        return batch
 
     def say(self, available: bool, error: StoreError | None = None) -> None:
         """Note whether Redis takes records."""

@@ -1,36 +1,18 @@
-"""The request body: the fields that routing needs, and the only two changes ever made to it. Pure.
+"""The only two changes ever made to a request's JSON body. Pure.
 
-Only the few fields below are decoded, because agents send megabytes. A change replaces the bytes of one value, found by
-scanning the top level, and leaves every other byte as it came. Each byte is scanned once, and the scan is bounded.
+A change replaces the bytes of one value, found by scanning the top level, and leaves every other byte as it came. Each
+byte is scanned once, and the scan is bounded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any
 
 import msgspec
 
+from services.gateway.client.flags import read_flags
 from shared.runtime.errors import Refused
-
-
-class Flags(msgspec.Struct, frozen=True):
-    """The fields of a request that decide where it goes and how it will be answered."""
-
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
-
-    @property
-    def usage_asked(self) -> bool | None:
-        """`stream_options.include_usage`; None where the client did not set it."""
-        options = self.stream_options or {}
-        return bool(options["include_usage"]) if "include_usage" in options else None
-
-
-_DECODER = msgspec.json.Decoder(Flags)
 
 # Strings, as far as their first escape, and the brackets between them: a scanner of the top level needs no more.
 _TOKEN = re.compile(rb'"[^"\\]*("?)|[{}\[\]]')
@@ -44,24 +26,11 @@ _CLOSING = (b"}", b"]")
 _MOST_TOKENS = 250_000  # a fifth of a second, in which nothing else of this process runs
 
 
-def read_flags(body: bytes) -> Flags:
-    """The flags of a JSON body. Refused with 400 where it is not a JSON object, or a flag has the wrong type."""
-    try:
-        return _DECODER.decode(body)
-    except msgspec.ValidationError as exc:
-        raise Refused(400, f"the request body is not as expected: {exc}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise Refused(400, f"the request body is not valid JSON: {exc}") from exc
-    except RecursionError:
-        raise Refused(400, "the request body is nested too deeply") from None
-
-
 def names_one_model(body: bytes) -> bool:
     """Whether a body names one model, once: parsers disagree on repeated names and on their case."""
     plain = body.lower()
     if plain.count(b'"model"') == 1 and b'"models"' not in plain and not _ESCAPED_LETTER.search(body):
-        with suppress(Refused):
-            return read_flags(body).model is not None  # the usual case; the decoder is faster than the scan
+        return read_flags(body).model is not None  # the usual case; the decoder is faster than the scan
     names = [_name(text).lower() for text in _names(body)]
     return names.count("model") == 1 and "models" not in names
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
 _HIGH_WATER = 64 * 1024
@@ -27,13 +29,13 @@ class _State(Enum):
 class BodyStream:
     """Fed by the parser. Above 64 KiB it pauses the socket until it is read."""
 
-    __slots__ = ("_data", "_reading", "_state", "_waiter")
+    __slots__ = ("_data", "_reading", "_state", "_told")
 
     def __init__(self, reading: Reading) -> None:
         self._data = bytearray()
         self._reading = reading
         self._state = _State.COMING
-        self._waiter: asyncio.Future[None] | None = None
+        self._told: Callable[[], None] | None = None
 
     @property
     def coming(self) -> bool:
@@ -74,6 +76,21 @@ class BodyStream:
         """The whole body, if it is here; `read` then returns b""."""
         return self._take() if self._state is _State.WHOLE else None
 
+    @property
+    def left(self) -> bool:
+        """Whether the client has left before the end."""
+        return self._state is _State.LEFT
+
+    def take(self) -> bytes | None:
+        """The bytes that are here; b"" at the end, None where more must come first."""
+        taken = self._take() if self._data or self._state is not _State.COMING else None
+        self._reading.resume_reading()
+        return taken
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """Call `changed` once, when more is here or no more will come."""
+        self._told = changed
+
     async def read(self) -> bytes | None:
         """The next bytes; b"" at the end, None where the client left before it."""
         while self._state is _State.COMING and not self._data:
@@ -86,12 +103,19 @@ class BodyStream:
         return data
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told = partial(_set, waiter)
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            self._told = None
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        told, self._told = self._told, None
+        if told is not None:
+            told()
+
+
+def _set(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -114,11 +114,13 @@ _NETWORKS = (
 _UNLESS_ALLOWED = _ACCOUNTS | _OVERRIDES | _ADDRESSES
 _REMEMBERED = 1024  # names
 _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
-# Cookies and alternative services belong to the provider's site, organisation ids to the operator (decision 3).
+# Cookies and alternative services belong to the provider's site, as does where a browser goes next; organisation ids
+# belong to the operator (decision 3).
 _NOT_DOWNSTREAM = _HOP_BY_HOP | {
     b"set-cookie",
     b"set-cookie2",
     b"alt-svc",
+    b"refresh",
     b"openai-organization",
     b"openai-project",
     b"anthropic-organization-id",
@@ -133,16 +135,19 @@ _REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace
 
 
 def upstream_request(
-    headers: Iterable[Header], credential: Header | None, allowed: frozenset[bytes] = _NONE
+    headers: Iterable[Header], credential: Header | None, allowed: frozenset[bytes] = _NONE, *, encoded: bool = True
 ) -> list[Header]:
     """The headers of a request to a provider: the client's, without those for its connection to us, and our
-    credential. `headers` have lower-case names; `allowed`: those that the operator lets through."""
+    credential. `headers` have lower-case names; `allowed`: those that the operator lets through. `encoded`: the body
+    still has the encodings that it came with."""
     given = list(headers)
     passes = _passing(allowed)
     passed = [header for header in given if passes[header[0]] and (b"lr_" not in header[1] or not _has_key(header[1]))]
     named = _named_by_connection(given)
     if not named <= _USUAL_CONNECTION:
         passed = [header for header in passed if header[0] not in named]
+    if not encoded:
+        passed = [header for header in passed if header[0] != b"content-encoding"]
     # The meter reads the body as it is relayed, and a compressed stream holds events back.
     passed.append((b"accept-encoding", b"identity"))
     if credential is not None:

@@ -137,6 +137,21 @@ class ClientRequest:
             raise ClientLeft
         return data
 
+    def take(self) -> bytes | None:
+        """The bytes of the body that are here; b"" at its end, None where more must come first. Raises as `read`."""
+        if self._body.left:
+            raise ClientLeft
+        return self._body.take()
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """Call `changed` once, when `take` has something."""
+        self._body.tell(changed)
+
+    def drop_body(self) -> None:
+        """Let the rest of the body pass unread: the client may read an answer only once it has sent everything."""
+        self._body.drop()
+        self._connection.resume_reading()
+
     def attach(self, listener: ClientListener) -> None:
         """Tell `listener` what the client does, until `detach`."""
         self._listener = listener

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+
+from pydantic import SecretStr
+
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from services.gateway.settings import GatewaySettings, ProviderSettings
 from shared.contract.dialects import Dialect, Family
@@ -35,7 +39,18 @@ def _upstream(name: str, configured: ProviderSettings) -> Upstream:
         ask_usage=configured.ask_usage,
         read_on=configured.reads_on,
         passes=configured.passed,
+        basic=_basic(configured.basic_auth),
+        decode_requests=configured.request_encoding == "decoded",
     )
+
+
+def _basic(user: SecretStr | None) -> SecretStr | None:
+    """`user:password` as the value of an Authorization header (RFC 7617)."""
+    if user is None:
+        return None
+    text = user.get_secret_value()
+    pair = text if ":" in text else text + ":"
+    return SecretStr("Basic " + base64.b64encode(pair.encode()).decode())
 
 
 def _own_provider(name: str, dialects: frozenset[Dialect]) -> Provider:

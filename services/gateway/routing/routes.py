@@ -12,6 +12,7 @@ from itertools import dropwhile
 from urllib.parse import unquote
 
 from services.gateway.routing.native import gemini_call, looks_like_gemini, native_call
+from services.gateway.routing.roots import root_of
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from shared.contract.dialects import Dialect, Family
 from shared.contract.paths import VERSION as _VERSION
@@ -69,15 +70,17 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
     if b"anthropic-version" in headers or "/messages" in path:
         return Family.ANTHROPIC
     google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
-    if google_key or path.lstrip("/").startswith("v1beta/") or looks_like_gemini(path):
+    call = looks_like_gemini(path) and "/models/ft:" not in path  # OpenAI's own models have colons, too
+    if google_key or path.lstrip("/").startswith("v1beta/") or call:
         return Family.GEMINI
     return Family.OPENAI
 
 
-def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match:
+def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated: bool = False) -> Match:
     """The match of a path, percent-encoded as it came. Refused with 404 where there is none.
 
-    `family`: as `family_of` returns it; it decides whose model list `/v1/models` is.
+    `family`: as `family_of` returns it; it decides whose model list `/v1/models` is. `dated`: the query has an
+    `api-version`, as Azure's SDK sends it.
     """
     segments = _segments(path)
     if not segments:
@@ -85,17 +88,28 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams) -> Match
     azure = upstreams.get("azure")
     if azure is not None and _is_deployment(segments):
         return _azure_deployment(method, segments, azure)
+    if azure is not None and segments[0] == "openai" and (dated or upstreams.get("openai") is None):
+        return _azure_path(method, segments, azure)
+    if segments[:2] == ["api", "v1"]:
+        segments = segments[1:]  # as OpenRouter's base URL ends
     if _VERSION.fullmatch(segments[0]):
-        version, rest = segments[0], "/".join(_without_versions(segments))
-        found = _match_call(method, rest, version) or _match_metadata(method, rest, version, family)
+        found = _match_root(method, segments, family, upstreams)
         if found is None:
             raise Refused(404, f"no such route: {method} {path} (any path of a provider is at /{{provider}}/…)")
         return found
     upstream = upstreams.get(segments[0])
     if upstream is None:
+        usual = "v1beta" if family is Family.GEMINI else "v1"
+        uploads = segments[0] == "upload" and len(segments) > 1
+        found = _match_upload(method, segments, upstreams) if uploads else None
+        found = found or _match_root(method, [usual, *segments], family, upstreams)
+        if found is not None:
+            return found
         raise Refused(404, f"no such route, and no provider {segments[0]!r} is configured: {method} {path}")
     if upstream is azure and _is_deployment(segments[1:]):
         return _azure_deployment(method, segments[1:], azure)
+    if upstream is azure and dated and segments[1:2] == ["openai"]:
+        return _azure_path(method, segments[1:], azure)
     return _match_provider(method, segments[1:], upstream, slash=path.endswith("/"))
 
 
@@ -141,14 +155,41 @@ def _match_call(method: str, rest: str, version: str) -> Match | None:
     return None
 
 
-def _match_metadata(method: str, rest: str, version: str, family: Family) -> Match | None:
-    if method in ("GET", "HEAD") and (rest == "models" or rest.startswith("models/")):
-        owner = Family.GEMINI if version != "v1" else family
-        return Match(Dialect.METADATA, owner, rest, version)
-    if rest.startswith("responses/"):  # fetch, cancel, delete, list the input of a stored response; or compact one
-        free = method != "POST" or rest.endswith("/cancel")
-        return Match(Dialect.METADATA if free else Dialect.PASSTHROUGH, Family.OPENAI, rest, version)
-    return None
+def _match_root(method: str, segments: list[str], family: Family, upstreams: Upstreams) -> Match | None:
+    """A path behind a version segment, and no provider."""
+    version, rest = segments[0], "/".join(_without_versions(segments))
+    if version != "v1" and rest.startswith("openai/"):
+        return _match_compatible(method, rest.removeprefix("openai/"), upstreams)
+    found = _match_call(method, rest, version)
+    if found is None and (root := root_of(method, rest, version, family)) is not None:
+        found = Match(_beside_calls(method, rest), root.family, rest, version)
+    return found
+
+
+def _match_compatible(method: str, rest: str, upstreams: Upstreams) -> Match | None:
+    """Gemini's own endpoint of OpenAI's dialects, which is not at `/v1`."""
+    gemini = upstreams.default(Dialect.PASSTHROUGH, Family.GEMINI)
+    if gemini is None or Family.OPENAI not in gemini.endpoints:
+        return None
+    dialect = (_CALLS.get(rest) if method == "POST" else None) or _beside_calls(method, rest)
+    return Match(dialect, Family.OPENAI, rest, upstream=gemini, url=f"{gemini.endpoints[Family.OPENAI]}/{rest}")
+
+
+def _match_upload(method: str, segments: list[str], upstreams: Upstreams) -> Match | None:
+    """Gemini's uploads: `/upload/`, a version, and a path of the table."""
+    gemini = upstreams.default(Dialect.PASSTHROUGH, Family.GEMINI)
+    rest = "/".join(segments[2:])
+    root = root_of(method, rest, segments[1], Family.GEMINI) if _VERSION.fullmatch(segments[1]) else None
+    known = root is not None and root.family is Family.GEMINI
+    return _match_provider(method, segments, gemini, slash=False) if gemini is not None and known else None
+
+
+def _beside_calls(method: str, rest: str) -> Dialect:
+    """The dialect of a path that is no call. Reading, deleting and cancelling buy nothing, nor does a stored chat that
+    is changed, though its answer states the usage of long ago."""
+    name = rest.lower()
+    free = method != "POST" or name.endswith(("/cancel", ":cancel")) or name.startswith("chat/completions/")
+    return Dialect.METADATA if free else Dialect.PASSTHROUGH
 
 
 def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
@@ -162,9 +203,11 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
         return replace(found, upstream=upstream)
     family, url = _raw_url(segments, upstream)
-    dialect, model, streamed = native_call("/".join(segments)) if method == "POST" else (Dialect.METADATA, None, False)
     url += "/" if slash else ""
+    dialect, model, streamed = _beside_calls(method, "/".join(bare)), None, False
     rest = "/".join(segments)
+    if dialect is Dialect.PASSTHROUGH:
+        dialect, model, streamed = native_call(rest)
     return Match(dialect, family, rest, upstream=upstream, url=url, path_model=model, streamed=streamed)
 
 
@@ -222,6 +265,13 @@ def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Matc
     dialect = _CALLS.get(rest, Dialect.PASSTHROUGH) if method == "POST" else Dialect.METADATA
     url = f"{azure.base_url}/{'/'.join(segments)}"
     return Match(dialect, Family.OPENAI, rest, upstream=azure, url=url, path_model=segments[2])
+
+
+def _azure_path(method: str, segments: list[str], azure: Upstream) -> Match:
+    """Any other path of Azure's SDK, as it came: below `/openai/`, with or without `v1`."""
+    rest = "/".join(_without_versions(segments[1:]))
+    dialect = (_CALLS.get(rest) if method == "POST" else None) or _beside_calls(method, rest)
+    return Match(dialect, Family.OPENAI, rest, upstream=azure, url=f"{azure.base_url}/{'/'.join(segments)}")
 
 
 def _without_versions(segments: list[str]) -> list[str]:

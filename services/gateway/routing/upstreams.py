@@ -34,13 +34,17 @@ class Upstream:
     dialects: frozenset[Dialect]
     ask_usage: bool
     read_on: bool  # when the client leaves, read to the answer's end
+    decode_requests: bool  # compressed request bodies go there decoded
     passes: frozenset[bytes] = frozenset()  # headers of callers that it gets though they are removed otherwise
+    basic: SecretStr | None = None  # HTTP Basic, in place of the API key
 
     def serves(self, dialect: Dialect, family: Family) -> bool:
         return family in self.endpoints and (dialect in self.dialects or dialect not in FAMILIES)
 
     def credential(self, family: Family) -> tuple[bytes, bytes] | None:
         """The header with the credential, as the family's endpoint expects it; None without a credential."""
+        if self.basic is not None:
+            return b"authorization", self.basic.get_secret_value().encode()
         if self.api_key is None:
             return None
         secret = self.api_key.get_secret_value().encode()

@@ -1,6 +1,6 @@
 """The border to the providers: it sends requests, and translates failures into our errors.
 
-A transparent relay has no use for redirects, cookies, retries or added headers. Our own connections push the bytes that
+A transparent relay follows no redirect, keeps no cookie and adds no header. Our own connections push the bytes that
 they read (`pushed.py`; decisions 14 and 19). Through a proxy, httpx's connections are read in the ordinary way
 (`pulled.py`). Both call the same sink, and the same tests hold both.
 """
@@ -14,13 +14,14 @@ import httpx
 
 from services.gateway.client.headers import Header
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.connection import Origin, Sink, Timeouts
+from services.gateway.upstream.connection import Body, Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
-from services.gateway.upstream.pool import Pool
+from services.gateway.upstream.pool import Ages, Pool
+from services.gateway.upstream.proxies import proxy_of
 from services.gateway.upstream.pulled import PulledPath, through_proxy
 from services.gateway.upstream.pushed import PushedPath
-from services.gateway.upstream.tls import client_context
-from shared.runtime.errors import UpstreamUnreachable
+from services.gateway.upstream.tls import Files, ResumingContext, client_context
+from shared.runtime.errors import SettingsError, UpstreamUnreachable
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
@@ -58,9 +59,18 @@ class Path(Protocol):
     """A way to reach one provider."""
 
     async def send(
-        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+        self,
+        origin: Origin,
+        method: str,
+        target: bytes,
+        headers: list[Header],
+        body: Body,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,
     ) -> Answer:
-        """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled."""
+        """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled. `fresh`: on a new
+        connection."""
 
     async def close(self) -> None:
         """Close every connection."""
@@ -73,6 +83,7 @@ class UpstreamClient:
         """`transport`: makes an httpx transport for each provider, in place of our own connections."""
         self._settings = settings
         self._tls = client_context()
+        self._own_tls = _contexts(settings)
         self._transport = transport
         self._paths: dict[str, Path] = {}
         self._places: dict[str, tuple[Origin, bytes]] = {}
@@ -83,10 +94,18 @@ class UpstreamClient:
             await path.close()
 
     async def send(
-        self, provider: str, method: str, url: str, query: bytes, headers: list[Header], body: bytes
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        query: bytes,
+        headers: list[Header],
+        body: Body,
+        *,
+        fresh: bool = False,
     ) -> Answer:
         """Send a request to a provider and wait for the answer's headers. UpstreamUnreachable or UpstreamTimeout where
-        none come. May be cancelled, which closes the connection."""
+        none come. May be cancelled, which closes the connection. `fresh`: on a new connection."""
         # The provider gets path and query as the client wrote them; httpx would normalise them.
         scheme, _, rest = url.partition("://")
         place, _, path = rest.partition("/")
@@ -94,15 +113,22 @@ class UpstreamClient:
         try:
             origin, host = self._place(scheme, place)
             given = [(b"host", host), *headers]
-            if body or method not in ("GET", "HEAD", "DELETE"):
-                given.append((b"content-length", b"%d" % len(body)))
-            answer = await self._path(provider).send(origin, method, target, given, body, self._timeouts())
+            if framing := _framing(method, body):
+                given.append(framing)
+            path_ = self._path(provider, origin)
+            answer = await path_.send(origin, method, target, given, body, self._timeouts(), fresh=fresh)
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
         if not 200 <= answer.status <= 599:
             answer.close()
-            raise UpstreamUnreachable(f"status {answer.status}", cause="bad_status")
+            raise UpstreamUnreachable(f"its status is {answer.status}", cause="bad_status")
         return answer
+
+    def proxy(self, provider: str, url: str) -> str:
+        """Host and port of the proxy by which a provider's URL is reached; "" for none."""
+        scheme, _, rest = url.partition("://")
+        found = proxy_of(self._settings, provider, self._place(scheme, rest.partition("/")[0])[0])
+        return found.rpartition("://")[2].rpartition("@")[2].rstrip("/") if found is not None else ""
 
     def _timeouts(self) -> Timeouts:
         return {
@@ -112,22 +138,23 @@ class UpstreamClient:
             "write": self._settings.idle_timeout,
         }
 
-    def _path(self, provider: str) -> Path:
+    def _path(self, provider: str, origin: Origin) -> Path:
         """The path of one provider. Each has its own pool: one that hangs must not take the others' connections."""
         path = self._paths.get(provider)
         if path is None:
-            path = self._paths[provider] = self._made()
+            path = self._paths[provider] = self._made(provider, origin)
         return path
 
-    def _made(self) -> Path:
+    def _made(self, provider: str, origin: Origin) -> Path:
         settings = self._settings
+        tls = self._own_tls.get(provider, self._tls)
         connections, keep_alive = settings.upstream_connections, settings.upstream_keep_alive
         if self._transport is not None:
             return PulledPath(self._transport())
-        if settings.upstream_proxy is not None:
-            proxy = settings.upstream_proxy.get_secret_value()
-            return PulledPath(through_proxy(proxy, self._tls, connections, keep_alive))
-        return PushedPath(Pool(self._tls, connections, keep_alive))
+        proxy = proxy_of(settings, provider, origin)
+        if proxy is not None:
+            return PulledPath(through_proxy(proxy, tls, self._tls, connections, keep_alive))
+        return PushedPath(Pool(tls, connections, Ages(keep_alive, settings.upstream_name_age)))
 
     def _place(self, scheme: str, place: str) -> tuple[Origin, bytes]:
         """The origin, and the Host header. Places come from the settings alone, so they are few and can be cached."""
@@ -137,3 +164,29 @@ class UpstreamClient:
             origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
             found = self._places[scheme + place] = (origin, url.netloc)
         return found
+
+
+def _contexts(settings: GatewaySettings) -> dict[str, ResumingContext]:
+    """The TLS contexts of the providers that have files of their own. SettingsError names a file that is no use."""
+    found = {}
+    for name, provider in settings.providers.items():
+        files = Files(provider.ca_file, provider.client_cert, provider.client_key)
+        for setting, wanted in (("CA_FILE", files._replace(cert=None, key=None)), ("CLIENT_CERT", files)):
+            if wanted == Files():
+                continue
+            try:
+                found[name] = client_context(wanted)
+            except OSError as exc:  # ssl.SSLError is one
+                variable = f"AROUTER_PROVIDERS__{name.upper()}__{setting}"
+                raise SettingsError(f"{variable}: cannot be used: {exc.strerror or exc}") from None
+    return found
+
+
+def _framing(method: str, body: Body) -> Header | None:
+    """The header that frames a request's body; None where there is no body."""
+    length = len(body) if isinstance(body, bytes) else body.length
+    if length is None:
+        return b"transfer-encoding", b"chunked"
+    if not length and method in ("GET", "HEAD", "DELETE"):
+        return None
+    return b"content-length", b"%d" % length

@@ -18,6 +18,8 @@ from services.gateway.upstream.parser import ResponseParser, State
 _HIGH_WATER = 256 * 1024
 # Below this, one write of head and body is cheaper than two; above it, copying the body costs more.
 _JOIN_BYTES = 64 * 1024
+# A server that closes an idle connection does so within a round trip of the request. Later it may have worked for it.
+_RACE_SECONDS = 1.0
 # Looking up a member of an enum is slow in Python 3.11, and every read does it.
 _IDLE: Final = State.IDLE
 _BETWEEN_CHUNKS: Final = State.BETWEEN_CHUNKS
@@ -29,8 +31,41 @@ Timeouts = dict[str, float]  # httpx's: connect, pool, write, read; seconds
 Sink = Callable[[bytes], None]
 
 
+class Source(Protocol):
+    """A request's body that comes bit by bit, and limits its own silence."""
+
+    @property
+    def length(self) -> int | None:
+        """Of the whole body; None where it goes in chunks."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was taken."""
+
+    def take(self) -> bytes | None:
+        """The next bytes; b"" at the end, None where more must come first."""
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when `take` has something."""
+
+    async def read(self) -> bytes:
+        """The next bytes, once they are here; b"" at the end."""
+
+
+Body = bytes | Source
+
+
 class ClosedEarly(httpx.RemoteProtocolError):
     """The provider closed the connection before the answer's end."""
+
+
+class Unheard(httpx.TransportError):
+    """A connection that had been idle was closed before a byte of the answer came: the provider closed it as the
+    request went out. Its cause is the error."""
+
+
+class BadAnswer(httpx.RemoteProtocolError):
+    """Bytes that are no answer. `str()` says why, in words of ours or of httptools."""
 
 
 class Owner(Protocol):
@@ -94,13 +129,13 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def data_received(self, data: bytes) -> None:
-        self._quiet = 0
         body = self.parser.feed(data)
         if self._sink is None:
             self._early += body
             if len(self._early) > _HIGH_WATER:
                 self.pause()
         else:
+            self._quiet = 0  # not while a head comes: its limit is for the whole of it
             try:
                 if body:
                     self._sink(body)
@@ -109,8 +144,8 @@ class Connection(asyncio.Protocol):
             if self.parser.state is _BETWEEN_CHUNKS:
                 return  # the usual case within a stream
         if self.parser.state is _BROKEN:
-            self._fail(httpx.RemoteProtocolError(self.parser.fault))
-        elif self._sink is None or self.parser.complete:
+            self._fail(BadAnswer(self.parser.fault))
+        elif self.parser.complete or (self._sink is None and self.parser.status):
             self._wake()
 
     def pause_writing(self) -> None:
@@ -122,12 +157,15 @@ class Connection(asyncio.Protocol):
 
     # What a request calls.
 
-    async def send(self, method: bytes, head: bytes, body: bytes, timeouts: Timeouts) -> None:
+    async def send(self, method: bytes, head: bytes, body: Body, timeouts: Timeouts) -> None:
         """Send a request and wait for the answer's head."""
         self.parser.begin(method)
         if self._transport is None:
             raise ClosedEarly("the provider closed the connection")
-        if len(body) < _JOIN_BYTES:
+        if not isinstance(body, bytes):
+            self._transport.write(head)
+            await self._send_as_it_comes(body, timeouts)
+        elif len(body) < _JOIN_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
@@ -137,10 +175,34 @@ class Connection(asyncio.Protocol):
         while not self.parser.status:
             await self._wait(timeouts.get("read"))
 
+    async def _send_as_it_comes(self, source: Source, timeouts: Timeouts) -> None:
+        """Send a body to its end, or until the provider answers."""
+        while not self.parser.status:
+            part = source.take() if self._writable and self._error is None else None
+            if part is not None and self._transport is not None:
+                self._transport.write(part if source.length is not None else b"%x\r\n%b\r\n" % (len(part), part))
+                if not part:
+                    return
+            elif self._writable:
+                source.tell(self._wake)
+                await self._wait(None)
+            else:
+                await self._wait(timeouts.get("write"))
+
     @property
     def usable(self) -> bool:
         """Whether a request can be sent: the connection is not closing."""
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def unheard(self) -> bool:
+        """Whether no byte of an answer has come, and the request went out less than a second ago."""
+        return not self.parser.heard and self._quiet < _RACE_SECONDS / self._owner.tick
+
+    @property
+    def address(self) -> str:
+        """The address of the other end; "" once it is closed."""
+        return str(self._transport.get_extra_info("peername")[0]) if self._transport is not None else ""
 
     def take(self) -> bytes:
         """Body bytes that came before there was a sink."""

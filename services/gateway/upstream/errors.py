@@ -6,13 +6,15 @@ at first, because httpx makes one of a refused connection, a bad certificate and
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
 
 import httpx
 
-from services.gateway.upstream.connection import ClosedEarly
+from services.gateway.upstream.connection import BadAnswer, ClosedEarly, Unheard
+from services.gateway.upstream.head import TOO_LARGE
 from shared.runtime.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, ssl.SSLError, OSError)
@@ -25,6 +27,7 @@ _LIMITS: Table = (
     (httpx.WriteTimeout, "write_timeout"),
 )
 _BEHIND: Table = (
+    (ssl.SSLCertVerificationError, "certificate"),
     (ssl.SSLError, "tls"),
     (socket.gaierror, "dns"),
     (UnicodeError, "dns"),  # a host name that cannot be encoded
@@ -47,14 +50,40 @@ _CLOSED = ("Server disconnected", "peer closed connection")
 # Where several addresses were tried, asyncio and uvloop keep only the texts of the errors.
 _REFUSED = ("Connection refused", "Connect call failed")
 
+# What the log says of a cause.
+_SAID = {
+    "certificate": "its certificate is not accepted",
+    "closed_early": "it closed the connection",
+    "connect_failed": "no connection to it",
+    "connect_refused": "it refused the connection",
+    "connect_timeout": "no connection to it in time",
+    "dns": "its host name cannot be resolved",
+    "first_byte_timeout": "no answer in time",
+    "idle_timeout": "it fell silent",
+    "pool_timeout": "every connection to it was in use",
+    "protocol": "its answer is not HTTP",
+    "proxy": "the proxy does not connect to it",
+    "request": "the request cannot be sent",
+    "reset": "it reset the connection",
+    "tls": "the TLS handshake failed",
+    "too_large": "the head of its answer is too large",
+    "write_timeout": "the request could not be sent in time",
+}
+
 
 def translate(error: Exception, *, begun: bool) -> UpstreamError:
     """Our error for one of `TRANSPORT_ERRORS`. `begun`: the head of the answer had arrived."""
+    if isinstance(error, Unheard) and isinstance(error.__cause__, Exception):
+        ours = translate(error.__cause__, begun=begun)
+        ours.again = True
+        return ours
     if isinstance(error, httpx.TimeoutException):
         kind: type[UpstreamError] = UpstreamTimeout
     else:
         kind = UpstreamBroken if begun else UpstreamUnreachable
-    return kind(type(error).__name__, cause=_cause(error, begun=begun))
+    cause = _cause(error, begun=begun)
+    said, why = _SAID.get(cause, type(error).__name__), _why(error)
+    return kind(f"{said}: {why}" if why else said, cause)
 
 
 def _cause(error: Exception, *, begun: bool) -> str:
@@ -65,9 +94,25 @@ def _cause(error: Exception, *, begun: bool) -> str:
             return word
         if isinstance(behind, OSError) and any(text in str(behind) for text in _REFUSED):
             return "connect_refused"
+    if str(error) == TOO_LARGE:
+        return "too_large"
     if str(error).startswith(_CLOSED):
         return "closed_early"
     return _found(_KINDS, error) or "unknown"
+
+
+def _why(error: Exception) -> str:
+    """What a library says of an error, in words of its own; "" where it may repeat bytes of a provider, or a URL."""
+    for behind in _chain(error):
+        if isinstance(behind, BadAnswer):
+            return str(behind)
+        if isinstance(behind, ssl.SSLCertVerificationError):
+            return str(getattr(behind, "verify_message", ""))
+        if isinstance(behind, ssl.SSLError):
+            return str(getattr(behind, "reason", None) or "")
+        if isinstance(behind, OSError) and behind.errno is not None:
+            return str(behind.strerror) if isinstance(behind, socket.gaierror) else os.strerror(behind.errno)
+    return ""
 
 
 def _found(table: Table, error: BaseException) -> str | None:

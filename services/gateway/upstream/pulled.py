@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import httpx
 
-from services.gateway.upstream.connection import Origin, Sink, Timeouts
+from services.gateway.upstream.connection import Body, Origin, Sink, Source, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.parser import Header
+from shared.runtime.sockets import keep_alive_options
 from shared.runtime.tasks import Tasks
 
 
@@ -63,12 +65,19 @@ class PulledPath:
         self._tasks = Tasks()
 
     async def send(
-        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+        self,
+        origin: Origin,
+        method: str,
+        target: bytes,
+        headers: list[Header],
+        body: Body,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,  # a transport chooses its connections itself, and no error of it asks for another try
     ) -> PulledAnswer:
         """As `Path.send`."""
-        request = httpx.Request(
-            method, "", headers=headers, stream=httpx.ByteStream(body), extensions={"timeout": timeouts}
-        )
+        stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body)
+        request = httpx.Request(method, "", headers=headers, stream=stream, extensions={"timeout": timeouts})
         request.url = _ExactURL(origin, target)
         return PulledAnswer(await self._transport.handle_async_request(request), timeouts, self._tasks)
 
@@ -76,6 +85,17 @@ class PulledPath:
         """Close every connection."""
         await self._tasks.wait()
         await self._transport.aclose()
+
+
+class _Stream(httpx.AsyncByteStream):
+    """A body that comes bit by bit."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while part := await self._source.read():
+            yield part
 
 
 class _ExactURL(httpx.URL):
@@ -94,15 +114,22 @@ class _ExactURL(httpx.URL):
         return self._target
 
 
-def through_proxy(url: str, tls: ssl.SSLContext, connections: int, keep_alive: float) -> httpx.AsyncHTTPTransport:
+def through_proxy(
+    url: str, tls: ssl.SSLContext, proxy_tls: ssl.SSLContext, connections: int, keep_alive: float
+) -> httpx.AsyncHTTPTransport:
     """A transport through an http:// or https:// proxy: https providers by CONNECT, http ones forwarded.
 
-    `tls` checks the providers, and an https:// proxy; `keep_alive` in seconds.
+    `tls` is for the provider, which may be shown a certificate; `proxy_tls` for an https:// proxy. `keep_alive` in
+    seconds.
     """
     secure = url.startswith("https:")
     limits = httpx.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=keep_alive
     )
     return httpx.AsyncHTTPTransport(
-        verify=tls, limits=limits, trust_env=False, proxy=httpx.Proxy(url, ssl_context=tls if secure else None)
+        verify=tls,
+        limits=limits,
+        trust_env=False,
+        proxy=httpx.Proxy(url, ssl_context=proxy_tls if secure else None),
+        socket_options=keep_alive_options(),
     )

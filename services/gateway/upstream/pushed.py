@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.gateway.upstream.connection import Connection, Origin, Sink, Timeouts
+from services.gateway.upstream.connection import Body, Connection, Origin, Sink, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.parser import Header
 from services.gateway.upstream.pool import Pool, request_head
@@ -11,11 +11,12 @@ from services.gateway.upstream.pool import Pool, request_head
 class PushedAnswer:
     """An `Answer` on a connection of the pool."""
 
-    __slots__ = ("_connection", "headers", "status")
+    __slots__ = ("_body", "_connection", "headers", "status")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, body: Body) -> None:
         self.status = connection.parser.status
         self.headers: list[Header] = connection.parser.headers
+        self._body = body
         self._connection: Connection | None = connection
 
     @property
@@ -44,6 +45,8 @@ class PushedAnswer:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            if not isinstance(self._body, bytes) and not self._body.ended:
+                connection.abort()  # the provider answered early, and still waits for the rest
             connection.release()
 
 
@@ -54,12 +57,20 @@ class PushedPath:
         self._pool = pool
 
     async def send(
-        self, origin: Origin, method: str, target: bytes, headers: list[Header], body: bytes, timeouts: Timeouts
+        self,
+        origin: Origin,
+        method: str,
+        target: bytes,
+        headers: list[Header],
+        body: Body,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,
     ) -> PushedAnswer:
         """As `Path.send`."""
         verb = method.encode()
         head = request_head(verb, target, headers)
-        return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts))
+        return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts, fresh=fresh), body)
 
     async def close(self) -> None:
         """Abort every connection."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
+from typing import NamedTuple
 
 _HOSTS = 256
 
@@ -32,9 +34,24 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session or known)
 
 
-def client_context() -> ResumingContext:
-    """As `ssl.create_default_context`: certificates and host names are checked against the system's roots."""
+class Files(NamedTuple):
+    """PEM files of one provider; None for none."""
+
+    ca: Path | None = None  # certificate authorities beside the system's
+    cert: Path | None = None  # what we show
+    key: Path | None = None  # its key; None: in the same file
+
+
+def client_context(files: Files = Files()) -> ResumingContext:  # noqa: B008  # immutable
+    """As `ssl.create_default_context`: certificates and host names are checked against the system's roots.
+
+    OSError or ssl.SSLError where a file cannot be used.
+    """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context._sessions = {}  # noqa: SLF001  # SSLContext.__new__ takes no further arguments
     context.load_default_certs()
+    if files.ca is not None:
+        context.load_verify_locations(files.ca)
+    if files.cert is not None:
+        context.load_cert_chain(files.cert, files.key, password="")  # without one OpenSSL asks a terminal
     return context

@@ -190,23 +190,29 @@ def _pages_in(head: bytes, tail: bytes) -> int:
 def _inflated(data: bytes) -> bytes:
     """The object streams of a piece of a PDF, as far as they may be inflated."""
     out, room, at = [], _PDF_INFLATED, 0
+    left = 2 * len(data)  # streams may overlap
     for _ in range(_PDF_STREAMS):
         at = data.find(b"/ObjStm", at)
         start = data.find(b"stream", at) if at >= 0 else -1
-        if start < 0 or room <= 0:
+        if start < 0 or room <= 0 or left <= 0:
             break
         start += 8 if data[start + 6 : start + 8] == b"\r\n" else 7
-        out.append(_inflate(data[start : start + _PDF_TAIL], room))
-        room -= len(out[-1])
+        inflated, taken = _inflate(data[start : start + min(_PDF_TAIL, left)], room)
+        out.append(inflated)
+        room -= len(inflated)
+        left -= taken
         at = start
     return b"\n".join(out)
 
 
-def _inflate(data: bytes, room: int) -> bytes:
+def _inflate(data: bytes, room: int) -> tuple[bytes, int]:
+    """What a stream holds, and how many bytes of it were read."""
+    stream = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(data, room)
+        inflated = stream.decompress(data, room)
     except zlib.error:
-        return b""
+        return b"", len(data)
+    return inflated, len(data) - len(stream.unused_data) - len(stream.unconsumed_tail)
 
 
 def _bounded(pages: int) -> int:

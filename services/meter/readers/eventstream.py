@@ -47,6 +47,10 @@ class EventStream:
             exception = headers.get(b":message-type") != b"event"
             yield b"error" if exception else headers.get(b":event-type", b""), frame[12 + head_size : -4]
 
+    def skip(self) -> None:
+        """Frames have no mark by which the next one could be found."""
+        self._broken = True
+
     def close(self) -> Iterator[Payload]:
         return iter(())  # a frame that was cut cannot be checked
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from itertools import islice
+from typing import ClassVar, Final, Protocol
 
 from services.meter.readers.brackets import Brackets
+from services.meter.readers.pieces import LastBytes, pieces
 
 MAX_PAYLOAD = 32 * 1024 * 1024
 # An answer that is one document may be larger: a batch of embeddings is.
-MAX_BODY = 128 * 1024 * 1024
+MAX_BODY = 64 * 1024 * 1024
+_MAX_LINES: Final = 65_536  # of one event; providers send one, or a document that is printed in lines
 
 Payload = tuple[bytes, bytes]
 
@@ -23,6 +26,9 @@ class Framing(Protocol):
     """One way of putting JSON documents into a body."""
 
     def feed(self, data: bytes) -> Iterator[Payload]: ...
+
+    def skip(self) -> None:
+        """Bytes are missing here: read on where the next document begins."""
 
     def close(self) -> Iterator[Payload]:
         """What is left when the body has ended, properly or not."""
@@ -69,12 +75,14 @@ class _Blocks:
         if end < len(separator):
             self._keep(data)
             return b""
-        if end < len(data):
-            self._keep(data[end:])
-        if self._dropping and (end == len(data) or self._size <= self._limit):
-            self._dropping = False
-            return data[data.find(separator) + len(separator) : end]
-        return data[:end]
+        dropping, self._dropping = self._dropping, False
+        self._keep(data[end:])
+        return data[data.find(separator) + len(separator) if dropping else 0 : end]
+
+    def skip(self) -> None:
+        """Drop everything up to the next separator."""
+        self._pending, self._size = [], 0
+        self._dropping = True
 
     def rest(self) -> bytes:
         rest = b"" if self._dropping else b"".join(self._pending)
@@ -106,36 +114,54 @@ class Sse:
         self.separator = b"\n\n"
         self._limit = limit
         self._blocks: _Blocks | None = None
-        self._head = b""  # until the first line end
+        self._head: list[bytes] = []  # until the first line end
+        self._head_size = 0
         self._held_cr = False
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        for block in self.span(data).split(self.separator):
+        for block in pieces(self.span(data), self.separator):
             yield from self.parse(block)
+
+    def skip(self) -> None:
+        self._head, self._held_cr = [], False
+        self._blocks = self._blocks or _Blocks(self.separator, self._limit)
+        self._blocks.skip()
 
     def close(self) -> Iterator[Payload]:
         # The standard drops an event without its empty line; here it may be the one that holds the usage.
-        yield from self.parse(self._head if self._blocks is None else self._blocks.rest())
+        yield from self.parse(b"".join(self._head) if self._blocks is None else self._blocks.rest())
 
     def span(self, data: bytes) -> bytes:
         if self._blocks is None:
-            data = self._head = self._head + data
-            end = _LINE_END.search(data)
-            undecided = end is None or (end[0] == b"\r" and end.end() == len(data))
-            if undecided and len(data) <= self._limit:
+            end = self._first_line_end(data)
+            self._head.append(data)
+            self._head_size += len(data)
+            if not end and self._head_size <= self._limit:
                 return b""
-            if end is not None and end[0] == b"\r\n":
+            if end == b"\r\n":
                 self.separator = b"\r\n\r\n"
             self._blocks = _Blocks(self.separator, self._limit)
+            self._held_cr = False
+            data, self._head = b"".join(self._head), []
         if self.separator == b"\n\n" and (self._held_cr or b"\r" in data):
             data = self._with_lf(data)
         return self._blocks.span(data)
 
     def parse(self, block: bytes) -> Iterator[Payload]:
         if b"\r" in block:
-            block = _LINE_END.sub(b"\n", block)
-        for event in block.split(b"\n\n"):
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        for event in pieces(block, b"\n\n"):
             yield from _event(event)
+
+    def _first_line_end(self, data: bytes) -> bytes:
+        """The first line end, as far as it is known: an LF may follow a CR in the next chunk."""
+        if self._held_cr and data:
+            return b"\r\n" if data.startswith(b"\n") else b"\r"
+        end = _LINE_END.search(data)
+        if end is None:
+            return b""
+        self._held_cr = end[0] == b"\r" and end.end() == len(data)
+        return b"" if self._held_cr else end[0]
 
     def _with_lf(self, data: bytes) -> bytes:
         if self._held_cr:
@@ -151,7 +177,7 @@ def _event(block: bytes) -> Iterator[Payload]:
         yield b"", block[5:].removeprefix(b" ")
         return
     name, data, other = b"", [], []
-    for line in block.split(b"\n"):
+    for line in islice(pieces(block, b"\n"), _MAX_LINES):
         field, colon, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
@@ -180,8 +206,11 @@ class NdJson:
         self._blocks = _Blocks(self.separator, limit)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        for line in self.span(data).split(self.separator):
+        for line in pieces(self.span(data), self.separator):
             yield from self.parse(line)
+
+    def skip(self) -> None:
+        self._blocks.skip()
 
     def close(self) -> Iterator[Payload]:
         yield from self.parse(self._blocks.rest())
@@ -201,18 +230,27 @@ class JsonBody:
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
+        self.last: LastBytes | None = None  # instead of a document that is too large, or not all here
 
     def feed(self, data: bytes) -> Iterator[Payload]:
         self._size += len(data)
+        if self.last is not None:
+            self.last.add(data)
+            return iter(())
+        self._parts.append(data)
         if self._size > self._limit:
-            self._parts = []
-        else:
-            self._parts.append(data)
+            self._cut_to(LastBytes(self._parts))
         return iter(())
 
+    def skip(self) -> None:
+        self._cut_to(LastBytes())
+
+    def _cut_to(self, last: LastBytes) -> None:
+        self._parts, self.last = [], last
+
     def close(self) -> Iterator[Payload]:
-        body = b"".join(self._parts)
-        if body.strip():
+        body, self._parts = b"".join(self._parts), []
+        if body and not body.isspace():
             yield b"", body
 
 
@@ -235,9 +273,13 @@ class LinedArray:
         self._blocks = _Blocks(self.separator, limit)
 
     def feed(self, data: bytes) -> Iterator[Payload]:
-        *blocks, _ = self.span(data).split(self.separator)
-        for block in blocks:
-            yield from self.parse(block)
+        span = self.span(data)
+        if span:
+            for block in pieces(span.removesuffix(self.separator), self.separator):
+                yield from self.parse(block)
+
+    def skip(self) -> None:
+        self._blocks.skip()
 
     def close(self) -> Iterator[Payload]:
         yield from _cut_element(self._blocks.rest())
@@ -268,13 +310,22 @@ class JsonArray:
         self._parts: list[bytes] = []  # the element that has begun
         self._size = 0
         self._dropping = False
+        self.last: LastBytes | None = None  # of an array that is not all here
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[Payload]:
+        if self.last is not None:
+            self.last.add(data)
+            return iter(())
         if self.lined:
             self._rest += data
             return iter(())
         return self._read(data)
+
+    def skip(self) -> None:
+        """Where the next element begins cannot be told without the brackets before it."""
+        self.last = LastBytes()
+        self._parts = []
 
     def _read(self, data: bytes) -> Iterator[Payload]:
         start = 0

@@ -16,6 +16,7 @@ from services.meter.readers.reading import BadUsage, Json, Reading
 from services.meter.readers.settled import settle
 from services.meter.readers.shapes import ShapeReader
 from shared.contract.dialects import Dialect
+from shared.contract.usage import Usage
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -33,6 +34,7 @@ _OF_LINES: Final = ("ndjson", "stream+json", "jsonl", "octet-stream")
 
 # Bytes that are kept until the first document was read, to look at them in every other way if there is none.
 _MAX_KEPT = 4 * 1024 * 1024
+_NO_GAP: Final = object()
 # What an event stream may hold and still have said nothing: comments, fields without data, line ends.
 _SILENCE: Final = re.compile(rb"(?m)^(?::.*|(?:event|id|retry)(?::.*)?|data:[ \t]*)\r?$")
 
@@ -54,21 +56,30 @@ class Reader:
         self._kept: list[bytes] = []
         self._kept_size = 0
         self._closing = False
+        self._before_gap: Usage | object | None = _NO_GAP  # what was reported there
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the body."""
         if self._framing is None:
-            self._head += data
-            data = self._head.removeprefix(_BOM)
-            first = data.lstrip()[:1]  # DeepSeek sends empty lines before an answer
-            if not first or _BOM.startswith(data):
+            # DeepSeek sends empty lines before an answer. No more than a part of a byte order mark is kept.
+            data = (self._head + data).removeprefix(_BOM).lstrip()
+            if not data or _BOM.startswith(data):
+                self._head = data
                 return
-            self._framing = self._framing_for(first)
+            self._framing = self._framing_for(data[:1])
         self._keep(data)
         self._read_from(self._framing, data)
         if isinstance(self._framing, JsonArray) and self._framing.lined:
             rest, self._framing = self._framing.rest(), LinedArray()
             self._read_from(self._framing, rest)
+
+    def gap(self) -> None:
+        """Bytes of the body are missing here. What stands behind them is read from the next document on."""
+        self._head = b""
+        if self._framing is None:
+            self._framing = Sse()
+        self._framing.skip()
+        self._before_gap = self._shape.reading.usage
 
     def close(self) -> Reading:
         """The body has ended, properly or not: what was read."""
@@ -76,10 +87,15 @@ class Reader:
         if self._framing is not None:
             for event, payload in self._framing.close():
                 self._take(event, payload)
-            if not self._reading.documents:
+            self._take_ending(self._framing)
+            if not self._reading.documents and self._before_gap is _NO_GAP:
                 self._look_again(b"".join(self._kept))
         self._shape.close()
-        return settle(self._reading)
+        reading = self._reading
+        # A sum lacks what is missing; any other report counts it, if it stands behind the gap.
+        behind = reading.usage is not self._before_gap and not reading.sums
+        reading.reported_last = self._before_gap is _NO_GAP or behind
+        return settle(reading)
 
     def _keep(self, data: bytes) -> None:
         if self._reading.documents:
@@ -197,6 +213,15 @@ class Reader:
         self._read(event, document, observe=True)
         reading.take_back(before)
         return True
+
+    def _take_ending(self, framing: Framing) -> None:
+        """Read what a document ends with whose beginning is missing, or was too large to hold."""
+        last = framing.last if isinstance(framing, (JsonBody, JsonArray)) else None
+        members = documents.ending(last.joined()) if last is not None else None
+        if members is not None:
+            self._shape.reading.whole = True
+            self._shape.reading.documents += 1
+            self._read(b"", members, observe=False)
 
     def _look_again(self, kept: bytes) -> None:
         """Nothing was read the usual way: look for documents in any."""

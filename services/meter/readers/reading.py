@@ -87,7 +87,8 @@ class Reading:
     error: Any = None  # the provider's error, where it sent one
     complete: bool = False  # the dialect's own end was seen
     shaped: bool = False  # a document had a shape that a reader knows
-    whole: bool = False  # the body was one JSON document, and all of it is here
+    whole: bool = False  # the body was one JSON document, and its end is here
+    reported_last: bool = True  # the report stands behind the last gap of the body, if there is one
     sums: bool = False  # each document has its own report, and all of them are added up: the lines of a batch's result
     work: Work | None = None  # work that ends elsewhere
     documents: int = 0  # JSON documents and other signs of a protocol that could be read

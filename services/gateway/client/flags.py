@@ -1,0 +1,174 @@
+"""The fields of a JSON body that routing needs, read leniently: the provider decides about everything else. Pure.
+
+The decoder skims a body and builds nothing of it. What it does not take, some provider may: a byte order mark, NaN,
+half of a surrogate pair. Such bodies are scanned, in a bounded number of steps for each byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+_LONGEST = 64 * 1024  # bytes of a field that is decoded
+_MOST_TOKENS = 250_000  # strings and brackets: a fifth of a second, in which nothing else of this process runs
+_MOST_WORDS = 1024 * 1024  # bytes between two tokens, where there are words among numbers
+_TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})  # what pydantic, and so vLLM, takes for true
+
+
+class Flags(msgspec.Struct, frozen=True):
+    """The fields of a request that decide where it goes and how it will be answered."""
+
+    model: str | None = None
+    stream: bool = False
+    usage_asked: bool | None = None  # `stream_options.include_usage`; None where the client left it open
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    """The same fields, undecoded; b"" where there is none."""
+
+    model: msgspec.Raw = msgspec.Raw(b"")
+    stream: msgspec.Raw = msgspec.Raw(b"")
+    stream_options: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Options(msgspec.Struct, frozen=True):
+    include_usage: msgspec.Raw = msgspec.Raw(b"")
+
+
+_SKIM = msgspec.json.Decoder(_Fields)
+_SKIM_OPTIONS = msgspec.json.Decoder(_Options | None)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# Strings, as far as their first escape, and the brackets between them.
+_TOKEN = re.compile(rb'"[^"\\]*|[{}\[\]]')
+_ESCAPES = re.compile(rb'(?:\\.[^"\\]*){1,500}', re.DOTALL)  # the engine remembers every round, in a hundred bytes
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
+_COLON = re.compile(rb"\s*:\s*")
+_SCALAR = re.compile(rb'[^\s,\]}"]{1,64}')
+_WORDS = re.compile(rb"\b(?:true|false|null|NaN|Infinity)\b")
+_NO_NUMBER = re.compile(rb"[^\s,:\d.eE+-]")
+_QUOTE, _OPEN, _CLOSE = ord('"'), b"{[", b"}]"
+_MARK = b"\xef\xbb\xbf"  # byte order
+
+
+def read_flags(body: bytes) -> Flags:
+    """The flags of a body, or of the first part of one; none where it is no JSON object."""
+    try:
+        fields = _SKIM.decode(body)
+    except msgspec.ValidationError:
+        return Flags()  # JSON, and no object
+    except _UNREADABLE:
+        fields = _scanned(body)
+    model = _decoded(fields.model)
+    return Flags(
+        model if isinstance(model, str) else None, _is_true(_decoded(fields.stream)), _asked(fields.stream_options)
+    )
+
+
+def is_sound(body: bytes) -> bool:
+    """Whether all parsers see the same names and strings in a body: it is JSON, or differs from it in no quote."""
+    try:
+        _SKIM.decode(body)
+    except msgspec.ValidationError:
+        return True
+    except _UNREADABLE:
+        return _all_words_known(body.removeprefix(_MARK))
+    return True
+
+
+def _all_words_known(body: bytes) -> bool:
+    at = 0
+    for count, (start, end) in enumerate(_tokens(body)):
+        if count == _MOST_TOKENS - 1 or end > len(body) or not _known(body[at:start]):
+            return False
+        at = end
+    return _known(body[at:])
+
+
+def _known(between: bytes) -> bool:
+    """Whether only numbers and JSON's words stand between two tokens."""
+    if _NO_NUMBER.search(between) is None:
+        return True
+    return len(between) <= _MOST_WORDS and _NO_NUMBER.search(_WORDS.sub(b"", between)) is None
+
+
+def _scanned(body: bytes) -> _Fields:
+    """The fields at the top level. Of a repeated one the last counts, as most parsers have it."""
+    found: dict[str, msgspec.Raw] = {}
+    if _OBJECT.match(body) is None:
+        return _Fields()
+    depth = 0
+    name, value = "", -1  # where a value that is a string or bracket starts, until it ends
+    for start, end in _tokens(body):
+        first = body[start]
+        if first in _OPEN:
+            depth += 1
+        elif first in _CLOSE:
+            depth -= 1
+        if depth == 0:
+            break
+        if depth > 1 or first in _OPEN:
+            continue
+        if value >= 0:
+            found[name] = msgspec.Raw(body[value:end])
+            value = -1
+        elif first == _QUOTE and (colon := _COLON.match(body, end)) is not None:
+            name = _field(body[start:end])
+            scalar = _SCALAR.match(body, colon.end()) if name else None
+            if scalar is not None and scalar[0][0] not in _OPEN:
+                found[name] = msgspec.Raw(scalar[0])
+            elif name:
+                value = colon.end()
+    return _Fields(**found)
+
+
+def _tokens(body: bytes) -> Iterator[tuple[int, int]]:
+    """The spans of strings and brackets, `(start, end)` each. A string that does not end is the last one, and ends
+    behind the body."""
+    at = 0
+    for _ in range(_MOST_TOKENS):
+        token = _TOKEN.search(body, at)
+        if token is None:
+            return
+        at = token.end()
+        if body[token.start()] == _QUOTE:
+            while (escapes := _ESCAPES.match(body, at)) is not None:
+                at = escapes.end()
+            at = at + 1 if body[at : at + 1] == b'"' else len(body) + 1
+        yield token.start(), at
+
+
+def _field(token: bytes) -> str:
+    """The field that a token names; "" where it is none of ours."""
+    name = _decoded(msgspec.Raw(token)) if len(token) <= 100 else None  # each letter may be an escape of six
+    return name if isinstance(name, str) and name in _Fields.__struct_fields__ else ""
+
+
+def _decoded(value: msgspec.Raw) -> Any:
+    """A value; None where it cannot be read."""
+    raw = bytes(value)
+    if not raw or len(raw) > _LONGEST:
+        return None
+    try:
+        return msgspec.json.decode(raw)
+    except _UNREADABLE:
+        return None
+
+
+def _is_true(value: Any) -> bool:
+    return value.lower() in _TRUE if isinstance(value, str) else value in (True, 1)
+
+
+def _asked(options: msgspec.Raw) -> bool | None:
+    """What `stream_options` says about usage. What is no object was set by the client, and is left alone."""
+    if not bytes(options):
+        return None
+    try:
+        given = _SKIM_OPTIONS.decode(options)
+    except _UNREADABLE:
+        return False
+    raw = given.include_usage if given is not None else b""
+    return bool(_decoded(msgspec.Raw(raw))) if bytes(raw) else None
