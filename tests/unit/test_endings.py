@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zstandard
 
 from services.meter.measure import measure
 from services.meter.prices import parse
@@ -369,8 +370,14 @@ def test_an_embedding_of_nothing_is_estimated() -> None:
     assert booked.input_tokens
 
 
-@pytest.mark.parametrize("said", ["gzip", "", "identity"])
-@pytest.mark.parametrize("sent", [gzip.compress, bytes])
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        *((said, sent) for said in ("gzip", "", "identity") for sent in (gzip.compress, bytes)),
+        *((said, bytes) for said in ("deflate", "br", "zstd", "gzip, br")),
+        *((said, zstandard.compress) for said in ("", "zstd")),
+    ],
+)
 def test_an_encoding_is_believed_by_its_bytes(said: str, sent: Callable[[bytes], bytes]) -> None:
     booked = entry(sent(events(chunk(), FINISH | {"usage": REAL})), content_encoding=said)
     assert (booked.ended, booked.output_tokens) == (Ended.WHOLE, 9)
