@@ -86,7 +86,7 @@ def read(tail: Tail, *, observe: bool) -> Found:
     except BadRecord:
         decoded = False
     reading = reader.close()
-    note = note_of(tail.open, end, reading, decoded=decoded)
+    note = note_of(tail.open, end, reading, decoded=decoded, gaps=tail.gaps)
     buys = dialect not in LOOKED_UP or (note is not None and note.ends)
     if not buys:
         reading.marks.clear()

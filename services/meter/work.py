@@ -45,8 +45,9 @@ class Note(NamedTuple):
         return self.begins or self.ends or len(self.names) > 1
 
 
-def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool) -> Note | None:
-    """The note of an exchange; None where it has nothing to do with such work. `decoded`: its body could be decoded."""
+def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool, gaps: int) -> Note | None:
+    """The note of an exchange; None where it has nothing to do with such work. `decoded`: its body could be decoded.
+    `gaps`: bytes that were left out at known places, because no more of one answer is copied."""
     if end.status is None or not 200 <= end.status < 300:
         return None
     work, looked_up = _named(opened, end, reading), opened.dialect is Dialect.METADATA
@@ -54,10 +55,9 @@ def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool) -> Note 
         return None
     if not work.certain and not looked_up:
         return None  # an ordinary answer; it is booked where it is
-    if reading.sums and (
-        reading.broke_off or not (decoded and end.outcome is Outcome.COMPLETED and not end.lost_bytes)
-    ):
-        return None  # a part of the sum; the whole of it can be fetched again
+    here = decoded and end.outcome is Outcome.COMPLETED and end.lost_bytes <= gaps
+    if reading.sums and (reading.broke_off or not here):
+        return None  # a part of the sum; more of it can be fetched again, which is not so of what is never copied
     begins = not looked_up and work.names[0] not in unquote(opened.path)
     return Note(work.kind, work.names, begins, work.ended, work.certain, work.several)
 
