@@ -301,7 +301,7 @@ def test_half_of_a_file_and_a_look_book_nothing() -> None:
 @pytest.mark.parametrize("content_type", [LINES, JSON, ""])
 def test_half_of_a_line_is_half_of_a_file(content_type: str) -> None:
     whole = lines(chat_line(0), chat_line(1))
-    for body in (whole[:-30], whole[: len(whole) // 2 + 9]):
+    for body in (whole[:-30], whole[: len(whole) // 2 + 9], lines(chat_line(0))[:-30]):
         told = Told(LOOK, "v1/files/file-1/content", body, content_type)
         assert measured(told).note is None
         assert figures(measured(told).entry) == (Source.PARTIAL, 0, 0)

@@ -190,7 +190,8 @@ class Reader:
         for document in found:
             self._take_document(event, document)
         if self._closing:
-            self._reading.broke_off = documents.decode(payload.rstrip().rpartition(b"\n")[2]) is None
+            cut = self._reading.sums and documents.decode(payload.rstrip().rpartition(b"\n")[2]) is None
+            self._reading.broke_off = not found or cut
         if not found and not self._take_beginning(event, payload):
             self._reading.unread += len(payload)
 
