@@ -24,8 +24,8 @@ from shared.contract.errors import BadRecord
 from shared.contract.usage import Source, Usage
 
 _END_OF_TIME_MS = 1 << 42  # the year 2109
-# So many bytes behind the last report may be output; the end of a stream is shorter.
-_MAY_SPEAK = 256
+# More bytes than these behind the last report may be output: `data: [DONE]` is shorter, and little else comes there.
+_MAY_SPEAK = 24
 
 
 class Estimator(Protocol):

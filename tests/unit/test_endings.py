@@ -80,6 +80,14 @@ ENDINGS: list[tuple[Dialect, bytes, Ended, str, Source, int]] = [
         Source.PARTIAL,
         30,
     ),
+    (
+        Dialect.OPENAI_CHAT,
+        events(*[chunk()] * 9, chunk(usage=REAL), {"response": "one"}, FINISH) + DONE,
+        Ended.WHOLE,
+        "",
+        Source.PARTIAL,
+        31,
+    ),
     (Dialect.OPENAI_CHAT, events(chunk(), BROKEN) + DONE, Ended.ERROR, "provider_error_event", Source.PARTIAL, 3),
     (Dialect.OPENAI_CHAT, json.dumps(BROKEN).encode(), Ended.ERROR, "provider_error_event", Source.PARTIAL, 0),
     (
