@@ -58,8 +58,13 @@ def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool, gaps: in
     here = decoded and end.outcome is Outcome.COMPLETED and end.lost_bytes <= gaps
     if reading.sums and (reading.broke_off or not here):
         return None  # a part of the sum; more of it can be fetched again, which is not so of what is never copied
-    begins = not looked_up and work.names[0] not in unquote(opened.path)
+    begins = not looked_up and not _in_path(work.names[0], opened.path)
     return Note(work.kind, work.names, begins, work.ended, work.certain, work.several)
+
+
+def _in_path(name: str, path: str) -> bool:
+    """Whether a path is about that work, as a call that cancels it is. Ids may be as short as "1"."""
+    return re.search(rf"(?:^|/){re.escape(name)}(?:[/:]|$)", unquote(path)) is not None
 
 
 def _named(opened: Open, end: End, reading: Reading) -> Work | None:

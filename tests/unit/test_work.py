@@ -314,6 +314,13 @@ def test_a_deferred_completion_without_a_report_closes_its_work_as_unknown() -> 
     assert figures(measured(told).entry) == (Source.PARTIAL, None, None)
 
 
+@pytest.mark.parametrize("id", ["1", "batch", "es"])
+def test_a_short_id_is_not_taken_for_a_part_of_the_path(id: str) -> None:
+    assert note(Told(PASS, "v1/batches", document(**batch("validating", id=id)))).begins
+    assert not note(Told(PASS, f"v1/batches/{id}/cancel", document(**batch("cancelling", id=id)))).begins
+    assert not note(Told(PASS, f"v1/batches/{id}:cancel", document(**batch("cancelling", id=id)))).begins
+
+
 def test_to_cancel_work_is_to_look_at_it() -> None:
     told = Told(PASS, "v1/batches/batch_1/cancel", document(**batch("cancelling")))
     assert (note(told).begins, note(told).ends, note(told).matters) == (False, False, False)
