@@ -73,7 +73,10 @@ _BATCH_FIELDS = ("path", "reported", "usage", "observed_output_tokens", "model",
 
 
 def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | None) -> dict[str, Any]:
-    """What is booked of the report in a body, our own count, and the estimate that would be booked without a report."""
+    """The report in a body, what is booked of it, our own count, and the estimate that would be booked without it.
+
+    `usage` is what the model counted; where the provider bills other counts (Cohere), `booked` differs (decision 33).
+    """
     reading = _read(path, dialect, content_type)
     body = request.read_bytes() if request is not None else b""
     model = _asked_model(body) or reading.model
@@ -87,9 +90,8 @@ def inspect(path: Path, dialect: Dialect, content_type: str, request: Path | Non
     return {
         "path": str(path),
         "reported": booked is not None,
-        "usage": (booked or Usage()).as_dict(),
-        "model_input_tokens": model_usage.input_tokens,
-        "model_output_tokens": model_usage.output_tokens,
+        "usage": (model_usage if model_usage.any_known else booked or Usage()).as_dict(),
+        "booked": booked.as_dict() if booked else None,
         "reported_cost_nanousd": reading.cost_nanousd,
         "raw_usage": reading.raw_usage,
         "marks": sorted(reading.marks),

@@ -10,6 +10,7 @@ from shared.contract.tail import End, Outcome
 # Of an answer that was cut, fewer bytes than this may be the beginning of something that can be read.
 _ENOUGH_TO_READ = 4096
 _TEXTUAL = ("json", "event-stream", "eventstream")
+_PAGE = "html"  # no call of a model answers with one; a file that is fetched may be one
 
 # Causes that a meter finds; gateways write theirs into the end record.
 ERROR_EVENT, NO_END, UNREADABLE = "provider_error_event", "no_end", "unreadable"
@@ -53,7 +54,8 @@ def _unreadable(dialect: Dialect, end: End, reading: Reading, *, decoded: bool) 
     """Whether bytes came, and no document could be read in them. A file (audio, an image) is not expected to be one."""
     if end.status is None or end.status >= 300 or reading.documents:
         return False
-    if dialect in TOKENLESS and not any(kind in end.content_type for kind in _TEXTUAL):
+    textual = (*_TEXTUAL, _PAGE) if dialect is Dialect.PASSTHROUGH else _TEXTUAL
+    if dialect in TOKENLESS and not any(kind in end.content_type for kind in textual):
         return False
     if end.lost_bytes:
         return False  # not all of it is here, and reading it again would find no more

@@ -8,7 +8,7 @@ import msgspec
 
 from services.meter.endings import cause
 from services.meter.prices import PriceBook
-from services.meter.reconcile import Booked, Observed
+from services.meter.reconcile import Booked, Observed, known_input
 from services.meter.tails import Found, Tail, of_model
 from shared.contract.entry import CostSource, Ended, Entry, Mark
 
@@ -57,8 +57,8 @@ def entry_of(
         ratio=round(booked.estimate.ratio, 4) if booked.estimate else None,
         output_low=booked.estimate.low if booked.estimate else None,
         output_high=booked.estimate.high if booked.estimate else None,
-        input_low=asked.low if asked else None,
-        input_high=asked.high if asked else None,
+        input_low=max(asked.low, known_input(booked.usage)) if asked else None,
+        input_high=max(asked.high, known_input(booked.usage)) if asked else None,
         drift=drift,
         price_version=prices.version,
         cost_microusd=cost,

@@ -24,6 +24,8 @@ from shared.contract.errors import BadRecord
 from shared.contract.usage import Source, Usage
 
 _END_OF_TIME_MS = 1 << 42  # the year 2109
+# More bytes than these behind the last report may be output: `data: [DONE]` is shorter, and little else comes there.
+_MAY_SPEAK = 24
 
 
 class Estimator(Protocol):
@@ -81,11 +83,13 @@ def _sees(tail: Tail, found: Found, sample: float) -> bool:
     if booked_apart(dialect, found.note):
         return False
     reported = found.reported
+    overtaken = found.reading.passed_over > _MAY_SPEAK
     if dialect is Dialect.OPENAI_EMBEDDINGS and reported is not None and found.normal_end:
         return False
     if dialect in TOKENLESS:
-        return reported is not None and not reported.output_tokens and not found.reading.whole
-    return needs_observing(tail.end, reported, confirmed=found.normal_end) or _sampled(tail, sample)
+        doubtful = reported is not None and (not reported.input_tokens or not reported.output_tokens)
+        return reported is not None and (overtaken or doubtful) and not found.reading.whole
+    return overtaken or needs_observing(tail.end, reported, confirmed=found.normal_end) or _sampled(tail, sample)
 
 
 def _book(tail: Tail, found: Found, observed: Observed | None) -> Booked:
@@ -94,13 +98,26 @@ def _book(tail: Tail, found: Found, observed: Observed | None) -> Booked:
         return _of_work(found, found.note)
     if Mark.OPEN_WORK in found.reading.marks and reported is None and found.reading.whole:
         return UNKNOWN  # background work: whoever fetches its result learns what it has cost
-    if dialect is Dialect.PASSTHROUGH and reported is None and end.status is not None and end.status < 300:
-        return UNKNOWN  # a call that no reader knows: what it has cost is unknown, which is not 0
+    if (
+        reported is None
+        and end.status is not None
+        and end.status < 300
+        and (dialect is Dialect.PASSTHROUGH or (dialect not in LOOKED_UP and _says_nothing(found)))
+    ):
+        return UNKNOWN  # a call or an answer that no reader knows: what it has cost is unknown, which is not 0
     if observed is not None and not needs_observing(end, reported, confirmed=found.normal_end):
         observed = None  # looked at as a sample
     if observed is not None and end.lost_bytes and not found.reading.documents:
         return UNKNOWN if reported is None else Booked(reported, Source.PARTIAL)
     return reconcile(found.normal_end, reported, observed)
+
+
+def _says_nothing(found: Found) -> bool:
+    """Whether all of an answer is here, and what it says is neither output nor an error nor anything that we know."""
+    reading = found.reading
+    if found.how not in (Ended.WHOLE, Ended.TRUNCATED) or reading.shaped or reading.output:
+        return False
+    return reading.documents > 0
 
 
 def _of_work(found: Found, note: Note) -> Booked:

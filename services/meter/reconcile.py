@@ -73,6 +73,11 @@ def reconcile(normal_end: bool, reported: Usage | None, observed: Observed | Non
     return _completed(normal_end, reported, observed)
 
 
+def known_input(usage: Usage) -> int:
+    """What went through the cache is input, even where the rest of it is not known."""
+    return (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+
+
 def _completed(normal_end: bool, reported: Usage, observed: Observed) -> Booked:
     """A report, with what it leaves out and with what came after it."""
     no_input, no_output = reported.input_tokens is None, reported.output_tokens is None
@@ -82,7 +87,7 @@ def _completed(normal_end: bool, reported: Usage, observed: Observed) -> Booked:
         return Booked(reported, Source.REPORTED if normal_end else Source.PARTIAL)
     usage = replace(
         reported,
-        input_tokens=observed.input_tokens if no_input else reported.input_tokens,
+        input_tokens=max(observed.input_tokens, known_input(reported)) if no_input else reported.input_tokens,
         output_tokens=observed.output.tokens if no_output or late else reported.output_tokens,
         total_tokens=None,
     ).completed()

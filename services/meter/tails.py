@@ -11,7 +11,7 @@ import msgspec
 from services.meter.endings import confirmed, ended
 from services.meter.readers import encodings
 from services.meter.readers.reader import Reader
-from services.meter.readers.reading import Reading, first_count
+from services.meter.readers.reading import Reading
 from services.meter.work import Note, note_of
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Ended, Mark
@@ -86,7 +86,7 @@ def read(tail: Tail, *, observe: bool) -> Found:
     except BadRecord:
         decoded = False
     reading = reader.close()
-    note = note_of(tail.open, end, reading, decoded=decoded)
+    note = note_of(tail.open, end, reading, decoded=decoded, gaps=tail.gaps)
     buys = dialect not in LOOKED_UP or (note is not None and note.ends)
     if not buys:
         reading.marks.clear()
@@ -97,7 +97,8 @@ def read(tail: Tail, *, observe: bool) -> Found:
     # A report that stands behind every gap counts what is missing, too.
     counted = end.lost_bytes <= tail.gaps and reading.reported_last
     here = end.outcome is Outcome.COMPLETED and decoded and (not end.lost_bytes or counted or not buys)
-    normal_end = here and confirmed(dialect, end, reading) and not reading.provisional
+    failed = how is Ended.ERROR and reading.usage is None and end.status is not None and end.status < 300
+    normal_end = here and confirmed(dialect, end, reading) and not reading.provisional and not failed
     return Found(reading, reported(dialect, reading) if buys else None, normal_end, how, note)
 
 
@@ -115,7 +116,8 @@ def reported(dialect: Dialect, reading: Reading) -> Usage | None:
         return None  # what was embedded had tokens
     if bill is not None:
         usage = Usage(
-            first_count(bill.input_tokens, usage.input_tokens), first_count(bill.output_tokens, usage.output_tokens)
+            bill.input_tokens or usage.input_tokens,  # a zero beside a count is a placeholder in a bill, too
+            bill.output_tokens or usage.output_tokens,
         ).completed()
     if dialect is Dialect.OPENAI_EMBEDDINGS and usage.output_tokens is None:
         return replace(usage, output_tokens=0).completed()

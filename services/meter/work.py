@@ -45,8 +45,9 @@ class Note(NamedTuple):
         return self.begins or self.ends or len(self.names) > 1
 
 
-def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool) -> Note | None:
-    """The note of an exchange; None where it has nothing to do with such work. `decoded`: its body could be decoded."""
+def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool, gaps: int) -> Note | None:
+    """The note of an exchange; None where it has nothing to do with such work. `decoded`: its body could be decoded.
+    `gaps`: bytes that were left out at known places, because no more of one answer is copied."""
     if end.status is None or not 200 <= end.status < 300:
         return None
     work, looked_up = _named(opened, end, reading), opened.dialect is Dialect.METADATA
@@ -54,10 +55,16 @@ def note_of(opened: Open, end: End, reading: Reading, *, decoded: bool) -> Note 
         return None
     if not work.certain and not looked_up:
         return None  # an ordinary answer; it is booked where it is
-    if reading.sums and not (decoded and end.outcome is Outcome.COMPLETED and not end.lost_bytes):
-        return None  # a part of the sum; the whole of it can be fetched again
-    begins = not looked_up and work.names[0] not in unquote(opened.path)
+    here = decoded and end.outcome is Outcome.COMPLETED and end.lost_bytes <= gaps
+    if reading.sums and (reading.broke_off or not here):
+        return None  # a part of the sum; more of it can be fetched again, which is not so of what is never copied
+    begins = not looked_up and not _in_path(work.names[0], opened.path)
     return Note(work.kind, work.names, begins, work.ended, work.certain, work.several)
+
+
+def _in_path(name: str, path: str) -> bool:
+    """Whether a path is about that work, as a call that cancels it is. Ids may be as short as "1"."""
+    return re.search(rf"(?:^|/){re.escape(name)}(?:[/:]|$)", unquote(path)) is not None
 
 
 def _named(opened: Open, end: End, reading: Reading) -> Work | None:
@@ -65,7 +72,7 @@ def _named(opened: Open, end: End, reading: Reading) -> Work | None:
     work, path = reading.work, opened.path
     deferred = _DEFERRED.search(path) if opened.dialect is Dialect.METADATA else None
     if deferred:
-        ended = end.status == 200 and reading.usage is not None
+        ended = end.status == 200 and reading.shaped  # 202 until then
         return Work(WorkKind.DEFERRED, (unquote(deferred[1]),), ended=ended)
     if work is None:
         return None

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zstandard
 
 from services.meter.measure import measure
 from services.meter.prices import parse
 from services.meter.tails import Tail
-from shared.contract.dialects import Dialect
+from shared.contract.dialects import TOKENLESS, Dialect
 from shared.contract.entry import Ended, Entry, Mark
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.tail import End, Open, Outcome, Packed
@@ -71,6 +72,32 @@ ENDINGS: list[tuple[Dialect, bytes, Ended, str, Source, int]] = [
     (Dialect.OPENAI_CHAT, events(chunk(), FINISH | {"usage": REAL}), Ended.WHOLE, "", Source.REPORTED, 9),
     (Dialect.OPENAI_CHAT, events(chunk(), FINISH) + DONE, Ended.WHOLE, "", Source.ESTIMATED, 3),
     (Dialect.OPENAI_CHAT, events(chunk()), Ended.TRUNCATED, "no_end", Source.PARTIAL, 3),
+    (
+        Dialect.OPENAI_CHAT,
+        events(chunk(usage=REAL), *[chunk()] * 9, FINISH) + DONE,
+        Ended.WHOLE,
+        "",
+        Source.PARTIAL,
+        30,
+    ),
+    (
+        Dialect.OPENAI_CHAT,
+        events(*[chunk()] * 9, chunk(usage=REAL), {"response": "one"}, FINISH) + DONE,
+        Ended.WHOLE,
+        "",
+        Source.PARTIAL,
+        31,
+    ),
+    (Dialect.OPENAI_CHAT, events(chunk(), BROKEN) + DONE, Ended.ERROR, "provider_error_event", Source.PARTIAL, 3),
+    (Dialect.OPENAI_CHAT, json.dumps(BROKEN).encode(), Ended.ERROR, "provider_error_event", Source.PARTIAL, 0),
+    (
+        Dialect.OPENAI_CHAT,
+        events(chunk(), {"id": "c", "choices": [], "x_groq": {"error": BROKEN["error"]}}) + DONE,
+        Ended.ERROR,
+        "provider_error_event",
+        Source.PARTIAL,
+        3,
+    ),
     (Dialect.OPENAI_CHAT, events(chunk(usage=REAL)), Ended.TRUNCATED, "no_end", Source.PARTIAL, 9),
     (Dialect.OPENAI_CHAT, events(chunk(), BROKEN), Ended.ERROR, "provider_error_event", Source.PARTIAL, 3),
     (
@@ -180,6 +207,57 @@ def test_files_are_not_expected_to_be_documents() -> None:
     assert entry(b"oops", Dialect.PASSTHROUGH, content_type="application/json").ended is Ended.UNREADABLE
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (
+            {"id": "x", "choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}},
+            {"status_code": 1008, "status_msg": "insufficient balance"},
+        ),
+        ({"success": False, "errors": [{"code": 7}], "result": None}, [{"code": 7}]),
+        ({"error_code": 17, "error_msg": "limit reached"}, {"error_code": 17, "error_msg": "limit reached"}),
+    ],
+)
+def test_errors_that_vendors_send_with_status_200(body: dict[str, Any], error: Any) -> None:
+    for dialect in (Dialect.OPENAI_CHAT, Dialect.PASSTHROUGH):
+        booked = entry(json.dumps(body).encode(), dialect, content_type="application/json")
+        assert (booked.ended, booked.error, booked.source) == (Ended.ERROR, error, Source.PARTIAL)
+    fine = chat(REAL, base_resp={"status_code": 0, "status_msg": ""})
+    assert entry(json.dumps(fine).encode()).ended is Ended.WHOLE
+
+
+@pytest.mark.parametrize(
+    "dialect", [d for d in Dialect if d not in TOKENLESS and d not in (Dialect.OLLAMA_CHAT, Dialect.OPENAI_EMBEDDINGS)]
+)
+def test_an_event_named_error_is_one_in_every_dialect(dialect: Dialect) -> None:
+    booked = entry(b'event: error\ndata: {"message": "Too many requests"}\n\n', dialect)
+    assert (booked.ended, booked.cause, booked.source) == (Ended.ERROR, "provider_error_event", Source.PARTIAL)
+    assert "Too many requests" in str(booked.error)
+
+
+def test_no_call_of_a_model_answers_with_a_page() -> None:
+    page = b"<!DOCTYPE html><html><body>Sign in</body></html>"
+    assert entry(page, Dialect.PASSTHROUGH, content_type="text/html; charset=utf-8").ended is Ended.UNREADABLE
+    assert entry(page, Dialect.METADATA, content_type="text/html").ended is Ended.WHOLE  # a file that is fetched
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"message": "Unauthorized"}',
+        DONE,
+        b"data: {}\n\n",
+        b"[]",
+    ],
+)
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI_RESPONSES, Dialect.OPENAI_CHAT, Dialect.GEMINI])
+def test_an_answer_that_says_nothing_known_is_unknown(dialect: Dialect, body: bytes) -> None:
+    booked = entry(body, dialect, content_type="")
+    assert (booked.source, booked.input_tokens, booked.output_tokens) == (Source.PARTIAL, None, None)
+    assert (booked.cost_microusd, booked.output_high, booked.marks) == (None, None, (Mark.UNPRICED,))
+
+
 def test_a_few_bytes_of_a_cut_answer_are_cut() -> None:
     booked = entry(b"dat", outcome=Outcome.CLIENT_GONE)
     assert (booked.ended, booked.output_tokens) == (Ended.CUT, 0)
@@ -217,6 +295,17 @@ def test_half_a_report_is_completed_by_our_count() -> None:
     other = entry(silent, Dialect.ANTHROPIC_MESSAGES, model="gpt-4o")
     assert (other.source, other.input_tokens, other.output_tokens) == (Source.ESTIMATED, 40, 7)  # six words and an end
     assert other.marks == (Mark.HALF_REPORT,)
+
+
+def test_an_estimated_input_is_no_less_than_what_was_cached() -> None:
+    usage = {"input_tokens": None, "cache_read_input_tokens": 900, "output_tokens": 3}
+    booked = entry(json.dumps(message(usage)).encode(), Dialect.ANTHROPIC_MESSAGES, content_type="application/json")
+    assert (booked.source, booked.input_tokens, booked.input_low, booked.input_high) == (
+        Source.ESTIMATED,
+        900,
+        900,
+        900,
+    )
 
 
 def test_placeholders_are_estimated() -> None:
@@ -289,8 +378,14 @@ def test_an_embedding_of_nothing_is_estimated() -> None:
     assert booked.input_tokens
 
 
-@pytest.mark.parametrize("said", ["gzip", "", "identity"])
-@pytest.mark.parametrize("sent", [gzip.compress, bytes])
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        *((said, sent) for said in ("gzip", "", "identity") for sent in (gzip.compress, bytes)),
+        *((said, bytes) for said in ("deflate", "br", "zstd", "gzip, br")),
+        *((said, zstandard.compress) for said in ("", "zstd")),
+    ],
+)
 def test_an_encoding_is_believed_by_its_bytes(said: str, sent: Callable[[bytes], bytes]) -> None:
     booked = entry(sent(events(chunk(), FINISH | {"usage": REAL})), content_encoding=said)
     assert (booked.ended, booked.output_tokens) == (Ended.WHOLE, 9)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.meter.measure import measure
+from services.meter.measure import Measured, measure
 from services.meter.tails import Tail
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Entry
@@ -152,3 +152,21 @@ def test_geminis_lines() -> None:
     body = ("[" + ",\r\n".join(json.dumps(one, indent=2) for one in [document] * 6 + [report]) + "\n]").encode()
     entry = booked(Dialect.GEMINI, body[:600], body[700:], JSON)
     assert figures(entry) == (Source.REPORTED, 5, 9)
+
+
+def test_the_result_of_a_batch_that_is_not_copied_whole_is_booked_as_partial_and_never_as_nothing() -> None:
+    line = {"model": "m", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}}
+    one = json.dumps({"custom_id": "c", "response": {"status_code": 200, "body": line}}).encode() + b"\n"
+    opened = Open("k", Dialect.METADATA, "p", "", 1_700_000_000_000, False, "v1/files/file-1/content")
+
+    def fetched(gap: int) -> Measured:
+        body = Packed.pack(one[9:] + one * 2)
+        end = End(Outcome.COMPLETED, 200, BINARY, "", LOST, 0, 1, 2, "req", body, lost_bytes=LOST, gap=gap)
+        segment = Segment(Packed.pack(one * 3 + one[:30]), Head(200, BINARY, ""))
+        return measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [segment], end), WordEstimator())
+
+    left_out = fetched(LOST)
+    assert left_out.note is not None
+    assert left_out.note.ends
+    assert figures(left_out.entry) == (Source.PARTIAL, 25, 10)
+    assert fetched(0).note is None  # lost on the way: another fetch may have all of it

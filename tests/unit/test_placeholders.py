@@ -119,6 +119,64 @@ def test_an_output_of_nothing_beside_text_is_unknown() -> None:
     assert reading.marks == {Mark.PLACEHOLDER, Mark.HALF_REPORT}
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        ({"prompt_tokens": 8}, {"completion_tokens": 4}, (8, 4, None, None, None, 12)),
+        (
+            {"prompt_tokens": 8, "completion_tokens": 0},
+            NONE | {"completion_tokens": 4, "total_tokens": 4},
+            (8, 4, None, None, None, 12),
+        ),
+        ({"completion_tokens": 4}, {"prompt_tokens": 8}, (8, 4, None, None, None, 12)),
+        (REAL, {"completion_tokens": 5}, (8, 5, None, None, None, 13)),
+        (
+            {"prompt_tokens": 8, "prompt_tokens_details": {"cached_tokens": 6}},
+            {"completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 1}},
+            (8, 4, 6, None, 1, 12),
+        ),
+    ],
+)
+def test_the_halves_of_a_report_are_joined(first: dict[str, Any], last: dict[str, Any], expected: Counts) -> None:
+    reading = read(CHAT, events(said(first), said(None, "stop"), said(last)) + b"data: [DONE]\n\n", observe=True)
+    assert counts(reading) == expected
+    assert reading.marks == set()
+
+
+@pytest.mark.parametrize("between", [1, 60])
+def test_a_count_that_output_came_after_is_not_the_last(between: int) -> None:
+    body = events(said(REAL), *[said(None)] * between, said(None, "stop")) + b"data: [DONE]\n\n"
+    seen = read(CHAT, body, observe=True)
+    assert (seen.provisional, seen.marks) == (True, {Mark.HALF_REPORT})
+    assert read(CHAT, body).passed_over > 100  # which makes the meter look
+    assert read(CHAT, events(*[said(None)] * between, said(REAL, "stop"))).passed_over < 16
+
+
+def test_digits_in_a_string_are_a_count() -> None:
+    usage = {"prompt_tokens": "1200", "completion_tokens": 300.0, "total_tokens": "1500"}
+    assert counts(read(CHAT, json.dumps(chat(usage)).encode())) == (1200, 300, None, None, None, 1500)
+
+
+def test_counts_in_another_shapes_names_are_read() -> None:
+    zeros = {"input_tokens": 0, "output_tokens": 0}
+    chats = {"prompt_tokens": 30, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 20}}
+    assert counts(read(MESSAGES, anthropic(zeros, chats))) == (30, 9, 20, None, None, 39)
+    assert counts(read(MESSAGES, json.dumps(message(chats)).encode())) == (30, 9, 20, None, None, 39)
+
+
+def test_a_count_at_the_very_end_of_a_message_is_read() -> None:
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 30, "output_tokens": 1}}}
+    stop = {"type": "message_stop", "usage": {"output_tokens": 9}}
+    inside = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "usage": {"output_tokens": 9}}}
+    assert counts(read(MESSAGES, events(start, stop))) == (30, 9, None, None, None, 39)
+    assert counts(read(MESSAGES, events(start, inside, {"type": "message_stop"}))) == (30, 9, None, None, None, 39)
+
+
+def test_iterations_without_counts_say_nothing() -> None:
+    usage = {"input_tokens": 30, "output_tokens": 9, "iterations": [{"type": "message", "output_tokens": None}]}
+    assert counts(read(MESSAGES, json.dumps(message(usage)).encode())) == (30, 9, None, None, None, 39)
+
+
 def test_a_whole_message_behind_its_deltas_is_observed_once() -> None:
     last = chat(REAL)
     body = events(said(None), said(None, "stop"), last)

@@ -56,6 +56,39 @@ WHOLE: dict[str, tuple[dict[str, Any], Pair]] = {
         },
         (4, 3),
     ),
+    "dashscope": (
+        {"output": {"text": "Hi", "finish_reason": "stop"}, "usage": {"input_tokens": 4, "output_tokens": 3}},
+        (4, 3),
+    ),
+    "watsonx": (
+        {"results": [{"generated_text": "Hi", "generated_token_count": 3, "input_token_count": 4, "stop_reason": "x"}]},
+        (4, 3),
+    ),
+    "replicate": ({"output": ["Hi"], "metrics": {"input_token_count": 4, "output_token_count": 3}}, (4, 3)),
+    "deepinfra": (
+        {"results": [{"generated_text": "Hi"}], "inference_status": {"tokens_generated": 3, "tokens_input": 4}},
+        (4, 3),
+    ),
+    "sglang": ({"text": "Hi", "meta_info": {"prompt_tokens": 4, "completion_tokens": 3, "cached_tokens": 2}}, (4, 3)),
+    "tgi": ({"generated_text": "Hi", "details": {"generated_tokens": 3, "prefill": [{"id": 1}] * 4}}, (4, 3)),
+    "lm studio": (
+        {"model_instance_id": "m", "output": [], "stats": {"input_tokens": 4, "total_output_tokens": 3}},
+        (4, 3),
+    ),
+    "a response with nothing to name it": (
+        {"id": "r", "status": "completed", "output": [], "usage": {"input_tokens": 4, "output_tokens": 3}},
+        (4, 3),
+    ),
+    "a message without its type": (
+        {"role": "assistant", "content": [], "stop_reason": "end_turn"}
+        | {"usage": {"input_tokens": 4, "cache_read_input_tokens": 9, "output_tokens": 3}},
+        (13, 3),
+    ),
+    "a chat in a relay's envelope": ({"code": 0, "data": chat({"prompt_tokens": 4, "completion_tokens": 3})}, (4, 3)),
+    "a message in a relay's envelope": (
+        {"statusCode": 200, "body": message({"input_tokens": 4, "cache_read_input_tokens": 9, "output_tokens": 3})},
+        (13, 3),
+    ),
     "a rerank": ({"model": "m", "results": [], "usage": {"total_tokens": 4}}, (4, 0)),
 }
 
@@ -94,6 +127,16 @@ CLAUDE_2: Documents = [
     {"completion": "Good day", "stop_reason": None},
     {"completion": "", "stop_reason": "stop"} | METRICS,
 ]
+MISTRAL: Documents = [
+    {"outputs": [{"text": "Good ", "stop_reason": None}]},
+    {"outputs": [{"text": "day", "stop_reason": "stop"}]} | METRICS,
+]
+CLAUDE_UNCOUNTED: Documents = [
+    {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 12, "output_tokens": 1}}},
+    {"type": "content_block_delta", "index": 0, "delta": {"text": "Good day"}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    {"type": "message_stop"} | METRICS,
+]
 JAMBA: Documents = [
     {"id": "j", "choices": [{"index": 0, "delta": {"content": "Good day"}}]},
     {"id": "j", "choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 5}},
@@ -128,12 +171,40 @@ META: Documents = [
         },
     },
 ]
+DASHSCOPE: Documents = [
+    {"output": {"text": "Good day", "finish_reason": "null"}, "usage": {"input_tokens": 12, "output_tokens": 2}},
+    {"output": {"text": "", "finish_reason": "stop"}, "usage": {"input_tokens": 12, "output_tokens": 5}},
+]
+WATSONX: Documents = [
+    {"results": [{"generated_text": "Good ", "generated_token_count": 2, "input_token_count": 12}]},
+    {"results": [{"generated_text": "day", "generated_token_count": 5, "input_token_count": 0, "stop_reason": "eos"}]},
+]
+TGI: Documents = [
+    {"index": 1, "token": {"text": "Good day"}, "generated_text": None, "details": None},
+    {
+        "index": 2,
+        "token": {"text": ""},
+        "generated_text": "Good day",
+        "details": {"finish_reason": "eos_token", "generated_tokens": 5, "input_length": 12},
+    },
+]
+LM_STUDIO: Documents = [
+    {"type": "chat.start", "model_instance_id": "m"},
+    {"type": "message.delta", "content": "Good day"},
+    {"type": "chat.end", "result": {"stats": {"input_tokens": 12, "total_output_tokens": 5}}},
+]
 STREAMS: dict[str, Documents] = {
+    "watsonx": WATSONX,
+    "tgi": TGI,
+    "lm studio": LM_STUDIO,
+    "a relay's envelope": [{"code": 0, "data": document} for document in JAMBA[:2]],
     "titan": wrapped(*TITAN),
     "llama": wrapped(*LLAMA),
     "nova": wrapped(*NOVA),
     "claude 2": wrapped(*CLAUDE_2),
     "jamba": wrapped(*JAMBA),
+    "mistral": wrapped(*MISTRAL),
+    "claude without its count": wrapped(*CLAUDE_UNCOUNTED),
     "cohere": COHERE,
     "vertex": VERTEX,
     "cloudflare": RUN,
@@ -150,7 +221,7 @@ def test_streams(name: str, dialect: Dialect) -> None:
     assert read(dialect, body, "text/event-stream", observe=True).texts() == ["Good day"]
 
 
-@pytest.mark.parametrize("name", ["titan", "llama", "nova", "claude 2", "jamba"])
+@pytest.mark.parametrize("name", ["titan", "llama", "nova", "claude 2", "jamba", "mistral", "claude without its count"])
 def test_streams_of_bedrock(name: str) -> None:
     reading = read(Dialect.BEDROCK_INVOKE_STREAM, events(*STREAMS[name]), "text/event-stream", observe=True)
     assert (pair(reading), reading.texts(), reading.complete) == ((12, 5), ["Good day"], True)
@@ -166,6 +237,31 @@ def test_lines_are_read_whatever_they_are_called(content_type: str) -> None:
         reading = reader.close()
         assert pair(reading) == (12, 5)
         assert reading.complete
+
+
+@pytest.mark.parametrize("observe", [False, True])
+@pytest.mark.parametrize(
+    "documents",
+    [
+        DASHSCOPE,
+        [{"type": "transcript.text.done", "usage": {"input_tokens": 12, "output_tokens": 5}}],
+        [{"type": "image_generation.completed", "usage": {"input_tokens": 12, "output_tokens": 5}}],
+        [{"type": "conversation.response.done", "usage": {"prompt_tokens": 12, "completion_tokens": 5}}],
+        [{"type": "response.done", "response": {"usage": {"input_tokens": 12, "output_tokens": 5}}}],
+        [{"type": "response.completed", "response": {"id": "r"}, "usage": {"input_tokens": 12, "output_tokens": 5}}],
+        WATSONX,
+        TGI,
+        LM_STUDIO,
+    ],
+)
+def test_the_last_event_of_a_stream_ends_it(documents: Documents, observe: bool) -> None:
+    reading = read(Dialect.PASSTHROUGH, events(*documents), "text/event-stream", observe=observe)
+    assert (pair(reading), reading.complete) == ((12, 5), True)
+
+
+def test_embeddings_have_no_output() -> None:
+    body = json.dumps({"object": "list", "data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 4}}).encode()
+    assert pair(read(Dialect.PASSTHROUGH, body)) == (4, 0)
 
 
 def test_documents_with_metadata_of_their_own_are_not_taken_for_bedrocks() -> None:

@@ -298,6 +298,29 @@ def test_half_of_a_file_and_a_look_book_nothing() -> None:
         assert figures(measured(NEITHER[what]).entry)[1:] == (0, 0)
 
 
+@pytest.mark.parametrize("content_type", [LINES, JSON, ""])
+def test_half_of_a_line_is_half_of_a_file(content_type: str) -> None:
+    whole = lines(chat_line(0), chat_line(1))
+    for body in (whole[:-30], whole[: len(whole) // 2 + 9], lines(chat_line(0))[:-30]):
+        told = Told(LOOK, "v1/files/file-1/content", body, content_type)
+        assert measured(told).note is None
+        assert figures(measured(told).entry) == (Source.PARTIAL, 0, 0)
+
+
+def test_a_deferred_completion_without_a_report_closes_its_work_as_unknown() -> None:
+    answer = document(id="c", object="chat.completion", choices=[{"index": 0, "finish_reason": "stop"}])
+    told = Told(LOOK, "v1/chat/deferred-completion/d1", answer)
+    assert note(told).ends
+    assert figures(measured(told).entry) == (Source.PARTIAL, None, None)
+
+
+@pytest.mark.parametrize("id", ["1", "batch", "es"])
+def test_a_short_id_is_not_taken_for_a_part_of_the_path(id: str) -> None:
+    assert note(Told(PASS, "v1/batches", document(**batch("validating", id=id)))).begins
+    assert not note(Told(PASS, f"v1/batches/{id}/cancel", document(**batch("cancelling", id=id)))).begins
+    assert not note(Told(PASS, f"v1/batches/{id}:cancel", document(**batch("cancelling", id=id)))).begins
+
+
 def test_to_cancel_work_is_to_look_at_it() -> None:
     told = Told(PASS, "v1/batches/batch_1/cancel", document(**batch("cancelling")))
     assert (note(told).begins, note(told).ends, note(told).matters) == (False, False, False)
@@ -308,10 +331,10 @@ def test_to_cancel_work_is_to_look_at_it() -> None:
 
 @pytest.mark.parametrize("usage", [None, dict.fromkeys(USAGE, 0)])
 def test_a_batch_whose_file_has_its_usage_is_only_looked_at(usage: Any) -> None:
-    counts = {"total": 3, "completed": 3, "failed": 0}
-    body = document(**batch("completed", output_file_id="file-1", usage=usage, request_counts=counts))
-    found = note(Told(LOOK, "v1/batches/batch_1", body))
-    assert (found.names, found.ends, found.matters) == (("batch_1", "file-1"), False, True)
+    for counts in ({"total": 3, "completed": 3, "failed": 0}, None):
+        body = document(**batch("completed", output_file_id="file-1", usage=usage, request_counts=counts))
+        found = note(Told(LOOK, "v1/batches/batch_1", body))
+        assert (found.names, found.ends, found.matters) == (("batch_1", "file-1"), False, True)
 
 
 def test_a_background_stream_that_is_read_to_its_end_begins_and_ends_its_work() -> None:
@@ -324,6 +347,9 @@ def test_an_answer_in_a_batch_without_a_report_makes_the_sum_partial() -> None:
     silent = chat_line(1)
     del silent["response"]["body"]["usage"]
     told = Told(LOOK, "v1/files/file-1/content", lines(chat_line(0), silent), LINES)
+    assert figures(measured(told).entry) == (Source.PARTIAL, 10, 5)
+    zeros = chat_line(1, prompt_tokens=0, completion_tokens=0)
+    told = Told(LOOK, "v1/files/file-1/content", lines(chat_line(0), zeros), LINES)
     assert figures(measured(told).entry) == (Source.PARTIAL, 10, 5)
     torn = Told(LOOK, "v1/files/file-1/content", lines(chat_line(0)) + b"{torn\n", LINES)
     assert figures(measured(torn).entry) == (Source.PARTIAL, 10, 5)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from services.meter.readers import openai_usage
 from services.meter.readers.reading import (
     CALL,
     REASONING,
@@ -28,6 +29,7 @@ from shared.contract.entry import Mark
 from shared.contract.usage import Usage
 
 _INPUTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation")
+_OUTPUTS = ("output_tokens", "completion_tokens")
 _UNITS = ("web_search_requests", "web_fetch_requests", "code_execution_requests")
 
 
@@ -50,10 +52,12 @@ class AnthropicReader:
         elif kind == "message_delta":
             self._read_delta(document)
         elif kind == "message_stop":
+            if "usage" in document:
+                self._read_delta(document)
             reading.complete = True
             self._ending = True
             self._report()
-        elif kind == "message":
+        elif kind == "message" or (not kind and "stop_reason" in document):
             self._counted = self._ending = True
             repeats = bool(reading.output)  # MiniMax ends a stream with the whole message
             self._read_message(document)
@@ -61,7 +65,7 @@ class AnthropicReader:
             if observe and not repeats:
                 for index, block in enumerate(sequence(document.get("content"))):
                     self._observe_block(index, mapping(block))
-        elif kind == "error" or document.get("error"):
+        elif kind == "error" or event == b"error" or document.get("error"):
             reading.error = document.get("error") or dict(document)
         elif observe and kind == "content_block_delta":
             self._observe_delta(document.get("index"), mapping(document.get("delta")))
@@ -82,11 +86,12 @@ class AnthropicReader:
         self._read_stop(message)
 
     def _read_delta(self, document: Json) -> None:
-        usage = mapping(document.get("usage"))
+        delta = mapping(document.get("delta"))
+        usage = mapping(document.get("usage")) or mapping(delta.get("usage"))
         self._ending = True
-        self._counted = self._counted or usage.get("output_tokens") is not None
+        self._counted = self._counted or any(usage.get(name) is not None for name in _OUTPUTS)
         self._lay_over(usage)
-        self._read_stop(mapping(document.get("delta")))
+        self._read_stop(delta)
 
     def _lay_over(self, usage: Json) -> None:
         before = self._usage
@@ -133,7 +138,12 @@ def report_of(usage: Json) -> Report:
 
     With `iterations` (compaction, advisor, fallback) the top level omits some of what is billed, so they are summed.
     """
-    parts = _billed([mapping(part) for part in sequence(usage.get("iterations"))]) or [usage]
+    if "prompt_tokens" in usage and not _input(usage):
+        return openai_usage.report(usage)  # of a relay in front of another model
+    parts = [
+        part for part in map(mapping, sequence(usage.get("iterations"))) if count(part, "output_tokens") is not None
+    ]
+    parts = _billed(parts) or [usage]
     plain, read, written = _inputs(parts)
     output = total(*(count(part, "output_tokens") for part in parts))
     asked = None if plain is None else total(plain, read, written)

@@ -96,11 +96,12 @@ def report_of(usage: Json, *, silent: bool = False) -> Report:
     tokens, billed = mapping(usage.get("tokens")), mapping(usage.get("billed_units"))
     counted, bill = _counts(tokens, silent=silent), _counts(billed, silent=silent)
     reported = Usage(
-        first_count(counted.input_tokens, bill.input_tokens),
-        first_count(counted.output_tokens, bill.output_tokens),
+        counted.input_tokens or first_count(bill.input_tokens, counted.input_tokens),
+        counted.output_tokens or first_count(bill.output_tokens, counted.output_tokens),
         cache_read_tokens=count(usage, "cached_tokens"),
         reasoning_tokens=count(tokens, "reasoning_tokens"),
     ).completed()
+    inconsistent = reported.input_tokens is not None and (reported.cache_read_tokens or 0) > reported.input_tokens
     differs = bill.any and (bill.input_tokens, bill.output_tokens) != (
         reported.input_tokens,
         reported.output_tokens,
@@ -111,7 +112,7 @@ def report_of(usage: Json, *, silent: bool = False) -> Report:
         billed=bill if differs else None,
         units=amounts(billed, *_UNITS),
         modalities={"input_image": images} if images else {},
-        marks=frozenset({Mark.BILLED_UNITS} if differs else ()),
+        marks={mark for mark, holds in ((Mark.BILLED_UNITS, differs), (Mark.INCONSISTENT, inconsistent)) if holds},
     )
 
 

@@ -6,6 +6,7 @@ with BadRecord where an answer decodes to more than any answer holds.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Final, Protocol
@@ -136,7 +137,11 @@ class _Bounded:
 
 
 _GZIP = b"\x1f\x8b"
-_PLAIN = (b"{", b"[", b"data:", b"event:", b":")
+_ZSTD = b"\x28\xb5"
+# How an answer begins that is not compressed: a document, an array of them, an event stream. No control characters.
+_PLAIN = re.compile(
+    rb"""\s*(?:\{\s*["}]|\[\s*[{\]]|data:|event:|: ?[a-zA-Z])[^\x00-\x08\x0b\x0c\x0e-\x1f]{0,32}(?!.)""", re.DOTALL
+)
 
 
 class _Checked:
@@ -156,13 +161,16 @@ class _Checked:
         yield from self._inner.feed(data)
 
     def _chosen(self, head: bytes) -> Decoder:
-        zipped = head.startswith(_GZIP)
-        if zipped and not self._names:
-            return _Bounded(_one("gzip"))
-        plain = not zipped and self._names[:1] in (["gzip"], ["x-gzip"]) and head.lstrip().startswith(_PLAIN)
-        if plain or not self._names:
+        if not self._names and head.startswith((_GZIP, _ZSTD)):
+            return _Bounded(_one("gzip" if head.startswith(_GZIP) else "zstd"))
+        if not self._names or _is_plain(head):
             return _Identity()
         return _Chain([_one(name) for name in reversed(self._names)])
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether it is text that begins as an answer does; what is compressed is hardly that for so many bytes."""
+    return _PLAIN.match(head.lstrip()[:32]) is not None
 
 
 def decoder(content_encoding: str) -> Decoder:

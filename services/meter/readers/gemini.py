@@ -51,8 +51,8 @@ class GeminiReader:
             silent = "embedding" in document or "embeddings" in document
             reading.report(usage, report_of(usage, silent=silent))
             reading.service_tier = text(usage.get("serviceTier")) or reading.service_tier
-        if document.get("error"):
-            reading.error = document["error"]
+        if document.get("error") or event == b"error":
+            reading.error = document.get("error") or dict(document)
         if "promptFeedback" in document and mapping(document["promptFeedback"]).get("blockReason"):
             reading.finish.append(f"BLOCK:{document['promptFeedback']['blockReason']}")
             reading.complete = True
@@ -89,11 +89,13 @@ def report_of(usage: Json, *, silent: bool = False) -> Report:
     cached, whole = count(usage, "cachedContentTokenCount"), count(usage, "totalTokenCount")
     asked, answered = total(prompt, tools), total(said, thoughts)
     marks = set()
-    if prompt is None and said is not None and (whole or 0) > (answered or 0):
+    if not prompt and said is not None and (whole or 0) > (answered or 0):
         asked = (whole or 0) - (answered or 0)  # some answers state the prompt in the total alone
     elif None not in (asked, answered, whole) and (whole or 0) != (asked or 0) + (answered or 0):
         marks.add(Mark.INCONSISTENT)
-        if thoughts and whole == (asked or 0) + (said or 0):
+        if (cached or 0) > (asked or 0) and whole == (asked or 0) + (answered or 0) + (cached or 0):
+            asked = (asked or 0) + (cached or 0)  # a relay that counts the cache beside the prompt
+        elif thoughts and whole == (asked or 0) + (said or 0):
             answered = said  # AI Studio once counted the thoughts among the candidates
         elif (whole or 0) < (asked or 0) + (answered or 0):
             whole = None  # a sum is never less than its parts

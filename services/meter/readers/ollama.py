@@ -70,5 +70,6 @@ def report_of(counts: Json, *, silent: bool = False) -> Report:
     if silent and asked is not None:
         answered = answered or 0
     half = bool(answered) and not asked
-    usage = Usage(None if half else asked, answered, count(counts, "prompt_eval_cached_count")).completed()
-    return Report(usage, marks=frozenset({Mark.HALF_REPORT} if half else ()))
+    cached = count(counts, "prompt_eval_cached_count")
+    marks = {Mark.HALF_REPORT} if half else {Mark.INCONSISTENT} if (cached or 0) > (asked or 0) else set()
+    return Report(Usage(None if half else asked, answered, cached).completed(), marks=marks)

@@ -25,7 +25,7 @@ from services.meter.readers.work import of_response
 from shared.contract.entry import Mark
 from shared.contract.work import WorkKind
 
-_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
 
 # What is new in a stream, by kind; `.done` events and the final response repeat it.
@@ -55,6 +55,8 @@ class ResponsesReader:
             response = mapping(document.get("response"))
             if response:
                 self._read_response(response)
+                if not response.get("usage") and "usage" in document:  # some relays put it beside
+                    self._read_usage(mapping(document["usage"]), response)
                 self.reading.work = of_response(WorkKind.RESPONSE, response, _STATUSES, alone=False)
             if kind in _ENDS:
                 self.reading.finish = [kind]
@@ -91,10 +93,12 @@ class ResponsesReader:
         reading.service_tier = text(response.get("service_tier")) or reading.service_tier
         if response.get("error"):
             reading.error = response["error"]
-        usage = mapping(response.get("usage"))
+        self._read_usage(mapping(response.get("usage")), response)
+
+    def _read_usage(self, usage: Json, response: Json) -> None:
         if usage:
-            report = openai_usage.report(usage, model=reading.model)
-            reading.report(usage, _with_tools(report, mapping(response.get("tool_usage"))))
+            report = openai_usage.report(usage, model=self.reading.model)
+            self.reading.report(usage, _with_tools(report, mapping(response.get("tool_usage"))))
 
     def _observe_output(self, response: Json) -> None:
         for index, item in enumerate(map(mapping, sequence(response.get("output")))):

@@ -15,14 +15,29 @@ from services.meter.readers.reading import Json, Report, amounts, count, mapping
 from shared.contract.entry import Mark
 from shared.contract.usage import Usage
 
-_DETAILS_IN = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details")
+_DETAILS_IN = (
+    "prompt_tokens_details",
+    "prompt_token_details",
+    "input_tokens_details",
+    "input_token_details",
+    "promptTokensDetails",
+    "inputTokensDetails",
+)
 _DETAILS_OUT = (
     "completion_tokens_details",
     "completion_token_details",
     "output_tokens_details",
     "output_token_details",
 )
-_WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
+_WRITTEN = (
+    "cache_write_tokens",
+    "cache_creation_tokens",
+    "cache_creation_input_tokens",
+    "cache_write_input_tokens",
+    "cached_creation_tokens",  # new-api
+    "cacheWriteInputTokens",
+    "cacheCreationInputTokens",
+)
 _UNITS = ("seconds", "prompt_audio_seconds", "num_search_queries", "num_sources_used", "total_characters")
 
 
@@ -45,13 +60,26 @@ _TOP = _by_name(
         "cached_input_tokens",
         "cached_prompt_tokens",
         "prompt_cached_tokens",
+        "input_cached_tokens",
+        "cache_hit_tokens",
+        "cachedTokens",
+        "cachedInputTokens",
+        "cachedPromptTokens",
+        "cacheReadInputTokens",
     ),
     written=_WRITTEN,
     reasoning=("reasoning_tokens",),
 )
-_INSIDE = _by_name(read=("cached_tokens", "cache_read_tokens", "cache_read_input_tokens"), written=_WRITTEN, **_SHARES)
+_INSIDE = _by_name(
+    read=("cached_tokens", "cache_read_tokens", "cache_read_input_tokens", "cached_input_tokens", "cachedTokens"),
+    written=_WRITTEN,
+    **_SHARES,
+)
 _OUTSIDE = _by_name(reasoning=("reasoning_tokens",), **_SHARES)
-_AGES = _by_name(minutes=("ephemeral_5m_input_tokens",), hour=("ephemeral_1h_input_tokens",))
+_AGES = _by_name(
+    minutes=("ephemeral_5m_input_tokens", "claude_cache_creation_5_m_tokens"),  # the second is new-api's, beside all
+    hour=("ephemeral_1h_input_tokens", "claude_cache_creation_1_h_tokens"),
+)
 
 
 @dataclass(slots=True)
@@ -79,7 +107,8 @@ def report(usage: Json, *, model: str = "", cached: int | None = None) -> Report
     inputs = [mapping(usage[name]) for name in _DETAILS_IN if name in usage]
     top, inside = _counts([usage], _TOP), _counts(inputs, _INSIDE)
     outside = _counts([mapping(usage[name]) for name in _DETAILS_OUT if name in usage], _OUTSIDE)
-    ages = _counts([mapping(one["cache_creation"]) for one in (usage, *inputs) if "cache_creation" in one], _AGES)
+    split = [mapping(one["cache_creation"]) for one in (usage, *inputs) if "cache_creation" in one]
+    ages = _counts([usage, *split], _AGES)
     parts = _Parts(
         prompt=top.get("prompt"),
         completion=top.get("completion"),

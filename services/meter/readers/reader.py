@@ -134,6 +134,7 @@ class Reader:
         while at < len(span) and (not self._named or len(span) - at < _SHORT):
             end = span.find(framing.separator, at)
             end = len(span) if end < 0 else end
+            self._reading.passed_over += end - at  # a report sets it to 0
             for event, payload in framing.parse(span[at:end]):
                 self._take(event, payload)
             at = end + len(framing.separator)
@@ -155,9 +156,12 @@ class Reader:
         wanted = dict(_blocks_around(span, framing.separator, places))
         # By where a block begins, whether it reported usage.
         taken = {start: self._take_block(framing, span[start : wanted[start]]) for start in sorted(wanted)}
+        last = max((wanted[start] for start in taken if taken[start]), default=0)
         for start, end in _blocks_around(span, framing.separator, search.from_the_back(span, marks)):
             if taken[start] if start in taken else self._take_block(framing, span[start:end]):
+                last = max(last, end)
                 break
+        self._reading.passed_over = len(span) - last if last else self._reading.passed_over + len(span)
 
     def _take_block(self, framing: BlockFraming, block: bytes) -> bool:
         """Read a block; whether it reported usage, true or not."""
@@ -175,6 +179,7 @@ class Reader:
             self._take_document(event, documents.DONE)
             return
         if not self._observe and self._named and not self._matters(event, payload):
+            self._reading.passed_over += len(payload)
             return
         document = documents.decode(payload)
         if document is not None:
@@ -184,6 +189,9 @@ class Reader:
         found = list(documents.several(payload))
         for document in found:
             self._take_document(event, document)
+        if self._closing:
+            cut = self._reading.sums and documents.decode(payload.rstrip().rpartition(b"\n")[2]) is None
+            self._reading.broke_off = not found or cut
         if not found and not self._take_beginning(event, payload):
             self._reading.unread += len(payload)
 
@@ -196,7 +204,8 @@ class Reader:
 
     def _take_beginning(self, event: bytes, payload: bytes) -> bool:
         """Observe the last document where it broke off; what it reports is not read, for a number may have been cut."""
-        document = documents.beginning(payload) if self._closing else None
+        # Half a line of a batch's result would be summed as a whole one.
+        document = documents.beginning(payload) if self._closing and not self._reading.sums else None
         if not isinstance(document, dict):
             return False
         reading = self._reading
@@ -233,6 +242,7 @@ class Reader:
             if reading.usage is not before:
                 reading.bad_usage = ""
                 reading.output_beyond_report = False
+                reading.passed_over = 0
 
     def _matters(self, event: bytes, payload: bytes) -> bool:
         return event == b"error" or _ERROR in payload or search.holds(payload, self._shape.marks)

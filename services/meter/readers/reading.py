@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from services.meter.readers.costs import cost_of
 from shared.contract.entry import Mark
@@ -92,10 +93,12 @@ class Reading:
     work: Work | None = None  # work that ends elsewhere
     documents: int = 0  # JSON documents and other signs of a protocol that could be read
     unread: int = 0  # bytes of payloads in which no document was found
+    broke_off: bool = False  # the last document was cut
     # Visible output by where it belongs (kind and index), since choices and tool calls may be interleaved; filled only
     # when observing.
     output: dict[Slot, list[str]] = field(default_factory=dict)
     output_beyond_report: bool = False  # output came after the last report, which cannot know of it
+    passed_over: int = 0  # bytes that were not decoded since the last report: output may stand in them
 
     @property
     def ended(self) -> bool:
@@ -148,6 +151,8 @@ class Reading:
         return ["".join(pieces) for pieces in self.output.values()]
 
 
+_DIGITS: Final = re.compile("[0-9]{1,12}")
+
 # What is said of one report; the next one speaks for itself.
 _OF_REPORTS = frozenset({Mark.INCONSISTENT, Mark.HALF_REPORT, Mark.BILLED_UNITS})
 
@@ -157,6 +162,8 @@ def count(usage: Json, name: str) -> int | None:
     value = usage.get(name)
     if value is None:
         return None
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = int(value)  # protobuf's JSON writes 64-bit numbers as strings
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole:
         raise BadUsage(f"{name} is {value!r:.40}")

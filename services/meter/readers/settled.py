@@ -1,4 +1,5 @@
-"""What a report is worth once the answer has ended: zeros beside output, or before the end, are no fact. Pure."""
+"""What a report is worth once the answer has ended: zeros beside output, or before the end, are no fact, and a count
+that output came after is not the last. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ def settle(reading: Reading) -> Reading:
     if usage is not None and usage.input_tokens and usage.output_tokens == 0 and _said(reading):
         reading.usage = replace(usage, output_tokens=None, total_tokens=None)
         reading.marks |= {Mark.PLACEHOLDER, Mark.HALF_REPORT}
+    elif usage is not None and usage.output_tokens and reading.output_beyond_report and not reading.provisional:
+        reading.provisional = True  # a running count: output came after it, and no further report
+        reading.marks.add(Mark.HALF_REPORT)
     return reading
 
 

@@ -22,6 +22,7 @@ from services.meter.readers.settled import settle
 from services.meter.readers.vendors import VendorReader
 from services.meter.readers.work import BatchReader
 from shared.contract.dialects import Dialect
+from shared.contract.usage import Usage
 
 
 class DialectReader(Protocol):
@@ -57,8 +58,8 @@ def _responses(document: Json) -> bool:
 
 def _anthropic(document: Json) -> bool:
     kind = text(document.get("type"))
-    if kind == "message":
-        return "role" in document and "usage" in document
+    if kind in ("message", ""):
+        return "usage" in document and (kind == "message" or ("role" in document and "stop_reason" in document))
     return kind in ("message_start", "message_delta", "message_stop") or kind.startswith("content_block_")
 
 
@@ -89,18 +90,23 @@ def _ollama(document: Json) -> bool:
 
 def _converse(document: Json) -> bool:
     usage = mapping(document.get("usage"))
-    return "stopReason" in document or "inputTokens" in usage or bedrock.event_of(document) is not document
+    known = "stopReason" in document or "contentBlockIndex" in document
+    return known or "inputTokens" in usage or bedrock.event_of(document) is not document
 
 
 def _vendor(document: Json) -> bool:
-    inner = mapping(document.get("event")) or document
-    named = any(name in inner for name in (*vendors.COUNTS, "outputText", "generation", "metrics"))
-    return named or ("completion" in inner and "stop_reason" in inner) or inner is not document
+    inner = vendors.inner_of(document)
+    named = any(
+        name in inner for name in ("outputText", "generation", "generated_text", "metrics", "model_instance_id")
+    )
+    named = named or ("outputs" in inner and "usage" not in inner)  # Mistral on Bedrock
+    named = named or ("completion" in inner and "stop_reason" in inner) or inner is not document
+    return named or bool(vendors.stated(inner))
 
 
 def _counted(document: Json) -> bool:
     usage = mapping(document.get("usage"))
-    return "prompt_tokens" in usage or "total_tokens" in usage
+    return any(name in usage for name in ("prompt_tokens", "input_tokens", "total_tokens"))
 
 
 CHAT: Final = Shape(ChatReader, _chat)
@@ -153,6 +159,8 @@ _EXPECTED: Final[Mapping[Dialect, Shape]] = {
 }
 _WRAPPED: Final = frozenset({Dialect.BEDROCK_INVOKE, Dialect.BEDROCK_INVOKE_STREAM})
 _WRAPPERS: Final = frozenset({"bytes", "success", "response"})  # fields of documents that hold another
+# Fields in which relays put the whole of an answer of another shape.
+_HOLDERS: Final = ("data", "result", "response", "body")
 _WRAP_MARKS: Final = Marks(every=(b'"bytes"', bedrock.METRICS.encode()))
 
 
@@ -164,6 +172,7 @@ class ShapeReader:
         self._open = dialect not in _EXPECTED and dialect not in _SURE
         self._wrapped = dialect in _WRAPPED
         self._told = False
+        self._holder = ""  # the field that holds the documents of this answer
         self._inner = self._expected.reader()
 
     @property
@@ -177,15 +186,18 @@ class ShapeReader:
         return _both(own, _WRAP_MARKS) if self._wrapped else own
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
+        if self._holder:
+            document = mapping(document.get(self._holder)) or document
         lined = self.reading.sums or (not self._told and work.is_line(document))
         inner = document if lined or _WRAPPERS.isdisjoint(document) else _unwrapped(document)
         if not self._told:
-            self._tell(inner)
+            self._wrapped = self._wrapped or "bytes" in document
+            inner = self._tell(inner)
         self._inner.read(event, inner, observe=observe)
         # The invocation metrics can disagree with the model's own report (97 against 133 output tokens); the model's
         # is what Anthropic documents, and others state little else than the metrics.
         metrics = mapping(inner[bedrock.METRICS]) if bedrock.METRICS in inner else None
-        if metrics and (self.reading.usage is None or isinstance(self._inner, VendorReader)):
+        if metrics and (_half(self.reading.usage) or isinstance(self._inner, VendorReader)):
             self.reading.report(metrics, bedrock.metrics_report(metrics))
         if metrics:
             self.reading.complete = True
@@ -198,15 +210,31 @@ class ShapeReader:
         """The body has ended."""
         self._inner.close()
 
-    def _tell(self, document: Json) -> None:
-        if self._expected.fits(document):
-            self._told = self.reading.shaped = True
-            return
-        shape = next((shape for shape in _SHAPES if shape.fits(document)), None)
+    def _tell(self, document: Json) -> Json:
+        """Choose the reader; the document, or the one inside it that has a shape."""
+        shape, self._holder = self._shape_of(document), ""
+        if shape is None:
+            for holder in filter(document.__contains__, _HOLDERS):
+                held = mapping(document[holder])
+                shape = self._shape_of(held) if held else None
+                if shape is not None:
+                    document, self._holder = held, holder
+                    break
         if shape is not None:
             self._told = self.reading.shaped = True
+        if shape is not None and shape is not self._expected:
             reading, self._inner = self.reading, shape.reader()
             self._inner.reading = reading
+        return document
+
+    def _shape_of(self, document: Json) -> Shape | None:
+        if self._expected.fits(document):
+            return self._expected
+        return next((shape for shape in _SHAPES if shape.fits(document)), None)
+
+
+def _half(usage: Usage | None) -> bool:
+    return usage is None or None in (usage.input_tokens, usage.output_tokens)
 
 
 def _unwrapped(document: Json) -> Json:
@@ -239,6 +267,6 @@ ANY_MARKS: Final = Marks(
     every=(b'"response"', b'"finishReason"', b'"message-end"', b'"stream-end"', b'"message_stop"'),
     every_key=(b'finish_reason"', b'done"', b'stop_reason"'),
     last=(b'TokenCount"', b'"billed_units"', b'eval_count"', b'token_count"'),
-    last_key=(b'usage"',),
+    last_key=(b'usage"', b'stats"'),
     final=(b"[DONE]",),
 )

@@ -102,7 +102,7 @@ class BatchReader:
             reading.model = next(iter(self._models)) if len(self._models) == 1 else ""
             reading.provisional = self._silent > 0 or reading.unread > 0
         if reading.sums:
-            reading.complete = True
+            reading.complete = not reading.broke_off
             reading.work = Work(WorkKind.BATCH, (), ended=self._answers > 0, several=not reading.model)
             reading.service_tier = TIER
         if self._bad:
@@ -126,7 +126,7 @@ class BatchReader:
         usage = mapping(document.get("usage"))
         report = openai_usage.report(usage, model=reading.model)
         answered = mapping(document.get("request_counts")).get("completed")
-        stated = report.usage.any or (report.usage.any_known and not answered)
+        stated = report.usage.any or (report.usage.any_known and (answered == 0 or not file))
         if stated:
             reading.report(usage, report)
         here = ended and (stated or not file)
@@ -171,7 +171,7 @@ class BatchReader:
         self._bad = self._bad or one.bad_usage
         if len(self._models) < 2:
             self._models.add(named or one.model)
-        if one.usage is None:
+        if one.usage is None or not one.usage.any:  # zeros: what was asked had tokens
             self._silent += 1
             return
         reading = self.reading
