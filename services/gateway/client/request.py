@@ -302,7 +302,10 @@ class ClientRequest:
         return [] if self._keep_alive else [response.CLOSE]
 
     def _expects_continue(self) -> bool:
-        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers)
+        # A client of HTTP/1.0 would take the interim answer for the final one (RFC 9110, 10.1.1).
+        return self.version != "1.0" and any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers
+        )
 
     def _ended(self) -> None:
         self._phase = _Phase.ENDED
