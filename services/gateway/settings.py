@@ -214,7 +214,9 @@ class GatewaySettings(Settings):
     first_byte_timeout: float = Field(default=600, gt=0, description="From request to the answer's headers.")
     idle_timeout: float = Field(default=600, gt=0, description="Between two reads from a provider.")
     total_timeout: float = Field(default=3600, gt=0, description="For one whole exchange.")
-    slow_reader_timeout: float = Field(default=60, gt=0, description="For a client that does not read, to read again.")
+    slow_reader_timeout: float = Field(
+        default=60, gt=0, description="For a client whose answer waits, to take some of it."
+    )
     read_on_seconds: float = Field(
         default=60, gt=0, description="How long an upstream whose client has left is read on, where that is wanted."
     )

@@ -250,7 +250,7 @@ class ClientProtocol(asyncio.Protocol):
             self._queue[-1].close_after()
 
     def _wait_for_reader(self) -> None:
-        if not self._waiting.reader(self._out.unsent, draining=self._drain.draining):
+        if not self._waiting.reader(self._out.untaken, draining=self._drain.draining):
             self._unread()
             self._out.abort()
 

@@ -194,6 +194,11 @@ class ClientRequest:
             self._left -= len(body)
             self._out.write(body)
 
+    @property
+    def untaken(self) -> int:
+        """Bytes of what is written that have not arrived at the client's end."""
+        return self._out.untaken
+
     async def writable(self) -> None:
         """Wait until the client has room, or has left."""
         await self._out.room()
