@@ -91,7 +91,7 @@ class Relay:
             self.answer.pause()
 
     def takes_nothing(self, since: float) -> bool:
-        """Whether the client is full, and has taken nothing after `since`, a monotonic time (decision 83)."""
+        """Whether the client is full, and has taken nothing after `since`, a monotonic time (decision 73)."""
         if self.blocked_since is None or self.blocked_since >= since:
             return False
         untaken = self._client.untaken
