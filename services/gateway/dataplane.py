@@ -117,10 +117,9 @@ class DataPlane:
         """End exchanges that exceed a limit at `now`, a monotonic time."""
         slow = now - self._settings.slow_reader_timeout
         for exchange in list(self.open):
-            blocked = exchange.relay.blocked_since
             if now > exchange.deadline:
                 exchange.end_early(Outcome.TIMED_OUT, "total_timeout")
-            elif blocked is not None and blocked < slow:
+            elif exchange.relay.takes_nothing(slow):
                 exchange.end_early(Outcome.TIMED_OUT, "slow_reader")
 
     def may_read_on(self) -> bool:

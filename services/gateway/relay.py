@@ -31,6 +31,7 @@ class Relay:
         "_limit",
         "_read_on",
         "_tap",
+        "_untaken",
         "_watch",
         "answer",
         "blocked_since",
@@ -47,7 +48,7 @@ class Relay:
         clock: Clock = time.monotonic,
     ) -> None:
         """`read_on_bytes`: the most bytes to read after the client has left."""
-        self.blocked_since: float | None = None  # since when the client does not read, monotonic
+        self.blocked_since: float | None = None  # since when the client is full and takes nothing, monotonic
         self.client_left = False  # the provider is read on
         self.first_byte: float | None = None  # when it came, monotonic
         self.answer: Answer | None = None
@@ -56,6 +57,7 @@ class Relay:
         self._limit = read_on_bytes
         self._read_on = 0
         self._tap = tap
+        self._untaken = 0  # bytes that the client had still to take at that time
         self._watch = watch
 
     @property
@@ -84,8 +86,19 @@ class Relay:
     def client_full(self) -> None:
         """The client reads more slowly than the provider sends."""
         self.blocked_since = self._clock()
+        self._untaken = self._client.untaken
         if self.answer is not None:
             self.answer.pause()
+
+    def takes_nothing(self, since: float) -> bool:
+        """Whether the client is full, and has taken nothing after `since`, a monotonic time (decision 73)."""
+        if self.blocked_since is None or self.blocked_since >= since:
+            return False
+        untaken = self._client.untaken
+        if untaken < self._untaken:  # it reads, and has not made room for more yet
+            self._untaken, self.blocked_since = untaken, self._clock()
+            return False
+        return True
 
     def client_ready(self) -> None:
         """The client reads again."""

@@ -202,7 +202,9 @@ class GatewaySettings(Settings):
     header_timeout: float = Field(default=10, gt=0, description="For a whole request head to arrive; after it 408.")
     body_timeout: float = Field(default=60, gt=0, description="Between two reads of a request body; after it 408.")
     body_total_timeout: float = Field(
-        default=600, gt=0, description="For a whole request body to arrive; after it 408."
+        default=600,
+        gt=0,
+        description="For a request body that is held in memory to arrive; after it 408. Not for uploads.",
     )
     keep_alive_timeout: float = Field(
         default=75, gt=0, description="Idle client connections close after this; keep it above the load balancer's."
@@ -212,7 +214,9 @@ class GatewaySettings(Settings):
     first_byte_timeout: float = Field(default=600, gt=0, description="From request to the answer's headers.")
     idle_timeout: float = Field(default=600, gt=0, description="Between two reads from a provider.")
     total_timeout: float = Field(default=3600, gt=0, description="For one whole exchange.")
-    slow_reader_timeout: float = Field(default=60, gt=0, description="For a client that does not read, to read again.")
+    slow_reader_timeout: float = Field(
+        default=60, gt=0, description="For a client whose answer waits, to take some of it."
+    )
     read_on_seconds: float = Field(
         default=60, gt=0, description="How long an upstream whose client has left is read on, where that is wanted."
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from shared.access import key_format, keys
 from shared.access.keys import KeyRecord
@@ -28,18 +29,43 @@ _FRESH_SECONDS = 1.0
 _STALE_SECONDS = 300.0
 _PATIENCE_SECONDS = 0.03  # of callers with known keys, for Redis to answer any lookup; and of others, once it is away
 _SILENCE_SECONDS = 1.0  # without an answer to any lookup; then Redis is away
-_REMEMBERED = 100_000
 _TOUCHED_SECONDS = 60
 
 
+_V = TypeVar("_V")
 Wait = Callable[[asyncio.Future[Any], float], Awaitable[bool]]
 Fetch = Callable[[], Coroutine[Any, Any, KeyRecord | None]]
 
 
+class Most(NamedTuple):
+    """How much a key ring remembers and asks at once."""
+
+    keys: int = 100_000  # that there are
+    strangers: int = 10_000  # keys that there are not: anybody can make them up
+    lookups: int = 1_000  # at once; beyond them only known keys are looked up
+
+
+_MOST = Most()
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    record: KeyRecord | None
+    record: KeyRecord
     at: float
+
+
+class _Memory(dict[str, _V]):
+    """A bounded memory: at its limit it forgets what was noted first."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def note(self, name: str, value: _V) -> None:
+        self.pop(name, None)
+        if len(self) >= self._most:
+            del self[next(iter(self))]
+        self[name] = value
 
 
 async def _wait(lookup: asyncio.Future[Any], seconds: float) -> bool:
@@ -59,6 +85,7 @@ class KeyRing:
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
         wait: Wait = _wait,
+        most: Most = _MOST,
     ) -> None:
         """`monotonic` says for how long an answer is remembered, `clock` what time it is: both in seconds. `wait` waits
         for a lookup, for at most so many seconds."""
@@ -67,9 +94,11 @@ class KeyRing:
         self._clock = clock
         self._wait = wait
         self._pepper = Pepper(store, settings, monotonic)
-        self._seen: dict[str, _Seen] = {}
-        self._touched: dict[str, float] = {}
+        self._seen: _Memory[_Seen] = _Memory(most.keys)
+        self._strangers: _Memory[float] = _Memory(most.strangers)  # when they were looked up
+        self._touched: _Memory[float] = _Memory(most.keys)
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
+        self._lookups = most.lookups
         self._silent: float | None = None  # since when Redis owes an answer, monotonic
         self._tasks = Tasks()
 
@@ -123,10 +152,14 @@ class KeyRing:
         now = self._monotonic()
         if seen is not None and now - seen.at < _FRESH_SECONDS:
             return seen.record
+        if key_hash and now - self._strangers.get(key_hash, -math.inf) < _FRESH_SECONDS:
+            return None
         lookup = self._asking.get(name)
         if lookup is None:
+            if seen is None and len(self._asking) >= self._lookups:
+                raise _unchecked()
             lookup = self._asking[name] = self._tasks.start(self._look_up(name, fetch), "key lookup")
-        good = seen is not None and seen.record is not None and now - seen.at < _STALE_SECONDS
+        good = seen is not None and now - seen.at < _STALE_SECONDS
         # Not cancelled: others wait for it, and a cancelled call of redis-py may leave its connection out of step.
         silent = 0.0 if self._silent is None else now - self._silent
         patience = max(0.0, _PATIENCE_SECONDS - silent) if good else max(_PATIENCE_SECONDS, _SILENCE_SECONDS - silent)
@@ -138,7 +171,7 @@ class KeyRing:
             raise error
         if seen is not None and good:
             return seen.record
-        raise Refused(503, "the gateway cannot check the API key now", code="not_ready") from error
+        raise _unchecked() from error
 
     async def _look_up(self, name: str, fetch: Fetch) -> KeyRecord | None:
         if self._silent is None:
@@ -166,19 +199,24 @@ class KeyRing:
         return record
 
     def _remember(self, key_hash: str, record: KeyRecord | None) -> None:
-        if len(self._seen) >= _REMEMBERED:
-            self._seen.clear()
-        self._seen[key_hash] = _Seen(record, self._monotonic())
+        if record is None:
+            self._seen.pop(key_hash, None)
+            self._strangers.note(key_hash, self._monotonic())
+        else:
+            self._strangers.pop(key_hash, None)
+            self._seen.note(key_hash, _Seen(record, self._monotonic()))
 
     def _note_use(self, record: KeyRecord) -> None:
         now = self._clock()
         if now - max(record.last_used_at or 0, self._touched.get(record.hash, 0)) < _TOUCHED_SECONDS:
             return
-        if len(self._touched) >= _REMEMBERED:
-            self._touched.clear()
-        self._touched[record.hash] = now
+        self._touched.note(record.hash, now)
         self._tasks.start(self._touch(record.hash), "key in use")
 
     async def _touch(self, key_hash: str) -> None:
         with suppress(StoreError):  # the time of last use is coarse anyway
             await keys.touch(self._store, key_hash)
+
+
+def _unchecked() -> Refused:
+    return Refused(503, "the gateway cannot check the API key now", code="not_ready")

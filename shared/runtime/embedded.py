@@ -63,7 +63,13 @@ def redis_url(settings: Settings) -> Iterator[str]:
         with _locked(folder):
             fcntl.flock(users, fcntl.LOCK_SH)
             server = _start(find_server(settings), folder, socket_path) if _answer(socket_path) is None else None
-            _wait_until_ready(folder, socket_path, server)
+            try:
+                _wait_until_ready(folder, socket_path, server)
+            except BaseException:  # a signal, too: nobody else has it yet, and nobody would end it
+                if server is not None:
+                    server.kill()
+                    server.wait()
+                raise
         try:
             yield f"unix://{socket_path}"
         finally:
@@ -163,9 +169,6 @@ def _wait_until_ready(folder: Path, socket_path: Path, server: subprocess.Popen[
     deadline = time.monotonic() + _START_SECONDS
     while not (_answer(socket_path) or b"").startswith(b"+PONG"):
         if (server is not None and server.poll() is not None) or time.monotonic() > deadline:
-            if server is not None:
-                server.kill()
-                server.wait()
             raise SettingsError(f"REDIS_URL: not set, and the embedded server does not start; see {folder}/valkey.log")
         time.sleep(0.02)
 

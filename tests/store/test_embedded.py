@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,17 @@ with embedded.redis_url(Settings(data_dir=Path(sys.argv[1]), redis_url=None)) as
     sys.stdin.read()
 """
 
+SLOW_SERVER = """#!/bin/sh
+[ "$1" = --version ] && echo "Valkey server v=8.0.0" && exit
+echo $$ > pid.new && mv pid.new pid
+exec sleep 600
+"""
+INTERRUPTED = """
+import signal
+def end(*signal): raise SystemExit(0)
+signal.signal(signal.SIGTERM, end)
+"""
+
 
 @pytest.fixture
 def user(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
@@ -38,7 +50,7 @@ def user(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     with ExitStack() as stack:
 
         def start() -> subprocess.Popen[str]:
-            process = stack.enter_context(ending(_started(tmp_path)))
+            process = stack.enter_context(ending(_started(tmp_path, USER)))
             assert process.stdout is not None
             assert process.stdout.readline().startswith("unix://")
             return process
@@ -49,13 +61,13 @@ def user(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
             pass  # the last to leave ends it
 
 
-def _started(folder: Path) -> subprocess.Popen[str]:
+def _started(folder: Path, program: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", USER, str(folder)],
+        [sys.executable, "-c", program, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=own_environment({}),
+        env=own_environment({}) | variables,
     )
 
 
@@ -94,6 +106,20 @@ def test_one_whose_user_was_killed_is_adopted(tmp_path: Path, user: Callable[[],
     assert alive(tmp_path)
     user().communicate("")
     assert not alive(tmp_path)
+
+
+def test_one_that_is_still_starting_ends_with_a_user_that_is_told_to_end(tmp_path: Path) -> None:
+    binary, written = tmp_path / "server", tmp_path / "data/valkey/pid"
+    binary.write_text(SLOW_SERVER)
+    binary.chmod(0o700)
+    with ending(_started(tmp_path / "data", INTERRUPTED + USER, AROUTER_EMBEDDED_SERVER=str(binary))) as process:
+        while not written.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(written.read_text()), 0)
 
 
 def test_a_given_redis_goes_first(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Client:
     """The client's side. `seen` records the calls on it."""
 
     def __init__(self) -> None:
+        self.untaken = 0  # bytes
         self.target = b"/v1/x"
         self.seen: list[str] = []
         self.headers: dict[bytes, bytes] = {}

@@ -194,16 +194,38 @@ async def test_continue_is_sent_to_who_waits_for_it() -> None:
     assert statuses(client.answers) == (100, 200, 200)
 
 
+async def test_a_client_of_http_1_0_is_not_told_to_continue() -> None:
+    client = MemoryClient(Recorder().handle)
+    sent = post(b"", b"content-length: 5", b"expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    await client.send(sent, b"hello")
+    assert statuses(client.answers) == (200,)
+
+
 async def test_nothing_of_ours_gets_into_a_response_that_has_begun() -> None:
-    for sent in (GET + b"nonsense\r\n\r\n", post(b"zz\r\n", CHUNKED)):
-        head, _, rest = sent.partition(b"\r\n\r\n")
-        script = Script(start(), write(b"he"), wait=True)
-        client = MemoryClient(script.handle)
-        await client.send(head + b"\r\n\r\n", rest)
-        assert statuses(client.answers) == (200,)
-        assert client.answers.endswith(b"2\r\nhe\r\n")
-        assert client.closed()
-        assert script.told[-1] == "gone"
+    head, _, rest = post(b"zz\r\n", CHUNKED).partition(b"\r\n\r\n")
+    script = Script(start(), write(b"he"), wait=True)
+    client = MemoryClient(script.handle)
+    await client.send(head + b"\r\n\r\n", rest)
+    assert statuses(client.answers) == (200,)
+    assert client.answers.endswith(b"2\r\nhe\r\n")
+    assert client.closed()
+    assert script.told[-1] == "gone"
+
+
+@pytest.mark.parametrize("bad", [b"nonsense\r\n\r\n", post(b"zz\r\n", CHUNKED), GET[:-2] + b"x" * 400])
+async def test_requests_that_are_whole_are_answered_before_bad_bytes_end_the_connection(bad: bytes) -> None:
+    script = Script(start(), write(b"he"), wait=True)
+    client = MemoryClient(script.handle)
+    await client.send(GET + GET + bad, bad)
+    assert client.answers.endswith(b"2\r\nhe\r\n")
+    for number in range(2):
+        assert not client.closed()
+        finish(script.requests[number])
+        await settled()
+    assert statuses(client.answers) == (200, 200)
+    assert client.closed()
+    assert "gone" not in script.told
+    assert len(script.requests) == 2
 
 
 async def test_a_drain() -> None:

@@ -239,3 +239,22 @@ async def test_the_exchange_id_goes_both_ways() -> None:
     stage.plane.send_generation_id = False
     await stage.play("answer end")
     assert b"x-generation-id" not in dict(stage.plane.upstream.asked[0][1])
+
+
+async def test_a_full_client_that_takes_something_is_not_a_slow_reader() -> None:
+    stage = Stage()
+    await stage.act("answer a")
+    relay, client = stage.exchange.relay, stage.client
+    assert not relay.takes_nothing(since=stage.clock.now + 1)  # it is not full
+    client.untaken = 1000
+    await stage.act("full")
+    began = stage.clock.now
+    assert not relay.takes_nothing(since=began)
+    stage.clock.now = began + 60
+    client.untaken = 999
+    assert not relay.takes_nothing(since=began + 1)
+    stage.clock.now = began + 120
+    assert relay.takes_nothing(since=began + 61)
+    await stage.act("ready")
+    assert not relay.takes_nothing(since=began + 200)
+    await stage.play("end")

@@ -108,6 +108,8 @@ OUTWARDS = [
     "javascript:alert(1)",
     "/admin",
     "http://[::1",
+    "\\\\evil.test\\x",
+    "v1\\..\\x",
 ]
 
 

@@ -85,8 +85,8 @@ def test_a_group_that_is_repeated_without_a_bound_is_found(text: str) -> None:
 
 def test_patterns_are_found_with_their_use() -> None:
     found = {one.where: one.searched for one in USED}
-    assert found["services/gateway/client/body.py: _TOKEN"]
-    assert not found["services/gateway/client/body.py: _COLON"]
+    assert found["services/gateway/client/json_tokens.py: _TOKEN"]
+    assert not found["services/gateway/client/json_tokens.py: COLON"]
     assert any(where.startswith("services/control/access.py: ") for where in found)
     assert len(found) > 10
 

@@ -301,3 +301,25 @@ def test_clouds_name_the_model_in_the_path(path: str, dialect: Dialect, model: s
         path.partition("/v1/")[2] or path.partition("/")[2].partition("/")[2].replace("%3A", ":")
     )
     assert match("GET", path, Family.OPENAI, CLOUDS).dialect is Dialect.METADATA
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "query", "family"),
+    [
+        ("/v1/files", {}, b"", Family.OPENAI),
+        ("/v1/messages", {}, b"", Family.ANTHROPIC),
+        ("/v1/files", {b"anthropic-version": b"2023-06-01"}, b"", Family.ANTHROPIC),
+        ("/v1/models", {b"x-goog-api-key": b"x"}, b"", Family.GEMINI),
+        ("/v1/models", {}, b"a=b&key=x", Family.GEMINI),
+        ("/v1beta/files", {}, b"", Family.GEMINI),
+        ("/gemini/v1beta/files/f", {}, b"", Family.GEMINI),
+        ("/upload/v1beta/files", {}, b"upload_id=a&arouter_upload=b", Family.GEMINI),
+        ("/gemini/upload/v1beta/files", {}, b"upload_id=a&arouter_upload=b", Family.GEMINI),
+        ("/v1/models/gemini-x:generateContent", {}, b"", Family.GEMINI),
+        ("/v1/models/ft:gpt-4o:me", {}, b"", Family.OPENAI),
+    ],
+)
+def test_the_family_whose_errors_a_caller_understands(
+    path: str, headers: dict[bytes, bytes], query: bytes, family: Family
+) -> None:
+    assert family_of(path, headers, query) is family

@@ -1,7 +1,6 @@
 """The only two changes ever made to a request's JSON body. Pure.
 
-A change replaces the bytes of one value, found by scanning the top level, and leaves every other byte as it came. Each
-byte is scanned once, and the scan is bounded.
+A change replaces the bytes of one value, found by scanning the top level, and leaves every other byte as it came.
 """
 
 from __future__ import annotations
@@ -12,18 +11,11 @@ from collections.abc import Iterator
 import msgspec
 
 from services.gateway.client.flags import read_flags
-from shared.runtime.errors import Refused
+from services.gateway.client.json_tokens import CLOSING, COLON, OPENING, tokens
 
-# Strings, as far as their first escape, and the brackets between them: a scanner of the top level needs no more.
-_TOKEN = re.compile(rb'"[^"\\]*("?)|[{}\[\]]')
-_ESCAPES = re.compile(rb'(?:\\.[^"\\]*){1,500}', re.DOTALL)  # the engine remembers every round, in a hundred bytes
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
-_COLON = re.compile(rb"\s*:\s*")
 _SCALAR = re.compile(rb"[^\s,}]+")
-_OPENING = (b"{", b"[")
-_CLOSING = (b"}", b"]")
-_MOST_TOKENS = 250_000  # a fifth of a second, in which nothing else of this process runs
 
 
 def names_one_model(body: bytes) -> bool:
@@ -76,23 +68,23 @@ def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
     depth = 0
     value: int | None = None  # where a value that is a bracket starts, until it closes
     skip_to = 0
-    for start, end in _tokens(body):
+    for start, end in tokens(body):
         if start < skip_to:
             continue
-        first = body[start : start + 1]
-        if first in _OPENING:
+        first = body[start]
+        if first in OPENING:
             depth += 1
-        elif first in _CLOSING:
+        elif first in CLOSING:
             depth -= 1
             if depth == 1 and value is not None:
                 spans.append((value, end))
                 value = None
         elif depth == 1 and _is_name(body[start:end], name):
-            colon = _COLON.match(body, end)
+            colon = COLON.match(body, end)
             if colon is None:
                 continue  # a string value that happens to be the name
             at = colon.end()
-            if body[at : at + 1] in _OPENING:
+            if body[at : at + 1] in (b"{", b"["):
                 value = at
                 continue
             skip_to = _scalar_end(body, at)
@@ -103,44 +95,20 @@ def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
 def _names(body: bytes) -> Iterator[bytes]:
     """The names at the top level of a JSON object, undecoded."""
     depth = 0
-    for start, end in _tokens(body):
-        first = body[start : start + 1]
-        if first in _OPENING:
+    for start, end in tokens(body):
+        first = body[start]
+        if first in OPENING:
             depth += 1
-        elif first in _CLOSING:
+        elif first in CLOSING:
             depth -= 1
-        elif depth == 1 and _COLON.match(body, end):
+        elif depth == 1 and COLON.match(body, end):
             yield body[start:end]
-
-
-def _tokens(body: bytes, end: int = 0) -> Iterator[tuple[int, int]]:
-    """The spans of the strings and brackets of a body from `end` on, `(start, end)` each. A string that has no end is
-    the last one.
-
-    Refused with 400 where there are too many.
-    """
-    for _ in range(_MOST_TOKENS):
-        token = _TOKEN.search(body, end)
-        if token is None:
-            return
-        end = _string_end(body, token.end()) if token[1] == b"" else token.end()
-        yield token.start(), end
-    raise Refused(400, f"the request body has more than {_MOST_TOKENS} strings and brackets")
-
-
-def _string_end(body: bytes, at: int) -> int:
-    """Where a string ends that was read up to its first escape, at `at`."""
-    while (escapes := _ESCAPES.match(body, at)) is not None:
-        at = escapes.end()
-        if body[at : at + 1] == b'"':
-            return at + 1
-    return len(body)
 
 
 def _scalar_end(body: bytes, at: int) -> int:
     """Where the value at `at` ends, which is a string, a number or a word."""
     if body[at : at + 1] == b'"':
-        return next(_tokens(body, at))[1]
+        return min(next(tokens(body, at))[1], len(body))
     found = _SCALAR.match(body, at)
     return at if found is None else found.end()
 

@@ -7,13 +7,15 @@ half of a surrogate pair. Such bodies are scanned, in a bounded number of steps 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from services.gateway.client.json_tokens import CLOSING, COLON, OPENING, tokens
+from shared.runtime.errors import Refused
+
 _LONGEST = 64 * 1024  # bytes of a field that is decoded
-_MOST_TOKENS = 250_000  # strings and brackets: a fifth of a second, in which nothing else of this process runs
 _MOST_WORDS = 1024 * 1024  # bytes between two tokens, where there are words among numbers
 _TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})  # what pydantic, and so vLLM, takes for true
 
@@ -42,15 +44,11 @@ _SKIM = msgspec.json.Decoder(_Fields)
 _SKIM_OPTIONS = msgspec.json.Decoder(_Options | None)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-# Strings, as far as their first escape, and the brackets between them.
-_TOKEN = re.compile(rb'"[^"\\]*|[{}\[\]]')
-_ESCAPES = re.compile(rb'(?:\\.[^"\\]*){1,500}', re.DOTALL)  # the engine remembers every round, in a hundred bytes
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
-_COLON = re.compile(rb"\s*:\s*")
 _SCALAR = re.compile(rb'[^\s,\]}"]{1,64}')
 _WORDS = re.compile(rb"\b(?:true|false|null|NaN|Infinity)\b")
 _NO_NUMBER = re.compile(rb"[^\s,:\d.eE+-]")
-_QUOTE, _OPEN, _CLOSE = ord('"'), b"{[", b"}]"
+_QUOTE = ord('"')
 _MARK = b"\xef\xbb\xbf"  # byte order
 
 
@@ -81,10 +79,13 @@ def is_sound(body: bytes) -> bool:
 
 def _all_words_known(body: bytes) -> bool:
     at = 0
-    for count, (start, end) in enumerate(_tokens(body)):
-        if count == _MOST_TOKENS - 1 or end > len(body) or not _known(body[at:start]):
-            return False
-        at = end
+    try:
+        for start, end in tokens(body):
+            if end > len(body) or not _known(body[at:start]):
+                return False
+            at = end
+    except Refused:
+        return False
     return _known(body[at:])
 
 
@@ -102,43 +103,28 @@ def _scanned(body: bytes) -> _Fields:
         return _Fields()
     depth = 0
     name, value = "", -1  # where a value that is a string or bracket starts, until it ends
-    for start, end in _tokens(body):
-        first = body[start]
-        if first in _OPEN:
-            depth += 1
-        elif first in _CLOSE:
-            depth -= 1
-        if depth == 0:
-            break
-        if depth > 1 or first in _OPEN:
-            continue
-        if value >= 0:
-            found[name] = msgspec.Raw(body[value:end])
-            value = -1
-        elif first == _QUOTE and (colon := _COLON.match(body, end)) is not None:
-            name = _field(body[start:end])
-            scalar = _SCALAR.match(body, colon.end()) if name else None
-            if scalar is not None and scalar[0][0] not in _OPEN:
-                found[name] = msgspec.Raw(scalar[0])
-            elif name:
-                value = colon.end()
+    with suppress(Refused):  # too many of them: what was found before counts
+        for start, end in tokens(body):
+            first = body[start]
+            if first in OPENING:
+                depth += 1
+            elif first in CLOSING:
+                depth -= 1
+            if depth == 0:
+                break
+            if depth > 1 or first in OPENING:
+                continue
+            if value >= 0:
+                found[name] = msgspec.Raw(body[value:end])
+                value = -1
+            elif first == _QUOTE and (colon := COLON.match(body, end)) is not None:
+                name = _field(body[start:end])
+                scalar = _SCALAR.match(body, colon.end()) if name else None
+                if scalar is not None and scalar[0][0] not in OPENING:
+                    found[name] = msgspec.Raw(scalar[0])
+                elif name:
+                    value = colon.end()
     return _Fields(**found)
-
-
-def _tokens(body: bytes) -> Iterator[tuple[int, int]]:
-    """The spans of strings and brackets, `(start, end)` each. A string that does not end is the last one, and ends
-    behind the body."""
-    at = 0
-    for _ in range(_MOST_TOKENS):
-        token = _TOKEN.search(body, at)
-        if token is None:
-            return
-        at = token.end()
-        if body[token.start()] == _QUOTE:
-            while (escapes := _ESCAPES.match(body, at)) is not None:
-                at = escapes.end()
-            at = at + 1 if body[at : at + 1] == b'"' else len(body) + 1
-        yield token.start(), at
 
 
 def _field(token: bytes) -> str:

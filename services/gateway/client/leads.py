@@ -66,6 +66,8 @@ def _linked(url: str, asked: str, here: str, inward: Inward) -> str:
 
 
 def _path(url: str, asked: str, inward: Inward) -> str | None:
+    if "\\" in url:
+        return None  # browsers and fetch() read it as a slash, others as a letter
     try:
         return inward(urljoin(asked, url.strip()))
     except ValueError:

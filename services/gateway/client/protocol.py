@@ -230,7 +230,8 @@ class ClientProtocol(asyncio.Protocol):
             request.fail(500, "the gateway failed")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer bad bytes with an error, unless the client could take it for a part of another response."""
+        """Answer bad bytes with an error, unless the client could take it for a part of another response. Requests that
+        are whole get their answers first, and then the connection ends (RFC 9112, 9.3.2)."""
         if not self._queue:
             body = error_body(Family.OPENAI, status, message)
             given = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
@@ -244,10 +245,12 @@ class ClientProtocol(asyncio.Protocol):
             request.fail(status, message)
             request.leave()
         else:
-            self.hang_up()
+            if self._queue[-1].body.coming:
+                self._queue.pop().leave()
+            self._queue[-1].close_after()
 
     def _wait_for_reader(self) -> None:
-        if not self._waiting.reader(self._out.unsent, draining=self._drain.draining):
+        if not self._waiting.reader(self._out.untaken, draining=self._drain.draining):
             self._unread()
             self._out.abort()
 

@@ -194,6 +194,11 @@ class ClientRequest:
             self._left -= len(body)
             self._out.write(body)
 
+    @property
+    def untaken(self) -> int:
+        """Bytes of what is written that have not arrived at the client's end."""
+        return self._out.untaken
+
     async def writable(self) -> None:
         """Wait until the client has room, or has left."""
         await self._out.room()
@@ -302,7 +307,10 @@ class ClientRequest:
         return [] if self._keep_alive else [response.CLOSE]
 
     def _expects_continue(self) -> bool:
-        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers)
+        # A client of HTTP/1.0 would take the interim answer for the final one (RFC 9110, 10.1.1).
+        return self.version != "1.0" and any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in self.headers
+        )
 
     def _ended(self) -> None:
         self._phase = _Phase.ENDED

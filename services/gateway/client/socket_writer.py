@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 
 
 class SocketWriter:
@@ -30,6 +33,16 @@ class SocketWriter:
     def unsent(self) -> int:
         """Bytes that the client's socket has not taken."""
         return self.transport.get_write_buffer_size()
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that have not arrived at the client's end: unsent ones, and those in the socket's own buffer, which has
+        room for more only once a third of its megabytes is free."""
+        queued = bytearray(4)
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):  # closed, or a system that does not tell
+                fcntl.ioctl(self._fd, termios.TIOCOUTQ, queued)
+        return self.unsent + int.from_bytes(queued, sys.byteorder)
 
     @property
     def closing(self) -> bool:

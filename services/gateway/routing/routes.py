@@ -71,7 +71,7 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
         return Family.ANTHROPIC
     google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
     call = looks_like_gemini(path) and "/models/ft:" not in path  # OpenAI's own models have colons, too
-    if google_key or path.lstrip("/").startswith("v1beta/") or call:
+    if google_key or "/v1beta/" in path or call:  # uploads come without a key, and without a call in the path
         return Family.GEMINI
     return Family.OPENAI
 
