@@ -9,7 +9,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.contract.providers import PROVIDERS
 from shared.runtime.settings import Settings, variable

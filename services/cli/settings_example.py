@@ -14,7 +14,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.runtime.settings import Settings
 

@@ -6,7 +6,8 @@ import pytest
 from services.cli import settings_example
 from services.cli.services import SETTINGS
 from services.control.settings import ControlSettings
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings, old_variables, unknown_variables

@@ -35,6 +35,9 @@ _CALLS: Mapping[str, Dialect] = {
 _ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
 
 
+_AZURE = "openai"  # the first segment of Azure's paths
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A path's dialect and destination, as far as the path alone tells."""
@@ -85,10 +88,10 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated
     segments = _segments(path)
     if not segments:
         raise Refused(404, f"no such route: {method} {path}")
-    azure = upstreams.get("azure")
+    azure = upstreams.deployments
     if azure is not None and _is_deployment(segments):
         return _azure_deployment(method, segments, azure)
-    if azure is not None and segments[0] == "openai" and (dated or upstreams.get("openai") is None):
+    if azure is not None and segments[0] == _AZURE and (dated or upstreams.get(_AZURE) is None):
         return _azure_path(method, segments, azure)
     if segments[:2] == ["api", "v1"]:
         segments = segments[1:]  # as OpenRouter's base URL ends
@@ -106,10 +109,10 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated
         if found is not None:
             return found
         raise Refused(404, f"no such route, and no provider {segments[0]!r} is configured: {method} {path}")
-    if upstream is azure and _is_deployment(segments[1:]):
-        return _azure_deployment(method, segments[1:], azure)
-    if upstream is azure and dated and segments[1:2] == ["openai"]:
-        return _azure_path(method, segments[1:], azure)
+    if upstream.paths.deployments and _is_deployment(segments[1:]):
+        return _azure_deployment(method, segments[1:], upstream)
+    if upstream.paths.deployments and dated and segments[1:2] == [_AZURE]:
+        return _azure_path(method, segments[1:], upstream)
     return _match_provider(method, segments[1:], upstream, slash=path.endswith("/"))
 
 
@@ -194,6 +197,8 @@ def _beside_calls(method: str, rest: str) -> Dialect:
 
 def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
     """Any path of one provider. Known calls go to the endpoint of their family, with one version segment."""
+    if upstream.paths.scope:
+        segments = _scoped(segments, upstream.paths.scope)
     version = next((segment for segment in segments[:3] if _VERSION.fullmatch(segment)), None)
     bare = dropwhile(lambda segment: _VERSION.fullmatch(segment) or segment in _ENDPOINT_PREFIXES, segments)
     rest = "/".join(bare)
@@ -211,6 +216,19 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     return Match(dialect, family, rest, upstream=upstream, url=url, path_model=model, streamed=streamed)
 
 
+def _scoped(segments: list[str], scope: str) -> list[str]:
+    """A path in the operator's project and location, whatever the caller has written there: they say on whose account
+    a request is booked (decision 92)."""
+    at = segments[:1] == ["upload"]
+    before, rest = segments[: at + 1], segments[at + 1 :]
+    if not rest or not _VERSION.fullmatch(before[-1]):
+        raise Refused(404, "no such route: a path of this provider begins with its version")
+    names = scope.split("/")[::2]
+    if rest[: 2 * len(names) : 2] == names:
+        rest = rest[2 * len(names) :]
+    return [*before, *scope.split("/"), *rest]
+
+
 def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
     """Family and URL of a path that is not a known call: below the base URL, whose own path the caller may have
     repeated."""
@@ -223,8 +241,7 @@ def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
     ):
         root = upstream.endpoints[Family.ANTHROPIC].removesuffix("/anthropic")
         return Family.ANTHROPIC, "/".join([root, *segments])
-    base = upstream.base_url if own is not Family.OPENAI else upstream.endpoints[own]
-    scheme, _, place = base.partition("://")
+    scheme, _, place = upstream.paths.other.partition("://")
     host, *folders = place.split("/")
     begin = 0
     while folders and segments[begin : begin + len(folders)] == folders:
@@ -257,7 +274,7 @@ def _segments(path: str) -> list[str]:
 
 
 def _is_deployment(segments: list[str]) -> bool:
-    return segments[:2] == ["openai", "deployments"] and len(segments) > 3
+    return segments[:2] == [_AZURE, "deployments"] and len(segments) > 3
 
 
 def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Match:
@@ -283,4 +300,6 @@ def _url(matched: Match, upstream: Upstream, rest: str) -> str:
     endpoint = upstream.endpoints[matched.family]
     if matched.family is Family.OPENAI:
         return f"{endpoint}/{rest}"
+    if "{version}" in endpoint:
+        return f"{endpoint.replace('{version}', matched.version)}/{rest}"
     return f"{endpoint}/{matched.version}/{rest}"
