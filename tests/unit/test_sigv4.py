@@ -1,5 +1,4 @@
-"""Signatures against the vectors that AWS publishes ("Signature Version 4 test suite", and the example of its guide), and
-against botocore, which signs for everybody else."""
+"""Signatures against the vectors that AWS publishes ("Signature Version 4 test suite"), and against botocore."""
 
 from __future__ import annotations
 
