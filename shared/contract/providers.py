@@ -24,7 +24,7 @@ class Provider:
     """A known provider. `base_url`: as its own SDK takes it; `{region}`, `{project}` and `{location}` are settings.
 
     `endpoints`: the URL of each family; `{base}` is the base URL, `{root}` the same without a final `/v1`. OpenAI
-    endpoints hold the version segment; in the others `{version}` is the caller's, at the end where it is not written.
+    endpoints and those in a scope hold the version segment, the others do not.
     """
 
     name: str
@@ -106,7 +106,7 @@ PROVIDERS: Mapping[str, Provider] = {
             "https://{location}-aiplatform.googleapis.com",
             (),
             {
-                Family.GEMINI: "{base}/{{version}}/{scope}/publishers/google",
+                Family.GEMINI: "{base}/v1beta1/{scope}/publishers/google",
                 Family.OPENAI: "{base}/v1/{scope}/endpoints/openapi",
             },
             auth=Auth.GOOGLE,

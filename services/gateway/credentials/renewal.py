@@ -25,8 +25,14 @@ _LONGEST_REASON = 200  # characters
 class Renewal:
     """The credentials of one process that expire."""
 
-    def __init__(self, credentials: Iterable[tuple[Held[Any], Source]], retry: float = _RETRY_SECONDS) -> None:
-        """`retry`: seconds to the next attempt after one that failed."""
+    def __init__(
+        self,
+        credentials: Iterable[tuple[Held[Any], Source]],
+        retry: float = _RETRY_SECONDS,
+        ahead: float = _AHEAD_SECONDS,
+    ) -> None:
+        """`retry`: seconds to the next attempt after one that failed; `ahead`: of the expiry, seconds."""
+        self._ahead = ahead
         self._credentials = list(credentials)
         self._retry = retry
         self._stopping = threading.Event()
@@ -57,14 +63,12 @@ class Renewal:
         while not self._stopping.is_set():
             fresh = self._renew(held, source)
             tried.set()
-            lasts = held.remaining
-            if lasts is None:
+            if held.remaining is None:
                 return
-            ahead = min(_AHEAD_SECONDS, lasts / 2) if fresh else lasts
-            retry_at = time.monotonic() + (min(self._retry, lasts / 2) if fresh else self._retry)
-            while time.monotonic() < retry_at or (held.remaining or 0) > ahead:
-                due = max(retry_at - time.monotonic(), (held.remaining or 0) - ahead)
-                if self._stopping.wait(min(max(due, 0), _LOOK_SECONDS)):
+            if self._stopping.wait(self._retry):  # also behind a success: a short-lived one must not keep us busy
+                return
+            while fresh and (left := (held.remaining or 0) - self._ahead) > 0:
+                if self._stopping.wait(min(left, _LOOK_SECONDS)):
                     return
 
     def _renew(self, held: Held[Any], source: Source) -> bool:

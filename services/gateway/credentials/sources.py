@@ -31,6 +31,7 @@ class Fetched(NamedTuple):
 
 
 Source = Callable[[], Fetched]  # raises what its library raises
+Importing = Callable[[str], Any]  # a module by its name
 
 
 class _Extra(NamedTuple):
@@ -47,19 +48,21 @@ _EXTRAS: Mapping[Auth, _Extra] = {
 }
 
 
-def sources(upstreams: Iterable[Upstream], settings: GatewaySettings) -> list[tuple[Held[Any], Source]]:
+def sources(
+    upstreams: Iterable[Upstream], settings: GatewaySettings, importing: Importing = importlib.import_module
+) -> list[tuple[Held[Any], Source]]:
     """Every credential that is renewed, with its source. SettingsError where an extra or a file is missing."""
     found = []
     for upstream in upstreams:
         authenticator = next(iter(upstream.authenticators.values()))
         if isinstance(authenticator, Signature | Token):
             held = authenticator.held
-            found.append((held, _source(held.provider, held.auth, settings.providers[held.provider])))
+            found.append((held, _source(held.provider, held.auth, settings.providers[held.provider], importing)))
     return found
 
 
-def _source(provider: str, auth: Auth, settings: ProviderSettings) -> Source:
-    modules = _modules(provider, auth)
+def _source(provider: str, auth: Auth, settings: ProviderSettings, importing: Importing) -> Source:
+    modules = _modules(provider, auth, importing)
     if auth is Auth.AWS:
         return _aws(modules[0], settings.region)
     if auth is Auth.ENTRA:
@@ -67,7 +70,7 @@ def _source(provider: str, auth: Auth, settings: ProviderSettings) -> Source:
     return _google(modules[0], modules[1], provider, settings.credentials_file)
 
 
-def _modules(provider: str, auth: Auth, importing: Callable[[str], Any] = importlib.import_module) -> list[Any]:
+def _modules(provider: str, auth: Auth, importing: Importing) -> list[Any]:
     extra = _EXTRAS[auth]
     try:
         return [importing(name) for name in extra.modules]

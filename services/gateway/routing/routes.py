@@ -298,8 +298,6 @@ def _without_versions(segments: list[str]) -> list[str]:
 
 def _url(matched: Match, upstream: Upstream, rest: str) -> str:
     endpoint = upstream.endpoints[matched.family]
-    if matched.family is Family.OPENAI:
+    if matched.family is Family.OPENAI or upstream.paths.scope:
         return f"{endpoint}/{rest}"
-    if "{version}" in endpoint:
-        return f"{endpoint.replace('{version}', matched.version)}/{rest}"
     return f"{endpoint}/{matched.version}/{rest}"
