@@ -36,7 +36,6 @@ class Provider:
     place: str = ""  # the setting that says where it is; a base URL without it makes a provider of the operator's own
     base_urls: Mapping[str, str] = field(default_factory=dict)  # of locations that have others
     scope: str = ""  # what stands behind the version in its own paths, whatever the caller writes there
-    other_paths: str = ""  # where all other paths lie; "": at the first endpoint
     deployments: bool = False  # its SDK's own paths are at the root, too: /openai/deployments/NAME/… and /openai/…
     beside: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
@@ -94,10 +93,9 @@ PROVIDERS: Mapping[str, Provider] = {
             "bedrock",
             "https://bedrock-runtime.{region}.amazonaws.com",
             ("AWS_BEARER_TOKEN_BEDROCK",),
-            {Family.OPENAI: "{base}/openai/v1"},
+            {Family.BEDROCK: "{base}", Family.OPENAI: "{base}/openai/v1"},
             auth=Auth.AWS,
             place="region",
-            other_paths="{base}",
             check="{base}/async-invoke",
             beside={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
         ),
@@ -106,8 +104,8 @@ PROVIDERS: Mapping[str, Provider] = {
             "https://{location}-aiplatform.googleapis.com",
             (),
             {
-                Family.GEMINI: "{base}/v1beta1/{scope}/publishers/google",
-                Family.OPENAI: "{base}/v1/{scope}/endpoints/openapi",
+                Family.GEMINI: "{root}/v1beta1/{scope}/publishers/google",
+                Family.OPENAI: "{root}/v1/{scope}/endpoints/openapi",
             },
             auth=Auth.GOOGLE,
             place="project",
@@ -117,8 +115,7 @@ PROVIDERS: Mapping[str, Provider] = {
                 "eu": "https://aiplatform.eu.rep.googleapis.com",
             },
             scope="projects/{project}/locations/{location}",
-            other_paths="{base}",
-            check="{base}/v1/{scope}/models",
+            check="{root}/v1/{scope}/models",
         ),
     )
 }

@@ -12,6 +12,7 @@ import anthropic
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from google import genai
 from google.genai import types as genai_types
 from google.oauth2.credentials import Credentials
@@ -147,6 +148,16 @@ class TestBedrock:
         assert answer.headers["content-type"] == "application/vnd.amazon.eventstream"
         direct = web.post(f"{clouds.provider}/model/nova%3A0/converse-stream", headers=headers, json={"messages": []})
         assert answer.content == direct.content
+
+    def test_refusals_are_in_its_form(self, clouds: System, bedrock: Any) -> None:
+        with pytest.raises(ClientError) as failed:
+            bedrock.converse(**CONVERSE | {"modelId": "m" * 257})
+        assert failed.value.response["Error"] == {
+            "Code": "ValidationException",
+            "Message": "the model name is longer than 256 characters",
+        }
+        answer = web.post(f"{clouds.url}/bedrock/model/x/converse", json={})
+        assert (answer.status_code, answer.json()["__type"]) == (401, "UnrecognizedClientException")
 
     def test_openai_dialect_is_signed_too(self, clouds: System) -> None:
         body = {"model": "bedrock/openai.gpt-oss-120b", "messages": ASK}

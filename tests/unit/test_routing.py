@@ -376,3 +376,32 @@ def test_counting_tokens_in_clouds_is_no_call() -> None:
     vertex = "/vertex/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict"
     for path in (vertex, "/bedrock/model/claude/count-tokens"):
         assert match("POST", path, Family.OPENAI, IN_CLOUDS).dialect is Dialect.COUNT_TOKENS
+
+
+def test_a_base_url_is_taken_as_it_is() -> None:
+    mine = configured(mine={"base_url": "http://x/{project}/{0}"}).get("mine")
+    assert mine is not None
+    assert mine.endpoints == {Family.OPENAI: "http://x/{project}/{0}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "family"),
+    [
+        ("/bedrock/model/nova/converse", Family.BEDROCK),
+        ("/mine/model/arn%3Ax%2Fy/invoke-with-response-stream", Family.BEDROCK),
+        ("/v1/model/nova/chat", Family.OPENAI),
+        ("/bedrock/openai/v1/chat/completions", Family.OPENAI),
+    ],
+)
+def test_bedrocks_calls_show_in_their_path(path: str, family: Family) -> None:
+    assert family_of(path, {}, b"") is family
+
+
+@pytest.mark.parametrize("base", ["https://front/google", "https://front/google/v1"])
+def test_a_front_of_vertex_may_hold_the_version(base: str) -> None:
+    fronted = configured(vertex={"project": "p", "base_url": base})
+    scope = "https://front/google/v1/projects/p/locations/global"
+    chat = match("POST", "/v1/chat/completions", Family.OPENAI, fronted)
+    assert choose(chat, "vertex/google/g", fronted).url == f"{scope}/endpoints/openapi/chat/completions"
+    raw = match("POST", "/vertex/v1/publishers/anthropic/models/c:rawPredict", Family.OPENAI, fronted)
+    assert choose(raw, None, fronted).url == f"{scope}/publishers/anthropic/models/c:rawPredict"

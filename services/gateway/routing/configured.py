@@ -26,14 +26,16 @@ def _upstream(name: str, configured: ProviderSettings) -> Upstream:
     dialects = frozenset(Dialect(part.strip()) for part in configured.dialects.split(",") if part.strip())
     row = known(name, dict(configured)) or _own_provider(name, dialects)
     places = {"region": configured.region, "project": configured.project, "location": configured.location}
-    base = configured.base_url or row.base_urls.get(configured.location) or row.base_url
-    assert base is not None  # GatewaySettings has checked it
-    base = base.format(**places)
+    base = configured.base_url
+    if base is None:
+        usual = row.base_urls.get(configured.location, row.base_url)
+        assert usual is not None  # GatewaySettings has checked it
+        base = usual.format(**places)
     scope = row.scope.format(**places)
     names = {"base": base, "root": base.removesuffix("/v1"), "scope": scope}
     endpoints = {family: where.format(**names) for family, where in row.endpoints.items()}
     own = next(iter(endpoints))
-    other = row.other_paths.format(**names) or (endpoints[own] if own is Family.OPENAI else base)
+    other = endpoints[own] if own is Family.OPENAI else base
     return Upstream(
         provider=name,
         base_url=base,

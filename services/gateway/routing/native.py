@@ -53,6 +53,11 @@ def looks_like_gemini(path: str) -> bool:
     return bool(models) and ":" in call
 
 
+def looks_like_bedrock(path: str) -> bool:
+    """Whether a path looks like one of Bedrock's calls."""
+    return "/model/" in path and path.rpartition("/")[2] in _BEDROCK_METHODS
+
+
 def gemini_call(rest: str) -> Native | None:
     """A call of Gemini's: `models/NAME:METHOD`, behind the version segment."""
     kind, _, call = rest.partition("/")

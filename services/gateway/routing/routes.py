@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import dropwhile
 from urllib.parse import unquote
 
-from services.gateway.routing.native import gemini_call, looks_like_gemini, native_call
+from services.gateway.routing.native import gemini_call, looks_like_bedrock, looks_like_gemini, native_call
 from services.gateway.routing.roots import root_of
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from shared.contract.dialects import Dialect, Family
@@ -76,7 +76,7 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
     call = looks_like_gemini(path) and "/models/ft:" not in path  # OpenAI's own models have colons, too
     if google_key or path.lstrip("/").startswith("v1beta/") or call:
         return Family.GEMINI
-    return Family.OPENAI
+    return Family.BEDROCK if looks_like_bedrock(path) else Family.OPENAI
 
 
 def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated: bool = False) -> Match:
