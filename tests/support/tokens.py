@@ -35,29 +35,36 @@ class TokenServer:
         self._thread.join()
         self._server.server_close()
 
-    def answer(self, path: str) -> dict[str, Any]:
+    def answer(self, path: str) -> dict[str, Any] | str:
+        """JSON, or text, as the service behind a path answers."""
         self.asked.append(path)
         number, ends = len(self.asked), int(time.time()) + self.lasts
-        if path.startswith("/aws"):
-            expiry = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            return {
-                "AccessKeyId": f"AKIA{number}",
-                "SecretAccessKey": "secret",
-                "Token": "session",
-                "Expiration": expiry,
-            }
+        expiry = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        keys = {"AccessKeyId": f"AKIA{number}", "SecretAccessKey": "secret"}
+        if path == "/":  # AWS's token service
+            given = "".join(f"<{name}>{value}</{name}>" for name, value in keys.items())
+            given += f"<SessionToken>session</SessionToken><Expiration>{expiry}</Expiration>"
+            result = f"<AssumeRoleWithWebIdentityResult><Credentials>{given}</Credentials>"
+            result += "</AssumeRoleWithWebIdentityResult>"
+            return f"<AssumeRoleWithWebIdentityResponse>{result}</AssumeRoleWithWebIdentityResponse>"
+        if path.startswith("/latest") and not path.endswith("/role"):  # AWS's instance metadata
+            return "metadata-token" if path.endswith("/token") else "role"
+        if path.startswith(("/aws", "/latest")):
+            return {**keys, "Code": "Success", "Token": "session", "Expiration": expiry}
         if path.startswith("/azure"):
             return {"access_token": f"azure-{number}", "expires_on": str(ends), "token_type": "Bearer"}
         if path.startswith("/computeMetadata") and "token" not in path:
             return {"email": "tests@demo", "scopes": [], "aliases": ["default"]}
-        return {"access_token": f"google-{number}", "expires_in": self.lasts, "token_type": "Bearer"}
+        issued = {"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}
+        return {"access_token": f"google-{number}", "expires_in": self.lasts, "token_type": "Bearer", **issued}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = json.dumps(server.answer(self.path)).encode()
+                answer = server.answer(self.path)
+                body = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.send_header("metadata-flavor", "Google")
@@ -65,7 +72,7 @@ class TokenServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_POST = do_GET  # noqa: N815  # http.server's names
+            do_POST = do_PUT = do_GET  # noqa: N815  # http.server's names
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Says nothing."""

@@ -260,7 +260,7 @@ def test_a_bad_credentials_file_stops_the_start_in_one_line(clouds: System) -> N
     with pytest.raises(ProcessFailed) as failed:
         clouds.processes.command("gateway", "--port", "0", environment=environment)
     assert str(failed.value) == (
-        "arouter: AROUTER_PROVIDERS__VERTEX__CREDENTIALS_FILE: cannot be used: there is no such file"
+        "arouter: AROUTER_PROVIDERS__VERTEX__CREDENTIALS_FILE: cannot be used: No such file or directory"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -24,6 +25,16 @@ from shared.runtime.errors import SettingsError, UpstreamUnreachable
 from tests.support.tokens import TokenServer, service_account
 
 HEADERS = [(b"x-amzn-bedrock-trace", b"ENABLED")]
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A machine without any keys of AWS's."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ROLE_ARN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    return monkeypatch
 
 
 def outgoing(body: bytes = b"{}") -> Candidate:
@@ -69,31 +80,72 @@ class TestAuthenticators:
 
 
 class TestSources:
-    def test_keys_in_variables_do_not_expire(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    def test_keys_in_variables_do_not_expire(self, aws: pytest.MonkeyPatch) -> None:
+        aws.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+        aws.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         assert fetched("bedrock", region="eu-west-1") == Fetched(Keys("AKIA", "secret"), None)
 
-    def test_keys_of_a_container_expire(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    def test_keys_of_a_container_expire(self, aws: pytest.MonkeyPatch) -> None:
         with TokenServer() as server:
-            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{server.url}/aws")
+            aws.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{server.url}/aws")
             keys, expires = fetched("bedrock", region="eu-west-1")
         assert keys == Keys("AKIA1", "secret", "session")
         assert 3000 < expires - time.time() <= 3600
 
-    def test_no_keys_at_all(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    def test_a_role_of_a_service_account(self, aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "token").write_text("a token of Kubernetes")
+        with TokenServer() as server:
+            aws.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/tests")
+            aws.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+            aws.setenv("AWS_ENDPOINT_URL_STS", server.url)
+            keys, expires = fetched("bedrock", region="eu-west-1")
+        assert keys == Keys("AKIA1", "secret", "session")
+        assert 3000 < expires - time.time() <= 3600
+
+    def test_instance_metadata(self, aws: pytest.MonkeyPatch) -> None:
+        with TokenServer() as server:
+            aws.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url)
+            keys, expires = fetched("bedrock", region="eu-west-1")
+        assert (keys.secret_key, keys.token) == ("secret", "session")
+        assert 3000 < expires - time.time() <= 3600
+
+    def test_a_profile(self, aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "shared").write_text("[mine]\naws_access_key_id = AKIA\naws_secret_access_key = s\n")
+        aws.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "shared"))
+        aws.setenv("AWS_PROFILE", "mine")
+        assert fetched("bedrock", region="eu-west-1") == Fetched(Keys("AKIA", "s"), None)
+
+    def test_no_keys_at_all(self, aws: pytest.MonkeyPatch) -> None:
+        aws.setenv("AWS_EC2_METADATA_DISABLED", "true")
         with pytest.raises(LookupError, match="finds no keys"):
             fetched("bedrock", region="eu-west-1")
+
+    def test_a_second_region_under_a_name_of_ones_own(self, aws: pytest.MonkeyPatch) -> None:
+        aws.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+        aws.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        mine = ProviderSettings.model_validate({"base_url": "http://x", "region": "us-east-1", "auth": "aws"})
+        settings = GatewaySettings(providers={"bedrock-us": mine})
+        configured = upstreams(settings)
+        ((held, source),) = sources(configured, settings)
+        held.keep(*source())
+        (upstream,) = configured
+        for authenticator in upstream.authenticators.values():
+            assert b"/us-east-1/bedrock/aws4_request" in dict(authenticator.prepare(outgoing()))[b"authorization"]
+
+    def test_workload_identity_of_google(self, tmp_path: Path) -> None:
+        (tmp_path / "token").write_text("a token of Kubernetes")
+        with TokenServer() as server:
+            file = {
+                "type": "external_account",
+                "audience": "//iam.googleapis.com/locations/global/workloadIdentityPools/p/providers/q",
+                "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+                "token_url": f"{server.url}/sts",
+                "credential_source": {"file": str(tmp_path / "token")},
+            }
+            (tmp_path / "identity.json").write_text(json.dumps(file))
+            token, expires = fetched("vertex", project="demo", credentials_file=tmp_path / "identity.json")
+        assert token == "google-1"
+        assert 3000 < expires - time.time() <= 3600
 
     def test_a_service_account(self, tmp_path: Path) -> None:
         with TokenServer() as server:
@@ -102,6 +154,23 @@ class TestSources:
             )
         assert token == "google-1"
         assert 3000 < expires - time.time() <= 3600
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            (None, "No such file or directory"),
+            ("no JSON", "it holds no credentials of Google's"),
+            ("[]", "it holds no credentials of Google's"),
+            ('{"type": "service_account"}', "it holds no credentials of Google's"),
+        ],
+    )
+    def test_a_bad_file_is_one_line(self, tmp_path: Path, text: str | None, why: str) -> None:
+        file = tmp_path / "account.json"
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(SettingsError) as failed:
+            fetched("vertex", project="demo", credentials_file=file)
+        assert str(failed.value) == f"AROUTER_PROVIDERS__VERTEX__CREDENTIALS_FILE: cannot be used: {why}"
 
     def test_google_metadata_server(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)

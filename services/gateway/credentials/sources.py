@@ -6,6 +6,7 @@ Fetching blocks, and may take long: it is for a thread.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC
 from pathlib import Path
@@ -98,17 +99,26 @@ def _aws(botocore: Any, region: str | None) -> Source:
 def _google(auth: Any, requests: Any, provider: str, file: Path | None) -> Source:
     """A credentials file, or Google's default credentials: a variable's file, gcloud's, or the metadata server."""
     found: list[Any] = []
+
+    def load() -> None:
+        given = {"scopes": _GOOGLE_SCOPES}
+        found.append(
+            (auth.default(**given) if file is None else auth.load_credentials_from_file(str(file), **given))[0]
+        )
+
     if file is not None:
+        file = file.expanduser()
         try:
-            found.append(auth.load_credentials_from_file(str(file.expanduser()), scopes=_GOOGLE_SCOPES)[0])
-        except (auth.exceptions.GoogleAuthError, OSError, ValueError) as exc:
-            why = "there is no such file" if not file.expanduser().exists() else type(exc).__name__
+            if json.loads(file.read_text()).get("type") == "service_account":
+                load()  # offline; for other types the library asks Google which project it is
+        except (auth.exceptions.GoogleAuthError, OSError, ValueError, AttributeError) as exc:
+            why = (exc.strerror if isinstance(exc, OSError) else None) or "it holds no credentials of Google's"
             name = f"AROUTER_PROVIDERS__{provider.upper()}__CREDENTIALS_FILE"
             raise SettingsError(f"{name}: cannot be used: {why}") from None
 
     def fetch() -> Fetched:
         if not found:
-            found.append(auth.default(scopes=_GOOGLE_SCOPES)[0])  # it may ask the metadata server
+            load()
         credentials = found[0]
         credentials.refresh(requests.Request())
         expiry = credentials.expiry  # in UTC, and says so in newer versions alone
