@@ -94,10 +94,19 @@ def gemini(clouds: System) -> Iterator[genai.Client]:
         yield client
 
 
+_seen: set[str] = set()
+
+
 def booked(system: System, dialect: str) -> dict[str, Any]:
-    """The last exchange of a dialect, which both books have to state alike."""
-    emitted = system.emitted()
-    exchange_id, line = [pair for pair in emitted.items() if pair[1]["dialect"] == dialect][-1]
+    """An exchange of a dialect that was not asked for yet; both books have to state it alike."""
+
+    def fresh() -> tuple[str, dict[str, Any]] | None:
+        """The provider writes its book behind the answer."""
+        lines = system.emitted().items()
+        return next((pair for pair in lines if pair[1]["dialect"] == dialect and pair[0] not in _seen), None)
+
+    exchange_id, line = system.until(fresh)
+    _seen.add(exchange_id)
     entry = system.settled([exchange_id])[exchange_id]
     assert entry["source"] == "reported"
     assert line["usage"] is not None

@@ -49,6 +49,12 @@ SCOPE = "projects/p/locations/europe-west1"
             None,
             f"{VERTEX}/upload/v1/{SCOPE}/ragCorpora/1/ragFiles:upload",
         ),
+        ("/vertex/v1/chat/completions", "google/g", f"{VERTEX}/v1/{SCOPE}/endpoints/openapi/chat/completions"),
+        (
+            "/vertex/v1beta/models/g:generateContent",
+            None,
+            f"{VERTEX}/v1beta1/{SCOPE}/publishers/google/models/g:generateContent",
+        ),
         ("/vertex/v1/projects/theirs/x", None, f"{VERTEX}/v1/{SCOPE}/projects/theirs/x"),
     ],
 )

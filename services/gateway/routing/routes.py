@@ -33,8 +33,6 @@ _CALLS: Mapping[str, Dialect] = {
 }
 # Prefixes of a provider's other endpoints, accepted below `/{provider}/` because the providers' own docs show them.
 _ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
-
-
 _AZURE = "openai"  # the first segment of Azure's paths
 
 
@@ -197,8 +195,6 @@ def _beside_calls(method: str, rest: str) -> Dialect:
 
 def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
     """Any path of one provider. Known calls go to the endpoint of their family, with one version segment."""
-    if upstream.paths.scope:
-        segments = _scoped(segments, upstream.paths.scope)
     version = next((segment for segment in segments[:3] if _VERSION.fullmatch(segment)), None)
     bare = dropwhile(lambda segment: _VERSION.fullmatch(segment) or segment in _ENDPOINT_PREFIXES, segments)
     rest = "/".join(bare)
@@ -207,6 +203,8 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     other_version = version is not None and not gemini and version not in _versions_of(upstream)
     if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
         return replace(found, upstream=upstream)
+    if upstream.paths.scope:
+        segments = _scoped(segments, upstream.paths.scope)
     family, url = _raw_url(segments, upstream)
     url += "/" if slash else ""
     dialect, model, streamed = _beside_calls(method, "/".join(bare)), None, False
