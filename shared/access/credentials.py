@@ -91,6 +91,6 @@ def ticket_of(query: bytes) -> str | None:
 def _bare(value: bytes) -> bytes:
     scheme, _, rest = value.strip().partition(b" ")
     if scheme == _SIGNED:
-        # A client that signs for AWS has our key as its access key, and any secret (decision 94).
+        # A client that signs for AWS has our key as its access key, and any secret (decision 78).
         return rest.partition(b"Credential=")[2].partition(b"/")[0].strip()
     return rest.strip() if scheme.lower() == b"bearer" else value.strip()

@@ -1,4 +1,4 @@
-"""Renews credentials ahead of their expiry, each in a thread of its own: no request waits for one (decision 90)."""
+"""Renews credentials ahead of their expiry, each in a thread of its own: no request waits for one (decision 74)."""
 
 from __future__ import annotations
 

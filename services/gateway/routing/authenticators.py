@@ -1,7 +1,7 @@
 """Authenticators: each gives a request the headers by which a provider knows the operator. Pure.
 
 `prepare` never waits: what has to be fetched is held here, and `credentials/renewal.py` renews it ahead of its expiry
-(decision 90).
+(decision 74).
 """
 
 from __future__ import annotations

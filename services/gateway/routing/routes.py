@@ -216,7 +216,7 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
 
 def _scoped(segments: list[str], scope: str) -> list[str]:
     """A path in the operator's project and location, whatever the caller has written there: they say on whose account
-    a request is booked (decision 92)."""
+    a request is booked (decision 76)."""
     at = segments[:1] == ["upload"]
     before, rest = segments[: at + 1], segments[at + 1 :]
     if not rest or not _VERSION.fullmatch(before[-1]):

@@ -1,6 +1,6 @@
 """AWS Signature Version 4, for requests whose body is here (AWS: "Create a signed AWS API request"). Pure.
 
-It is our own because it runs for each request: botocore's signer takes objects of botocore's own (decision 91). Signed
+It is our own because it runs for each request: botocore's signer takes objects of botocore's own (decision 75). Signed
 are the host and every `x-amz-` header; what is added to the request later stays outside.
 """
 
