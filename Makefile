@@ -75,7 +75,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix
 
 LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header --quiet --extra embedded
+	--no-emit-index-url --no-annotate --no-header --quiet \
+	--extra embedded --extra aws --extra gcp --extra azure
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock

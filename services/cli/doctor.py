@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import httpx
 
 from services.cli.services import odd_settings
+from services.gateway.attempts import Candidate
+from services.gateway.credentials.renewal import Renewal
+from services.gateway.credentials.sources import sources
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
@@ -32,7 +35,6 @@ _SKEW_SECONDS = 2.0
 _PROVIDER_SECONDS = 10
 _FULL = 0.7
 # Where each family lists its models: the cheapest request that needs a credential.
-_ASKS = {"openrouter": "/key"}  # its list is public
 _LISTS = {Family.OPENAI: "/models", Family.ANTHROPIC: "/v1/models", Family.GEMINI: "/v1beta/models"}
 
 
@@ -85,6 +87,9 @@ async def _machine() -> AsyncIterator[Finding]:
     for finding in _journal(settings):
         yield finding
     configured = list(upstreams(settings))
+    renewal = Renewal(sources(configured, settings))
+    await renewal.start(_PROVIDER_SECONDS)
+    renewal.stop()
     if not configured:
         yield Finding(WARNING, "providers", "no provider has a credential or a base URL: every request gets 404")
     client = UpstreamClient(settings)  # as a gateway reaches them: its proxies, certificates and addresses
@@ -188,20 +193,20 @@ async def _provider(client: UpstreamClient, upstream: Upstream) -> Finding:
     headers = [(b"accept", b"*/*"), (b"user-agent", b"arouter-doctor")]
     if family is Family.ANTHROPIC:
         headers.append((b"anthropic-version", b"2023-06-01"))
-    credential = upstream.credential(family)
-    if credential is not None:
-        headers.append(credential)
-    url = upstream.endpoints[family] + _ASKS.get(about, _LISTS[family])
+    url = upstream.paths.check or upstream.endpoints[family] + _LISTS[family]
+    authenticator = upstream.authenticators[family]
+    request = Candidate(about, "", "", "GET", url, b"", headers, b"", authenticator)
     proxy = client.proxy(about, url)
     by = f" through the proxy {proxy}" if proxy else ""
     try:
         async with asyncio.timeout(_PROVIDER_SECONDS):
-            answer = await client.send(about, "GET", url, b"", headers, b"")
+            signed = [*headers, *authenticator.prepare(request)]
+            answer = await client.send(about, "GET", url, b"", signed, b"")
     except (UpstreamError, TimeoutError) as exc:
         why = str(exc) or f"no answer within {_PROVIDER_SECONDS} s"
         return Finding(WRONG, about, f"{upstream.base_url} cannot be reached{by}: {why}")
     answer.close()
-    return _judged(about, answer.status, by, asked=credential is not None)
+    return _judged(about, answer.status, by, asked=authenticator.asks)
 
 
 def _judged(about: str, status: int, by: str, *, asked: bool) -> Finding:

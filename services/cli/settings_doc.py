@@ -9,9 +9,10 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
-from shared.contract.providers import PROVIDERS
+from shared.contract.providers import PROVIDERS, Provider
 from shared.runtime.settings import Settings, variable
 
 PATH = Path("docs/settings.md")
@@ -28,7 +29,9 @@ _PROVIDERS = """
 ## Providers
 
 `AROUTER_PROVIDERS__<NAME>__…`. A provider is on as soon as it has a credential, or a base URL if it needs none. The
-variables of the providers' own SDKs work too. Any other name is a provider of your own and needs a base URL:
+variables of the providers' own SDKs work too. Bedrock and Vertex are on with `REGION` or `PROJECT`, and take the
+machine's own credentials where they have no key ([providers](providers.md)). Any other name is a provider of your own
+and needs a base URL:
 `AROUTER_PROVIDERS__VLLM__BASE_URL=http://vllm:8000/v1`.
 """
 
@@ -52,13 +55,18 @@ def render() -> str:
             "",
             "| name | base URL | credential |",
             "|---|---|---|",
-            *(
-                f"| {p.name} | {p.base_url or 'your own'} | {', '.join(f'`{v}`' for v in p.variables)} |"
-                for p in PROVIDERS.values()
-            ),
+            *(f"| {p.name} | {p.base_url or 'your own'} | {_credential(p)} |" for p in PROVIDERS.values()),
             "",
         ]
     )
+
+
+def _credential(provider: Provider) -> str:
+    """The variables of its SDK, and what stands in for a key."""
+    named = [f"`{variable}`" for variable in provider.variables]
+    if provider.auth is not None:
+        named.append(f"with `{provider.place.upper()}` and no key: {provider.auth}")
+    return ", ".join(named)
 
 
 def _table(model: type[BaseModel], names: Iterable[str], prefix: str) -> list[str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.runtime.settings import Settings
 
@@ -45,6 +46,8 @@ _EXAMPLES = {
 _PROVIDERS: dict[str, dict[str, object]] = {
     "openai": {"api_key": "sk-replace-me", "ask_usage": True},
     "anthropic": {"api_key": "sk-ant-replace-me", "on_disconnect": "close"},
+    "bedrock": {"region": "eu-west-1"},
+    "vertex": {"project": "my-project", "location": "global"},
     "vllm": {"base_url": "http://vllm:8000/v1", "dialects": "openai_chat, openai_completions"},
 }
 

@@ -6,14 +6,20 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
-from services.demo import anthropic, background, gemini, openai
+from services.demo import anthropic, background, bedrock, gemini, openai
 from services.demo.scenario import parse
 from services.demo.script import Piece, Request, Script, compact
 
 _GEMINI = re.compile(r"/(?:v1|v1beta)/models/([^/:]+):(\w+)")
+_BEDROCK = re.compile(r"/model/(.+)/(converse|converse-stream|invoke|invoke-with-response-stream)")
+# Of another project or location than these it has nothing.
+_VERTEX = re.compile(r"/(?:v1|v1beta1)/projects/demo/locations/global/publishers/(google|anthropic)/models/(.+):(\w+)")
 # Where providers keep their other endpoints: Azure's deployments, Gemini's and DeepSeek's compatible ones.
-_ELSEWHERE = re.compile(r"^/(?:openai/deployments/[^/]+|v1beta/openai|openai/v1|anthropic/v1)/")
+_ELSEWHERE = re.compile(
+    r"^/(?:openai/deployments/[^/]+|v1beta/openai|openai/v1|anthropic/v1|v1/projects/demo/locations/global/endpoints/openapi)/"
+)
 _POSTS: Mapping[str, Callable[[Request], Script]] = {
     "/v1/chat/completions": openai.chat,
     "/v1/completions": openai.completions,
@@ -28,6 +34,12 @@ _GEMINI_METHODS: Mapping[str, Callable[[Request], Script]] = {
     "embedContent": gemini.embed,
     "batchEmbedContents": gemini.embed,
 }
+_BEDROCK_METHODS: Mapping[str, Callable[[Request], Script]] = {
+    "converse": bedrock.converse,
+    "converse-stream": bedrock.converse_stream,
+    "invoke": bedrock.invoke,
+    "invoke-with-response-stream": bedrock.invoke_stream,
+}
 
 
 def understand(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Request:
@@ -38,18 +50,25 @@ def understand(method: str, target: str, headers: Mapping[str, str], body: bytes
     except ValueError:
         document = {}
     document = document if isinstance(document, dict) else {}
-    call = _GEMINI.fullmatch(path)
-    model = call[1] if call else str(document.get("model", ""))
+    model, method_name = _call(path) or (str(document.get("model", "")), None)
     options: Any = document.get("stream_options")
     return Request(
         method=method,
         path=path,
         model=model,
-        streamed=call[2].startswith("stream") if call else bool(document.get("stream")),
+        streamed="stream" in method_name if method_name else bool(document.get("stream")),
         include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         body=body,
         scenario=parse(headers.get("x-demo", ""), model),
     )
+
+
+def _call(path: str) -> tuple[str, str] | None:
+    """Model and method, where the path names them."""
+    found = _GEMINI.fullmatch(path) or _BEDROCK.fullmatch(path)
+    if found is None and (vertex := _VERTEX.fullmatch(path)) is not None:
+        return unquote(vertex[2]), vertex[3]
+    return (unquote(found[1]), found[2]) if found is not None else None
 
 
 def answer(request: Request, target: str, headers: Mapping[str, str]) -> Script:
@@ -67,11 +86,9 @@ def _script(request: Request, target: str, headers: Mapping[str, str]) -> Script
             return work
     if request.method == "POST" and request.path in _POSTS:
         return _POSTS[request.path](request)
-    call = _GEMINI.fullmatch(request.path)
-    if request.method == "POST" and call and call[2] == "streamGenerateContent":
-        return gemini.stream_sse(request) if "alt=sse" in target else gemini.stream_array(request)
-    if request.method == "POST" and call and call[2] in _GEMINI_METHODS:
-        return _GEMINI_METHODS[call[2]](request)
+    call = _call(request.path)
+    if request.method == "POST" and call is not None and (script := _named(request, call[1], target, headers)):
+        return script
     if request.path == "/v1/models" and "anthropic-version" in headers:
         return anthropic.models()
     if request.path in ("/v1/models", "/v1beta/models"):
@@ -85,7 +102,21 @@ def _script(request: Request, target: str, headers: Mapping[str, str]) -> Script
     return Script("echo", "application/json", [Piece(compact(seen))])
 
 
+def _named(request: Request, method: str, target: str, headers: Mapping[str, str]) -> Script | None:
+    """The script of a call whose path names model and method."""
+    if method in _BEDROCK_METHODS:
+        return _BEDROCK_METHODS[method](request) if bedrock.admitted(headers) else bedrock.refused()
+    if "/projects/" in request.path and not headers.get("authorization", "").startswith("Bearer "):
+        return Script("gemini", "application/json", [Piece(gemini.http_error(401))], status=401)
+    if method.lower().endswith("rawpredict"):
+        return anthropic.messages(request)
+    if method == "streamGenerateContent":
+        return gemini.stream_sse(request) if "alt=sse" in target else gemini.stream_array(request)
+    return _GEMINI_METHODS[method](request) if method in _GEMINI_METHODS else None
+
+
 def _http_error(request: Request, script: Script) -> Script:
     bodies = {"anthropic_messages": anthropic.http_error, "gemini": gemini.http_error}
-    body = bodies.get(script.dialect, openai.http_error)(request.scenario.status)
+    of_bedrock = script.dialect.startswith("bedrock")
+    body = bodies.get(script.dialect, bedrock.http_error if of_bedrock else openai.http_error)(request.scenario.status)
     return Script(script.dialect, "application/json", [Piece(body)], status=request.scenario.status)

@@ -15,6 +15,8 @@ from services.gateway.capture.tap import Tap
 from services.gateway.capture.writer import RecordWriter
 from services.gateway.client import asgi
 from services.gateway.client.request import ClientRequest
+from services.gateway.credentials.renewal import Renewal
+from services.gateway.credentials.sources import sources
 from services.gateway.dataplane import DataPlane
 from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
@@ -67,19 +69,22 @@ class Gateway:
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
         admission = Admission(KeyRing(self._redis, settings), self._tap)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
-        self._plane = DataPlane(settings, upstreams(settings), self._client, admission, observer)
-        self._tasks = Tasks()
+        configured = upstreams(settings)
+        self._plane = DataPlane(settings, configured, self._client, admission, observer)
+        self._renewal = Renewal(sources(configured, settings))
         self._show()
 
     async def start(self) -> None:
-        """Start the tasks that run beside the exchanges."""
-        writing = self._tasks.start(self._writer.run(), "record writer")
+        """Start the tasks that run beside the exchanges, once the credentials that expire are here."""
+        await self._renewal.start()
+        tasks = Tasks()
+        writing = tasks.start(self._writer.run(), "record writer")
         forever = [
-            self._tasks.start(self._tap.run(self.metrics.late), "tap ticker"),
-            self._tasks.start(self._plane.watch(), "watchdog"),
-            self._tasks.start(self.health.check.run(), "check of Redis"),
-            self._tasks.start(self._recovery.beat(), "heartbeat"),
-            self._tasks.start(self._recovery.resend(), "journal recovery"),
+            tasks.start(self._tap.run(self.metrics.late), "tap ticker"),
+            tasks.start(self._plane.watch(), "watchdog"),
+            tasks.start(self.health.check.run(), "check of Redis"),
+            tasks.start(self._recovery.beat(), "heartbeat"),
+            tasks.start(self._recovery.resend(), "journal recovery"),
         ]
         self._running = writing, forever
 
@@ -93,6 +98,7 @@ class Gateway:
         flushed = await self._writer.close(writing, _FLUSH_SECONDS)
         # A journal that is not accounted for stays on the disk, and another gateway adopts it.
         self._journal.close(complete=await self._recovery.leave(complete=flushed))
+        self._renewal.stop()
         await self._client.close()
         if self._control is not None:
             await self._control.close()

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,6 +17,14 @@ from services.gateway.client.upload import Upload
 from services.gateway.upstream.client import Answer
 from shared.contract.tail import Attempt
 from shared.runtime.errors import UploadBroken, UpstreamError
+
+
+class Authenticator(Protocol):
+    """A credential of a provider, as its requests carry it."""
+
+    def prepare(self, outgoing: Any) -> Sequence[Header]:
+        """The headers that authenticate a candidate's request, made anew for each attempt. UpstreamError, cause
+        `credential`, where there are none."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -28,8 +36,9 @@ class Candidate(msgspec.Struct, frozen=True):
     method: str
     url: str  # without the query
     query: bytes
-    headers: list[Header]
+    headers: list[Header]  # without the credential
     body: bytes | Upload
+    authenticator: Authenticator
     plain: bytes | None = None  # the body without its content encoding, where it has one and could be read
     late_model: Callable[[], str] | None = None  # the model, where an upload names it at its end
 
@@ -99,7 +108,7 @@ class Attempts:
                 candidate.method,
                 candidate.url,
                 candidate.query,
-                [*candidate.headers, *extra],
+                [*candidate.headers, *candidate.authenticator.prepare(candidate), *extra],
                 candidate.body,
                 fresh=fresh,
             )

@@ -147,7 +147,11 @@ class DataPlane:
             raise Refused(400, "a request that reads what is stored must not have a body")
         in_path = matched.path_model is not None and matched.family is Family.GEMINI
         flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
-        return _Routed(matched, choose(matched, flags.model, self._upstreams), flags, body)
+        route = choose(matched, flags.model, self._upstreams)
+        if body.rest is not None and route.upstream.whole_bodies:
+            # It stands at the root, and its model has come with its first part.
+            raise Refused(400, f"provider {route.upstream.provider!r} signs bodies: send this one below its own path")
+        return _Routed(matched, route, flags, body)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
@@ -174,10 +178,9 @@ class DataPlane:
             method=client.method,
             url=route.url,
             query=without_key(client.query),
-            headers=headers.upstream_request(
-                client.headers, upstream.credential(matched.family), upstream.passes, encoded=not outgoing.decoded
-            ),
+            headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
             body=outgoing.body,
+            authenticator=upstream.authenticators[matched.family],
             plain=outgoing.plain,
             late_model=outgoing.late_model,
         )
@@ -211,7 +214,8 @@ def _has_body(given: dict[bytes, bytes]) -> bool:
 def _wanted(key: KeyRecord, method: str, matched: Match) -> Wanted:
     """What has to be known of a body: a list of models needs it whole, and a route at the root its model."""
     checked = key.allowed_models is not None and matched.path_model is None and checks_model(key, method, matched)
-    up = matched.dialect in _STREAMED_UP
+    signed = matched.upstream is not None and matched.upstream.whole_bodies
+    up = matched.dialect in _STREAMED_UP and not signed
     return Wanted(checked or not up, checked or not (up or matched.upstream or matched.path_model), checked)
 
 

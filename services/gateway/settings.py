@@ -6,145 +6,17 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from services.gateway.client.headers import may_be_allowed
-from shared.contract.dialects import Dialect
+from services.gateway.provider_settings import PROXY, ProviderSettings, proxy
 from shared.contract.paths import base_path, owner
-from shared.contract.providers import PROVIDERS
+from shared.contract.providers import PROVIDERS, known, missing
 from shared.runtime.settings import EVERYWHERE, Settings
 
 _MIB = 1024 * 1024
-_PROXY = "must be the http:// or https:// URL of a proxy, such as http://proxy:3128"
-
-
-class ProviderSettings(BaseModel):
-    """One provider, `AROUTER_PROVIDERS__<NAME>__…`. It is on when it has a credential or a base URL."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    base_url: str | None = Field(default=None, description="What the provider's own SDK takes as its base URL.")
-    api_key: SecretStr | None = Field(default=None, description="The operator's credential; never a caller's.")
-    dialects: str = Field(
-        default="",
-        description="Dialects a provider of your own speaks, comma-separated. Unset: those of the OpenAI family.",
-    )
-    ask_usage: bool = Field(
-        default=False,
-        description="Add stream_options.include_usage to streamed chat requests that do not set it themselves; "
-        "the client then gets the extra last event too.",
-    )
-    on_disconnect: Literal["close", "read_on", "drain"] = Field(  # "drain" is the old name of "read_on"
-        default="close",
-        description="When a client leaves: close the upstream, or read_on to its end for the usage it reports there.",
-    )
-
-    pass_headers: str = Field(
-        default="",
-        description="Headers of callers that go to this provider though they are removed otherwise, comma-separated: "
-        "OpenAI-Project, X-Forwarded-For and the like (docs/relay.md has the table).",
-    )
-    basic_auth: SecretStr | None = Field(
-        default=None,
-        description="`user:password` for a provider behind HTTP Basic authentication, in place of a credential; the "
-        "same as `user:password@` in the base URL.",
-    )
-    ca_file: Path | None = Field(
-        default=None, description="PEM file of certificate authorities to trust for this provider, beside the system's."
-    )
-    client_cert: Path | None = Field(
-        default=None, description="PEM file of the certificate to show to a provider that asks for one."
-    )
-    client_key: Path | None = Field(
-        default=None, description="PEM file of its key, without a passphrase. Unset: in the certificate's file."
-    )
-    proxy: SecretStr | None = Field(
-        default=None,
-        description="Proxy to this provider, as `AROUTER_UPSTREAM_PROXY`, whatever `AROUTER_NO_PROXY` says; `off` for "
-        "none. Unset: as for all.",
-    )
-    request_encoding: Literal["as_sent", "decoded"] = Field(
-        default="as_sent",
-        description="A compressed request body (zstd, gzip, br, deflate) goes to the provider as_sent, or decoded.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _user_of_the_url(cls, values: Any) -> Any:
-        """A base URL is shown in records and logs: its user and password are kept apart from it."""
-        url = values.get("base_url") if isinstance(values, dict) else None
-        found = re.fullmatch(r"(https?://)([^/?#]*)@(.*)", url or "", re.DOTALL) if isinstance(url, str) else None
-        if found is None:
-            return values
-        return {"basic_auth": unquote(found[2]), **values, "base_url": found[1] + found[3]}
-
-    @model_validator(mode="after")
-    def _one_credential(self) -> Self:
-        if self.basic_auth is not None and self.api_key is not None:
-            raise ValueError("has an API key and a user:password; only one of them can be sent")
-        if self.client_key is not None and self.client_cert is None:
-            raise ValueError("has a client key and no client certificate")
-        return self
-
-    @property
-    def passed(self) -> frozenset[bytes]:
-        """The names in `pass_headers`, in lower case."""
-        return frozenset(name.strip().lower().encode() for name in self.pass_headers.split(",") if name.strip())
-
-    @property
-    def reads_on(self) -> bool:
-        """Whether the upstream is read to its end after the client has left."""
-        return self.on_disconnect != "close"
-
-    @field_validator("proxy")
-    @classmethod
-    def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
-        return _proxy(value, _PROXY + ", or off", ("off",))
-
-    @field_validator("base_url", "basic_auth", "ca_file", "client_cert", "client_key", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return value or None
-
-    @field_validator("base_url")
-    @classmethod
-    def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", value):
-            raise ValueError("must be an http:// or https:// URL without a query")
-        if value is not None:
-            try:
-                _ = urlsplit(value).port
-            except ValueError:
-                raise ValueError("has a port that is not a number below 65536") from None
-        return value and value.rstrip("/")
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _credential(cls, value: object) -> object:
-        text = value.strip() if isinstance(value, str) else value
-        if isinstance(text, str) and not (text.isascii() and text.isprintable()):
-            raise ValueError("must be printable ASCII")
-        return text or None
-
-    @field_validator("pass_headers")
-    @classmethod
-    def _removed_otherwise(cls, value: str) -> str:
-        for name in filter(None, map(str.strip, value.split(","))):
-            if not name.isascii() or not may_be_allowed(name.lower().encode()):
-                raise ValueError(f"{name!r} is not a header that is removed unless it is named here")
-        return value
-
-    @field_validator("dialects")
-    @classmethod
-    def _known_dialects(cls, value: str) -> str:
-        for name in filter(None, map(str.strip, value.split(","))):
-            if name not in list(Dialect):
-                raise ValueError(f"{name!r} is not a dialect; dialects are {', '.join(Dialect)}")
-        return value
 
 
 class GatewaySettings(Settings):
@@ -303,14 +175,14 @@ class GatewaySettings(Settings):
     @field_validator("upstream_proxy", "http_proxy", "https_proxy")
     @classmethod
     def _proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
-        return _proxy(value, _PROXY)
+        return proxy(value, PROXY)
 
     @field_validator("providers")
     @classmethod
     def _own_providers_have_a_base_url(
-        cls, value: dict[str, ProviderSettings], given: ValidationInfo
+        cls, value: dict[str, ProviderSettings], before: ValidationInfo
     ) -> dict[str, ProviderSettings]:
-        below = given.data.get("base_path", "").split("/")[1:2]
+        below = before.data.get("base_path", "").split("/")[1:2]
         for name, provider in value.items():
             if [name] == below:
                 raise ValueError(f"provider {name!r} could not be reached below AROUTER_BASE_PATH=/{name}")
@@ -318,9 +190,9 @@ class GatewaySettings(Settings):
                 raise ValueError(f"{name!r} cannot be a provider's name")
             if (taken := owner(name)) is not None:
                 raise ValueError(f"{name!r} cannot be a provider's name: /{name}/ is {taken}")
-            known = PROVIDERS.get(name)
-            if provider.base_url is None and (known is None or known.base_url is None):
-                raise ValueError(f"provider {name!r} needs AROUTER_PROVIDERS__{name.upper()}__BASE_URL")
+            given = dict(provider)
+            if (needed := missing(known(name, given), given)) is not None:
+                raise ValueError(f"provider {name!r} needs AROUTER_PROVIDERS__{name.upper()}__{needed.upper()}")
         return value
 
     @classmethod
@@ -336,23 +208,6 @@ class GatewaySettings(Settings):
             settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
         )
         return *ours, _UsualVariables(settings_cls)
-
-
-def _proxy(value: SecretStr | None, message: str, words: tuple[str, ...] = ()) -> SecretStr | None:
-    """A proxy's URL; None for an empty one. Errors do not hold the value, which may hold a password."""
-    text = value.get_secret_value().strip() if value is not None else ""
-    if text and text not in words and not _is_proxy(text):
-        raise ValueError(message)
-    return SecretStr(text) if text else None
-
-
-def _is_proxy(url: str) -> bool:
-    if not re.fullmatch(r"https?://([!-.0-?A-~]+@)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?/?", url, re.ASCII):
-        return False
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:  # a port above 65535, or a bad address
-        return False
 
 
 class _UsualVariables(PydanticBaseSettingsSource):
@@ -384,6 +239,8 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
         value = next((environment[name] for name in provider.variables if environment.get(name)), None)
         if value is not None:
             found[provider.name] = {"api_key": value}
-    if "azure" in found and environment.get("AZURE_OPENAI_ENDPOINT"):
-        found["azure"]["base_url"] = environment["AZURE_OPENAI_ENDPOINT"]
+            for setting, names in provider.beside.items():
+                place = next((environment[name] for name in names if environment.get(name)), None)
+                if place is not None:
+                    found[provider.name][setting] = place
     return found

@@ -9,7 +9,8 @@ from urllib.parse import unquote_to_bytes
 from shared.access.key_format import PREFIX, PREFIXES
 
 # SDKs differ, and so do versions of one: Anthropic's moved from x-api-key to Bearer with 2.0.
-_HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
+_HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"x-amz-security-token")
+_SIGNED = b"AWS4-HMAC-SHA256"
 _QUERY = b"key="
 _TICKET = b"arouter_upload="
 _USUAL = b"Bearer " + PREFIX.encode()
@@ -89,4 +90,7 @@ def ticket_of(query: bytes) -> str | None:
 
 def _bare(value: bytes) -> bytes:
     scheme, _, rest = value.strip().partition(b" ")
+    if scheme == _SIGNED:
+        # A client that signs for AWS has our key as its access key, and any secret (decision 78).
+        return rest.partition(b"Credential=")[2].partition(b"/")[0].strip()
     return rest.strip() if scheme.lower() == b"bearer" else value.strip()

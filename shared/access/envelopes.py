@@ -51,6 +51,20 @@ _GOOGLE_STATUSES: Mapping[int, str] = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_AWS_TYPES: Mapping[int, str] = {
+    400: "ValidationException",
+    401: "UnrecognizedClientException",
+    403: "AccessDeniedException",
+    404: "ResourceNotFoundException",
+    405: "ValidationException",
+    408: "ModelTimeoutException",
+    413: "ValidationException",
+    415: "ValidationException",
+    426: "ValidationException",
+    429: "ThrottlingException",
+    503: "ServiceUnavailableException",
+    504: "ModelTimeoutException",
+}
 
 
 def _openai(status: int, message: str, code: str) -> dict[str, Any]:
@@ -66,10 +80,15 @@ def _google(status: int, message: str, _: str) -> dict[str, Any]:
     return {"error": {"code": status, "message": message, "status": _GOOGLE_STATUSES.get(status, "INTERNAL")}}
 
 
+def _aws(status: int, message: str, _: str) -> dict[str, Any]:
+    return {"__type": _AWS_TYPES.get(status, "InternalServerException"), "message": message}
+
+
 _ENVELOPES: Mapping[Family, Callable[[int, str, str], dict[str, Any]]] = {
     Family.OPENAI: _openai,
     Family.ANTHROPIC: _anthropic,
     Family.GEMINI: _google,
+    Family.BEDROCK: _aws,
 }
 
 

@@ -1,19 +1,30 @@
-"""The known providers: base URL, endpoints by family, and the variables with their credential. Pure."""
+"""The known providers: base URLs, endpoints by family, credentials, and the variables of their own SDKs. Pure.
+
+A provider's rules stand here, so that no other code spells its name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from shared.contract.dialects import Family
 
 
+class Auth(StrEnum):
+    """How requests are authenticated with the credentials that a machine has, where no API key is given."""
+
+    AWS = "aws"  # signatures (SigV4) with keys of AWS's credential chain
+    GOOGLE = "google"  # OAuth tokens: a credentials file, or Google's default credentials
+    ENTRA = "entra"  # tokens of Microsoft's Entra ID, with Azure's default credential
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A known provider. `base_url`: as its own SDK takes it.
+    """A known provider. `base_url`: as its own SDK takes it; `{region}`, `{project}` and `{location}` are settings.
 
     `endpoints`: the URL of each family; `{base}` is the base URL, `{root}` the same without a final `/v1`. OpenAI
-    endpoints hold the version segment, Anthropic and Gemini endpoints do not.
+    endpoints and those in a scope hold the version segment, the others do not.
     """
 
     name: str
@@ -21,6 +32,15 @@ class Provider:
     variables: tuple[str, ...]  # environment variables from which its own SDK reads the credential
     endpoints: Mapping[Family, str]
     credential_header: str = "authorization"  # of the OpenAI family; the other two have their own
+    auth: Auth | None = None  # without an API key
+    place: str = ""  # the setting that says where it is; a base URL without it makes a provider of the operator's own
+    base_urls: Mapping[str, str] = field(default_factory=dict)  # of locations that have others
+    scope: str = ""  # what stands behind the version in its own paths, whatever the caller writes there
+    deployments: bool = False  # its SDK's own paths are at the root, too: /openai/deployments/NAME/… and /openai/…
+    beside: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # variables of settings that go with `variables`
+    check: str = ""  # a URL that needs a credential and costs nothing to read; "": its family's list of models
 
 
 _OPENAI = {Family.OPENAI: "{base}"}
@@ -49,7 +69,13 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider("xai", "https://api.x.ai/v1", ("XAI_API_KEY",), _ANTHROPIC_TOO),
         Provider("together", "https://api.together.xyz/v1", ("TOGETHER_API_KEY",), _OPENAI),
         Provider("fireworks", "https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), _ANTHROPIC_TOO),
-        Provider("openrouter", "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), _ANTHROPIC_TOO),
+        Provider(
+            "openrouter",
+            "https://openrouter.ai/api/v1",
+            ("OPENROUTER_API_KEY",),
+            _ANTHROPIC_TOO,
+            check="{base}/key",  # its list of models is public
+        ),
         Provider("moonshot", "https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",), _ANTHROPIC_ASIDE),
         Provider("qwen", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", ("DASHSCOPE_API_KEY",), _OPENAI),
         Provider("zhipu", "https://open.bigmodel.cn/api/paas/v4", ("ZHIPUAI_API_KEY", "ZAI_API_KEY"), _OPENAI),
@@ -60,6 +86,36 @@ PROVIDERS: Mapping[str, Provider] = {
             ("AZURE_OPENAI_API_KEY",),
             {Family.OPENAI: "{base}/openai/v1"},
             credential_header="api-key",
+            deployments=True,
+            beside={"base_url": ("AZURE_OPENAI_ENDPOINT",)},
+        ),
+        Provider(
+            "bedrock",
+            "https://bedrock-runtime.{region}.amazonaws.com",
+            ("AWS_BEARER_TOKEN_BEDROCK",),
+            {Family.BEDROCK: "{base}", Family.OPENAI: "{base}/openai/v1"},
+            auth=Auth.AWS,
+            place="region",
+            check="{base}/async-invoke",
+            beside={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
+        ),
+        Provider(
+            "vertex",
+            "https://{location}-aiplatform.googleapis.com",
+            (),
+            {
+                Family.GEMINI: "{root}/v1beta1/{scope}/publishers/google",
+                Family.OPENAI: "{root}/v1/{scope}/endpoints/openapi",
+            },
+            auth=Auth.GOOGLE,
+            place="project",
+            base_urls={
+                "global": "https://aiplatform.googleapis.com",
+                "us": "https://aiplatform.us.rep.googleapis.com",
+                "eu": "https://aiplatform.eu.rep.googleapis.com",
+            },
+            scope="projects/{project}/locations/{location}",
+            check="{root}/v1/{scope}/models",
         ),
     )
 }
@@ -70,3 +126,19 @@ DEFAULTS: Mapping[Family, str] = {
     Family.ANTHROPIC: "anthropic",
     Family.GEMINI: "gemini",
 }
+
+
+def known(name: str, given: Mapping[str, object]) -> Provider | None:
+    """The row of a provider, by the settings that are `given`; None for one of the operator's own."""
+    row = PROVIDERS.get(name)
+    own = row is not None and row.place and given.get("base_url") and not given.get(row.place)
+    return None if own else row
+
+
+def missing(row: Provider | None, given: Mapping[str, object]) -> str | None:
+    """The setting that a provider needs, and that is not `given`."""
+    if given.get("base_url"):
+        return "region" if given.get("auth") is Auth.AWS and not given.get("region") else None
+    if row is None or row.base_url is None:
+        return "base_url"
+    return row.place if row.place and not given.get(row.place) else None

@@ -13,7 +13,7 @@ ARouterError
 └── UpstreamError           the provider, translated in services/gateway/upstream/errors.py; `cause` says in a word why
     ├── UpstreamUnreachable no connection, or it broke before an answer began: connect_refused, connect_failed, dns,
     │                       certificate, tls, proxy, reset, closed_early, protocol, too_large, bad_status, redirect,
-    │                       request
+    │                       request; or nothing was sent, as there is no valid credential for it: credential
     ├── UpstreamTimeout     no connection, no first byte, or silence for longer than the limit: connect_timeout,
     │                       pool_timeout, write_timeout, first_byte_timeout, idle_timeout
     └── UpstreamBroken      the answer broke off after it had begun: reset, closed_early, protocol, too_large, tls

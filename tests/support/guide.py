@@ -53,11 +53,11 @@ class Snippet:
         assert _SHOWS.get(self.heading, STORY) in done.stdout
 
 
-def snippets(*languages: str) -> list[Snippet]:
-    """The programs in these languages, in order; by default in every language."""
+def snippets(*languages: str, page: str = "streaming.md") -> list[Snippet]:
+    """The programs of a page in these languages, in order; by default in every language."""
     found = []
     heading = ""
-    guide = (ROOT / "docs" / "streaming.md").read_text()
+    guide = (ROOT / "docs" / page).read_text()
     for match in re.finditer(r"^## ([^\n]+)$|^```(\w+)\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL):
         if match[1]:
             heading = match[1]

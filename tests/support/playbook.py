@@ -15,6 +15,7 @@ from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientListener
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer, Summary
+from services.gateway.routing.authenticators import Fixed
 from services.gateway.upstream.connection import Body, Sink
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId, new_boot
@@ -201,7 +202,9 @@ class Stage:
     def __init__(self, *, read_on: bool = False, room: bool = True, keep_body: bool = False) -> None:
         self.clock, self.client, self.tap, self.given = Clock(), Client(), Tap(), Answer()
         self.plane = Plane(Upstream(), room=room)
-        candidate = Candidate("openai", "gpt", "", "POST", "https://provider/v1/x", b"", [(b"a", b"b")], b"request")
+        candidate = Candidate(
+            "openai", "gpt", "", "POST", "https://provider/v1/x", b"", [(b"a", b"b")], b"request", Fixed()
+        )
         self._call = Call((candidate,), Family.OPENAI, True, keep_body, read_on, [])
         self._task = asyncio.get_running_loop().create_task(self._run())
 

@@ -19,10 +19,11 @@ from services.gateway.client.body_stream import BodyStream
 from services.gateway.client.cors import Cors
 from services.gateway.client.headers import Header
 from services.gateway.client.parser import BadRequest, RequestParser
+from services.gateway.provider_settings import ProviderSettings
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import choose, family_of, match
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.settings import GatewaySettings
 from shared.access import key_format
 from shared.access.credentials import caller_key, ticket_of, without_key
 from shared.contract.dialects import Family
@@ -195,7 +196,7 @@ PARSERS = {
     "names of a body": Parser(body.names_one_model, JSON, BODIES),
     "another model": Parser(lambda text: body.with_model(text, "other"), JSON, BODIES),
     "usage asked": Parser(lambda text: body.with_usage_asked(b"{" + text), JSON, BODIES),
-    "headers": Parser(lambda text: headers.upstream_request(lines(text), None), HEADER),
+    "headers": Parser(lambda text: headers.upstream_request(lines(text)), HEADER),
     "origins": Parser(lambda text: Cors("*").preflight({b"origin": text}), ("http://", "a", ",")),
     "id of an exchange": Parser(lambda text: ExchangeId.parse(text.decode("latin-1")), ("0", ".", "A")),
     "control API": Parser(control, (*JSON, *QUERY), BODIES),

@@ -4,6 +4,7 @@ from shared.access import key_format
 from shared.access.credentials import caller_key, without_key
 
 KEY = key_format.new_key()
+SIGNED = "AWS4-HMAC-SHA256"
 
 
 @pytest.mark.parametrize(
@@ -17,8 +18,10 @@ KEY = key_format.new_key()
         ({b"x-goog-api-key": KEY.encode()}, b""),
         ({}, f"alt=sse&key={KEY}".encode()),
         ({b"authorization": b"Bearer something-else", b"x-api-key": KEY.encode()}, b""),
+        ({b"authorization": f"{SIGNED} Credential={KEY}/20261129/eu/bedrock/aws4_request, Signature=0".encode()}, b""),
+        ({b"authorization": f"{SIGNED} Credential=AKIA/x".encode(), b"x-amz-security-token": KEY.encode()}, b""),
     ],
-    ids=range(8),  # the key is another each time, and the workers must agree on the names of the tests
+    ids=range(10),  # the key is another each time, and the workers must agree on the names of the tests
 )
 def test_the_key_is_found_wherever_it_stands(headers: dict[bytes, bytes], query: bytes) -> None:
     assert caller_key(headers, query) == KEY
@@ -26,6 +29,8 @@ def test_the_key_is_found_wherever_it_stands(headers: dict[bytes, bytes], query:
 
 def test_another_key_is_told_from_none() -> None:
     assert caller_key({b"authorization": b"Bearer sk-other"}, b"") == "sk-other"
+    assert caller_key({b"authorization": b"AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=0"}, b"") == "AKIA"
+    assert caller_key({b"authorization": b"AWS4-HMAC-SHA256 Signature=0"}, b"") is None
     assert caller_key({}, b"alt=sse&monkey=1") is None
     assert caller_key({b"authorization": b"Bearer "}, b"key=") is None
 

@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 
+from services.gateway.provider_settings import ProviderSettings
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, family_of, match
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect
 from shared.runtime.errors import Refused
 

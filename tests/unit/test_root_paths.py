@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import pytest
 
+from services.gateway.provider_settings import ProviderSettings
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.roots import GEMINI_ROOTS, ROOTS, root_of
 from services.gateway.routing.routes import choose, family_of, match
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect
 from shared.runtime.errors import Refused
 

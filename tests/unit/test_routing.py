@@ -2,10 +2,13 @@ import base64
 
 import pytest
 
+from services.gateway.attempts import Candidate
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.routing.authenticators import Fixed
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.routes import choose, family_of, match
-from services.gateway.routing.upstreams import Upstreams
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.routing.upstreams import Upstream, Upstreams
+from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect, Family
 from shared.runtime.errors import Refused
 
@@ -239,13 +242,18 @@ def test_a_provider_of_your_own_speaks_the_dialects_you_name() -> None:
         choose(embeddings, "mine/x", mine)
 
 
+def sent(upstream: Upstream, family: Family) -> tuple[bytes, bytes]:
+    (header,) = upstream.authenticators[family].prepare(Candidate("", "", "", "GET", "", b"", [], b"", Fixed()))
+    return header
+
+
 def test_credentials_are_sent_as_the_endpoint_takes_them() -> None:
     anthropic, azure = USUAL.get("anthropic"), USUAL.get("azure")
     assert anthropic is not None
     assert azure is not None
-    assert anthropic.credential(Family.ANTHROPIC) == (b"x-api-key", b"top-secret")
-    assert anthropic.credential(Family.OPENAI) == (b"authorization", b"Bearer top-secret")
-    assert azure.credential(Family.OPENAI) == (b"api-key", b"top-secret")
+    assert sent(anthropic, Family.ANTHROPIC) == (b"x-api-key", b"top-secret")
+    assert sent(anthropic, Family.OPENAI) == (b"authorization", b"Bearer top-secret")
+    assert sent(azure, Family.OPENAI) == (b"api-key", b"top-secret")
     assert "top-secret" not in repr(anthropic)
 
 
@@ -256,7 +264,7 @@ def test_http_basic_takes_the_place_of_the_credential() -> None:
     upstream = upstreams(GatewaySettings(providers={"mine": mine})).get("mine")
     assert upstream is not None
     expected = b"authorization", b"Basic " + base64.b64encode(b"us@er:pass:word")
-    assert [upstream.credential(family) for family in Family] == [expected] * len(Family)
+    assert [sent(upstream, family) for family in Family] == [expected] * len(Family)
     assert upstream.base_url == "https://x"
     assert "pass:word" not in repr(upstream)
 

@@ -6,7 +6,8 @@ import pytest
 from services.cli import settings_example
 from services.cli.services import SETTINGS
 from services.control.settings import ControlSettings
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings, old_variables, unknown_variables
@@ -194,7 +195,7 @@ def test_the_example_is_up_to_date_and_can_be_used(monkeypatch: pytest.MonkeyPat
     file.write_text(settings_example.uncommented(example))
     monkeypatch.setenv("AROUTER_CONFIG", str(file))
     gateway, meter, control = GatewaySettings.load(), MeterSettings.load(), ControlSettings.load()
-    assert set(gateway.providers) == {"openai", "anthropic", "vllm"}
+    assert set(gateway.providers) == {"openai", "anthropic", "bedrock", "vertex", "vllm"}
     assert (gateway.port, meter.shards, control.control_port) == (8080, 16, 8081)
     assert unknown_variables(*SETTINGS) == []
     fields = {name for service in SETTINGS for name in service.model_fields}
@@ -250,3 +251,44 @@ def test_a_wrong_value_under_an_old_name_is_one_clear_line(monkeypatch: pytest.M
     monkeypatch.setenv("AROUTER_DRAIN_SECONDS", "soon")
     with pytest.raises(SettingsError, match=r"^AROUTER_READ_ON_SECONDS: .*$"):
         GatewaySettings.load()
+
+
+CLOUD_VARIABLES = ("AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_OPENAI_API_KEY")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('[providers.bedrock]\napi_key = "k"', "provider 'bedrock' needs AROUTER_PROVIDERS__BEDROCK__REGION"),
+        ('[providers.vertex]\nlocation = "eu"', "provider 'vertex' needs AROUTER_PROVIDERS__VERTEX__PROJECT"),
+        ('[providers.mine]\nauth = "aws"\nbase_url = "http://x"', "needs AROUTER_PROVIDERS__MINE__REGION"),
+        ('[providers.bedrock]\nregion = "eu/../west"', "letters, digits and hyphens"),
+        ('[providers.azure]\nbase_url = "http://x"\nauth = "entra"\napi_key = "k"', "only one of them"),
+        ('[providers.azure]\nbase_url = "http://x"\nauth = "kerberos"', "PROVIDERS__AZURE__AUTH"),
+    ],
+)
+def test_a_cloud_needs_its_place_and_one_credential(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: str, said: str
+) -> None:
+    for name in CLOUD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "arouter.toml").write_text(lines)
+    with pytest.raises(SettingsError, match=said):
+        GatewaySettings.load()
+
+
+def test_places_come_from_the_sdks_variables_beside_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CLOUD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert "bedrock" not in GatewaySettings.load().providers  # many machines have a region
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "bedrock-api-key")
+    bedrock = GatewaySettings.load().providers["bedrock"]
+    assert (bedrock.region, bedrock.on) == ("eu-west-1", True)
+    assert "bedrock-api-key" not in repr(bedrock)
+
+
+def test_a_base_url_without_a_place_stays_a_provider_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "arouter.toml").write_text('[providers.vertex]\nbase_url = "http://x/v1"\napi_key = "k"')
+    assert GatewaySettings.load().providers["vertex"].on

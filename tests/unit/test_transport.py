@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from services.gateway.attempts import Attempts, Candidate
+from services.gateway.routing.authenticators import Fixed
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import UpstreamClient
 from services.gateway.upstream.connection import Connection
@@ -140,7 +141,7 @@ async def test_a_request_that_meets_a_closing_connection_is_answered_on_a_new_on
 
     client = UpstreamClient(GatewaySettings())
     async with serving(twice) as url:
-        candidate = Candidate("mine", "gpt", "", "POST", url, b"", [], b"{}")
+        candidate = Candidate("mine", "gpt", "", "POST", url, b"", [], b"{}", Fixed())
         made = []
         for _ in range(6):
             attempts = Attempts((candidate,), client)

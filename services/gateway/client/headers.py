@@ -24,7 +24,19 @@ _HOP_BY_HOP = frozenset(
         b"http2-settings",
     }
 )
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie"})
+# The last three belong to a signature of AWS's, which the caller has made for us.
+_CREDENTIALS = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"cookie",
+        b"x-amz-security-token",
+        b"x-amz-date",
+        b"x-amz-content-sha256",
+    }
+)
 GENERATION_ID = b"x-generation-id"  # each way (decision 2)
 _NONE: frozenset[bytes] = frozenset()
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})  # no names of other headers
@@ -135,11 +147,11 @@ _REQUEST_IDS = (b"x-request-id", b"request-id", b"apim-request-id", b"x-ds-trace
 
 
 def upstream_request(
-    headers: Iterable[Header], credential: Header | None, allowed: frozenset[bytes] = _NONE, *, encoded: bool = True
+    headers: Iterable[Header], allowed: frozenset[bytes] = _NONE, *, encoded: bool = True
 ) -> list[Header]:
-    """The headers of a request to a provider: the client's, without those for its connection to us, and our
-    credential. `headers` have lower-case names; `allowed`: those that the operator lets through. `encoded`: the body
-    still has the encodings that it came with."""
+    """The headers of a request to a provider, without our credential: the client's, without those for its connection
+    to us. `headers` have lower-case names; `allowed`: those that the operator lets through. `encoded`: the body still
+    has the encodings that it came with."""
     given = list(headers)
     passes = _passing(allowed)
     passed = [header for header in given if passes[header[0]] and (b"lr_" not in header[1] or not _has_key(header[1]))]
@@ -150,8 +162,6 @@ def upstream_request(
         passed = [header for header in passed if header[0] != b"content-encoding"]
     # The meter reads the body as it is relayed, and a compressed stream holds events back.
     passed.append((b"accept-encoding", b"identity"))
-    if credential is not None:
-        passed.append(credential)
     return passed
 
 

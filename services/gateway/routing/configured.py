@@ -6,51 +6,71 @@ import base64
 
 from pydantic import SecretStr
 
-from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
-from services.gateway.settings import GatewaySettings, ProviderSettings
+from services.gateway.provider_settings import ProviderSettings
+from services.gateway.routing.authenticators import Authenticator, Fixed, Held, Signature, Token, keyed
+from services.gateway.routing.sigv4 import Signer
+from services.gateway.routing.upstreams import FAMILIES, Paths, Upstream, Upstreams
+from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect, Family
-from shared.contract.providers import PROVIDERS, Provider
+from shared.contract.providers import Auth, Provider, known
 
 _OWN_ENDPOINTS = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}", Family.GEMINI: "{root}"}
 
 
 def upstreams(settings: GatewaySettings) -> Upstreams:
-    """The upstreams: every provider that has a credential or a base URL in the settings."""
-    return Upstreams(
-        _upstream(name, configured)
-        for name, configured in settings.providers.items()
-        if configured.api_key is not None or configured.base_url is not None
-    )
+    """The upstreams: every provider that is on."""
+    return Upstreams(_upstream(name, configured) for name, configured in settings.providers.items() if configured.on)
 
 
 def _upstream(name: str, configured: ProviderSettings) -> Upstream:
     dialects = frozenset(Dialect(part.strip()) for part in configured.dialects.split(",") if part.strip())
-    known = PROVIDERS.get(name) or _own_provider(name, dialects)
-    base = configured.base_url or known.base_url
-    assert base is not None  # GatewaySettings has checked it
-    root = base.removesuffix("/v1")
+    row = known(name, dict(configured)) or _own_provider(name, dialects)
+    places = {"region": configured.region, "project": configured.project, "location": configured.location}
+    base = configured.base_url
+    if base is None:
+        usual = row.base_urls.get(configured.location, row.base_url)
+        assert usual is not None  # GatewaySettings has checked it
+        base = usual.format(**places)
+    scope = row.scope.format(**places)
+    names = {"base": base, "root": base.removesuffix("/v1"), "scope": scope}
+    endpoints = {family: where.format(**names) for family, where in row.endpoints.items()}
+    own = next(iter(endpoints))
+    other = endpoints[own] if own is Family.OPENAI else base
     return Upstream(
         provider=name,
         base_url=base,
-        endpoints={family: where.format(base=base, root=root) for family, where in known.endpoints.items()},
-        api_key=configured.api_key,
-        credential_header=known.credential_header,
+        endpoints=endpoints,
+        authenticators=_authenticators(name, row, configured),
         dialects=dialects or frozenset(FAMILIES),
         ask_usage=configured.ask_usage,
         read_on=configured.reads_on,
         passes=configured.passed,
-        basic=_basic(configured.basic_auth),
         decode_requests=configured.request_encoding == "decoded",
+        paths=Paths(other, scope, row.deployments, row.check.format(**names)),
     )
 
 
-def _basic(user: SecretStr | None) -> SecretStr | None:
+def _authenticators(name: str, row: Provider, configured: ProviderSettings) -> dict[Family, Authenticator]:
+    """How a request of each family is authenticated."""
+    auth = configured.authenticates(row.auth)
+    if auth is Auth.AWS:
+        assert configured.region is not None  # GatewaySettings has checked it
+        return dict.fromkeys(Family, Signature(Held(name, auth), Signer(configured.region, "bedrock")))
+    if auth is not None:
+        return dict.fromkeys(Family, Token(Held(name, auth)))
+    if configured.basic_auth is not None:
+        return dict.fromkeys(Family, Fixed(((b"authorization", _basic(configured.basic_auth)),)))
+    if configured.api_key is None:
+        return dict.fromkeys(Family, Fixed())
+    secret = configured.api_key.get_secret_value()
+    return {family: keyed(secret, family, row.credential_header) for family in Family}
+
+
+def _basic(user: SecretStr) -> bytes:
     """`user:password` as the value of an Authorization header (RFC 7617)."""
-    if user is None:
-        return None
     text = user.get_secret_value()
     pair = text if ":" in text else text + ":"
-    return SecretStr("Basic " + base64.b64encode(pair.encode()).decode())
+    return b"Basic " + base64.b64encode(pair.encode())
 
 
 def _own_provider(name: str, dialects: frozenset[Dialect]) -> Provider:

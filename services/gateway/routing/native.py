@@ -35,6 +35,7 @@ _BEDROCK_METHODS: Mapping[str, Dialect] = {
     "converse-stream": Dialect.BEDROCK_CONVERSE_STREAM,
     "invoke": Dialect.BEDROCK_INVOKE,
     "invoke-with-response-stream": Dialect.BEDROCK_INVOKE_STREAM,
+    "count-tokens": Dialect.COUNT_TOKENS,
 }
 
 
@@ -50,6 +51,11 @@ def looks_like_gemini(path: str) -> bool:
     """Whether a path looks like one of Gemini's calls, wherever its version stands."""
     _, models, call = path.partition("odels/")  # `models/` and `tunedModels/`
     return bool(models) and ":" in call
+
+
+def looks_like_bedrock(path: str) -> bool:
+    """Whether a path looks like one of Bedrock's calls."""
+    return "/model/" in path and path.rpartition("/")[2] in _BEDROCK_METHODS
 
 
 def gemini_call(rest: str) -> Native | None:
@@ -81,6 +87,8 @@ def _vertex(segments: list[str]) -> Native | None:
     if not name or not _is_word(method):
         return None
     if method.lower().endswith("rawpredict"):
+        if name.lower() == "count-tokens":
+            return Native(Dialect.COUNT_TOKENS)  # the model is in the body
         streamed = method.lower().startswith("stream")
         return Native(_PUBLISHERS.get(publisher, Dialect.PASSTHROUGH), unquote(name), streamed)
     return _by_method(name, method)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import dropwhile
 from urllib.parse import unquote
 
-from services.gateway.routing.native import gemini_call, looks_like_gemini, native_call
+from services.gateway.routing.native import gemini_call, looks_like_bedrock, looks_like_gemini, native_call
 from services.gateway.routing.roots import root_of
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from shared.contract.dialects import Dialect, Family
@@ -33,6 +33,7 @@ _CALLS: Mapping[str, Dialect] = {
 }
 # Prefixes of a provider's other endpoints, accepted below `/{provider}/` because the providers' own docs show them.
 _ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
+_AZURE = "openai"  # the first segment of Azure's paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family
     call = looks_like_gemini(path) and "/models/ft:" not in path  # OpenAI's own models have colons, too
     if google_key or "/v1beta/" in path or call:  # uploads come without a key, and without a call in the path
         return Family.GEMINI
-    return Family.OPENAI
+    return Family.BEDROCK if looks_like_bedrock(path) else Family.OPENAI
 
 
 def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated: bool = False) -> Match:
@@ -85,10 +86,10 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated
     segments = _segments(path)
     if not segments:
         raise Refused(404, f"no such route: {method} {path}")
-    azure = upstreams.get("azure")
+    azure = upstreams.deployments
     if azure is not None and _is_deployment(segments):
         return _azure_deployment(method, segments, azure)
-    if azure is not None and segments[0] == "openai" and (dated or upstreams.get("openai") is None):
+    if azure is not None and segments[0] == _AZURE and (dated or upstreams.get(_AZURE) is None):
         return _azure_path(method, segments, azure)
     if segments[:2] == ["api", "v1"]:
         segments = segments[1:]  # as OpenRouter's base URL ends
@@ -106,10 +107,10 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated
         if found is not None:
             return found
         raise Refused(404, f"no such route, and no provider {segments[0]!r} is configured: {method} {path}")
-    if upstream is azure and _is_deployment(segments[1:]):
-        return _azure_deployment(method, segments[1:], azure)
-    if upstream is azure and dated and segments[1:2] == ["openai"]:
-        return _azure_path(method, segments[1:], azure)
+    if upstream.paths.deployments and _is_deployment(segments[1:]):
+        return _azure_deployment(method, segments[1:], upstream)
+    if upstream.paths.deployments and dated and segments[1:2] == [_AZURE]:
+        return _azure_path(method, segments[1:], upstream)
     return _match_provider(method, segments[1:], upstream, slash=path.endswith("/"))
 
 
@@ -202,6 +203,8 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     other_version = version is not None and not gemini and version not in _versions_of(upstream)
     if found is not None and upstream.serves(found.dialect, found.family) and not other_version:
         return replace(found, upstream=upstream)
+    if upstream.paths.scope:
+        segments = _scoped(segments, upstream.paths.scope)
     family, url = _raw_url(segments, upstream)
     url += "/" if slash else ""
     dialect, model, streamed = _beside_calls(method, "/".join(bare)), None, False
@@ -209,6 +212,19 @@ def _match_provider(method: str, segments: list[str], upstream: Upstream, *, sla
     if dialect is Dialect.PASSTHROUGH:
         dialect, model, streamed = native_call(rest)
     return Match(dialect, family, rest, upstream=upstream, url=url, path_model=model, streamed=streamed)
+
+
+def _scoped(segments: list[str], scope: str) -> list[str]:
+    """A path in the operator's project and location, whatever the caller has written there: they say on whose account
+    a request is booked (decision 76)."""
+    at = segments[:1] == ["upload"]
+    before, rest = segments[: at + 1], segments[at + 1 :]
+    if not rest or not _VERSION.fullmatch(before[-1]):
+        raise Refused(404, "no such route: a path of this provider begins with its version")
+    names = scope.split("/")[::2]
+    if rest[: 2 * len(names) : 2] == names:
+        rest = rest[2 * len(names) :]
+    return [*before, *scope.split("/"), *rest]
 
 
 def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
@@ -223,8 +239,7 @@ def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
     ):
         root = upstream.endpoints[Family.ANTHROPIC].removesuffix("/anthropic")
         return Family.ANTHROPIC, "/".join([root, *segments])
-    base = upstream.base_url if own is not Family.OPENAI else upstream.endpoints[own]
-    scheme, _, place = base.partition("://")
+    scheme, _, place = upstream.paths.other.partition("://")
     host, *folders = place.split("/")
     begin = 0
     while folders and segments[begin : begin + len(folders)] == folders:
@@ -257,7 +272,7 @@ def _segments(path: str) -> list[str]:
 
 
 def _is_deployment(segments: list[str]) -> bool:
-    return segments[:2] == ["openai", "deployments"] and len(segments) > 3
+    return segments[:2] == [_AZURE, "deployments"] and len(segments) > 3
 
 
 def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Match:
@@ -281,6 +296,6 @@ def _without_versions(segments: list[str]) -> list[str]:
 
 def _url(matched: Match, upstream: Upstream, rest: str) -> str:
     endpoint = upstream.endpoints[matched.family]
-    if matched.family is Family.OPENAI:
+    if matched.family is Family.OPENAI or upstream.paths.scope:
         return f"{endpoint}/{rest}"
     return f"{endpoint}/{matched.version}/{rest}"

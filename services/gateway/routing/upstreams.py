@@ -1,14 +1,24 @@
-"""The upstreams: configured providers, each with its endpoints and credential. Pure."""
+"""The upstreams: configured providers, each with its endpoints and authenticators. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from pydantic import SecretStr
-
+from services.gateway.routing.authenticators import Authenticator
 from shared.contract.dialects import Dialect, Family
 from shared.contract.providers import DEFAULTS
+
+
+class Paths(NamedTuple):
+    """A provider's rules for paths beside its families' endpoints."""
+
+    other: str  # absolute URL below which all other paths lie
+    scope: str = ""  # what stands behind the version segment, whatever the caller writes there
+    deployments: bool = False  # Azure's paths stand at the root, too
+    check: str = ""  # URL of a request that needs a credential and costs nothing; "": the family's list of models
+
 
 # The dialects of calls of models, each with its family. The other dialects go where their family goes.
 FAMILIES: Mapping[Dialect, Family] = {
@@ -24,37 +34,26 @@ FAMILIES: Mapping[Dialect, Family] = {
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A configured provider: its endpoint for each family, and its credential, which `repr` does not show."""
+    """A configured provider: its endpoint for each family, and how its requests are authenticated."""
 
     provider: str
     base_url: str
     endpoints: Mapping[Family, str]  # absolute URLs, the provider's own family first
-    api_key: SecretStr | None
-    credential_header: str  # of the OpenAI family
+    authenticators: Mapping[Family, Authenticator]
     dialects: frozenset[Dialect]
     ask_usage: bool
     read_on: bool  # when the client leaves, read to the answer's end
     decode_requests: bool  # compressed request bodies go there decoded
+    paths: Paths
     passes: frozenset[bytes] = frozenset()  # headers of callers that it gets though they are removed otherwise
-    basic: SecretStr | None = None  # HTTP Basic, in place of the API key
 
     def serves(self, dialect: Dialect, family: Family) -> bool:
         return family in self.endpoints and (dialect in self.dialects or dialect not in FAMILIES)
 
-    def credential(self, family: Family) -> tuple[bytes, bytes] | None:
-        """The header with the credential, as the family's endpoint expects it; None without a credential."""
-        if self.basic is not None:
-            return b"authorization", self.basic.get_secret_value().encode()
-        if self.api_key is None:
-            return None
-        secret = self.api_key.get_secret_value().encode()
-        if family is Family.ANTHROPIC:
-            return b"x-api-key", secret
-        if family is Family.GEMINI:
-            return b"x-goog-api-key", secret
-        if self.credential_header == "authorization":
-            return b"authorization", b"Bearer " + secret
-        return self.credential_header.encode(), secret
+    @property
+    def whole_bodies(self) -> bool:
+        """Whether every request body is taken in whole."""
+        return any(authenticator.whole_body for authenticator in self.authenticators.values())
 
 
 class Upstreams:
@@ -62,6 +61,9 @@ class Upstreams:
 
     def __init__(self, upstreams: Iterable[Upstream]) -> None:
         self._by_provider = {upstream.provider: upstream for upstream in upstreams}
+        self.deployments = next(
+            (found for found in self if found.paths.deployments), None
+        )  # where its SDK's paths lead
 
     def __iter__(self) -> Iterator[Upstream]:
         return iter(self._by_provider.values())

@@ -1,0 +1,89 @@
+"""Renews credentials ahead of their expiry, each in a thread of its own: no request waits for one (decision 74)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from services.gateway.credentials.sources import Source
+from services.gateway.routing.authenticators import Held
+
+log = logging.getLogger(__name__)
+
+# Ahead of the expiry, but within the five minutes in which the libraries fetch a new one instead of giving the old one.
+_AHEAD_SECONDS = 240.0
+_RETRY_SECONDS = 10.0
+_LOOK_SECONDS = 60.0  # a machine that slept finds its credential expired
+_START_SECONDS = 30.0
+_LONGEST_REASON = 200  # characters
+
+
+class Renewal:
+    """The credentials of one process that expire."""
+
+    def __init__(
+        self,
+        credentials: Iterable[tuple[Held[Any], Source]],
+        retry: float = _RETRY_SECONDS,
+        ahead: float = _AHEAD_SECONDS,
+    ) -> None:
+        """`retry`: seconds to the next attempt after one that failed; `ahead`: of the expiry, seconds."""
+        self._ahead = ahead
+        self._credentials = list(credentials)
+        self._retry = retry
+        self._stopping = threading.Event()
+        self._tried = [threading.Event() for _ in self._credentials]
+
+    async def start(self, timeout: float = _START_SECONDS) -> None:
+        """Fetch each credential for the first time, for at most `timeout` seconds, and renew it from then on.
+
+        One that cannot be fetched stops nothing: its provider alone answers 502 until it is there.
+        """
+        for (held, source), tried in zip(self._credentials, self._tried, strict=True):
+            # Not the loop's own threads: a metadata server that hangs would delay the process's end.
+            threading.Thread(
+                target=self._run, args=(held, source, tried), name=f"credential of {held.provider}", daemon=True
+            ).start()
+        if self._tried:
+            await asyncio.to_thread(self._wait, time.monotonic() + timeout)
+
+    def stop(self) -> None:
+        """Renew no more."""
+        self._stopping.set()
+
+    def _wait(self, deadline: float) -> None:
+        for tried in self._tried:
+            tried.wait(max(0, deadline - time.monotonic()))
+
+    def _run(self, held: Held[Any], source: Source, tried: threading.Event) -> None:
+        while not self._stopping.is_set():
+            fresh = self._renew(held, source)
+            tried.set()
+            if held.remaining is None:
+                return
+            if self._stopping.wait(self._retry):  # also behind a success: a short-lived one must not keep us busy
+                return
+            while fresh and (left := (held.remaining or 0) - self._ahead) > 0:
+                if self._stopping.wait(min(left, _LOOK_SECONDS)):
+                    return
+
+    def _renew(self, held: Held[Any], source: Source) -> bool:
+        try:
+            value, expires = source()
+        except Exception as exc:  # noqa: BLE001  # three libraries, each with errors of its own
+            remaining = held.remaining or 0
+            then = f"the old one serves for {remaining:.0f} s" if remaining else "its requests get 502"
+            log.warning("provider %s: no new credential (%s): %s; %s", held.provider, held.auth, _reason(exc), then)
+            return False
+        held.keep(value, expires)
+        return True
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text; what a token server has answered may follow."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text[:_LONGEST_REASON]}"
