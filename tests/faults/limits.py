@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from uuid import uuid4
@@ -22,8 +23,10 @@ class Exceeded(AssertionError):
 @contextmanager
 def limited(seconds: float, folder: Path, patience: float = 10.0) -> Iterator[None]:
     """Run the block for at most `seconds`. SIGTERM ends it as Ctrl-C does. Exceeded where it takes longer, or where
-    processes are left after `patience` seconds; those are killed. `folder`: where its processes work."""
+    processes are left after `patience` seconds; those are killed. `folder`: where its processes work. What ran before
+    is let alone."""
     session = Session(uuid4().hex, folder)
+    session = replace(session, others=frozenset(process.pid for process in leftovers(session)))
     outer = os.environ.get(VARIABLE)  # noqa: TID251  # the children's environment is the subject
     os.environ[VARIABLE] = session.run  # noqa: TID251
 

@@ -42,6 +42,7 @@ class Session:
 
     run: str
     folder: Path
+    others: frozenset[int] = frozenset()  # processes that are none of it, though they are this process's children
 
     def has(self, parent: int, run: str, working: Path) -> bool:
         """Whether such a process is this session's: a child of this process, or another's that has ended."""
@@ -51,7 +52,8 @@ class Session:
 
 def leftovers(session: Session) -> list[Leftover]:
     """The living processes of the session but for this one."""
-    return [found for folder in Path("/proc").glob("[0-9]*") if (found := _leftover(folder, session)) is not None]
+    folders = (folder for folder in Path("/proc").glob("[0-9]*") if int(folder.name) not in session.others)
+    return [found for folder in folders if (found := _leftover(folder, session)) is not None]
 
 
 def end(found: list[Leftover]) -> None:

@@ -94,6 +94,9 @@ class Recorder:
 
     def _answer(self, request: BaseHTTPRequestHandler, taken: Taken) -> None:
         document: dict[str, Any] = {"id": "x-1", "object": "thing", "bytes": taken.size}
+        if taken.target.endswith("/chat/completions"):  # an answer that reports no usage
+            message = {"role": "assistant", "content": "ok"}
+            document |= {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
         given = {"content-type": "application/json"}
         if taken.headers.get("x-goog-upload-command") == "start":
             given["x-goog-upload-url"] = f"{self.url}/upload/v1beta/files?upload_id=1&upload_protocol=resumable"

@@ -49,6 +49,17 @@ def test_a_fault_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
     assert hanging.wait() is not None
 
 
+def test_what_ran_before_a_fault_outlives_it(tmp_path: Path) -> None:
+    before = sleeping(tmp_path)
+    try:
+        with limited(60, tmp_path, patience=0):
+            pass
+        assert before.poll() is None
+    finally:
+        before.kill()
+        before.wait()
+
+
 def test_a_missing_defence_is_noticed(tmp_path: Path) -> None:
     with Broken(tmp_path, SEED, "dedupe", patience=20) as system:
         expected = FAULTS["duplicates"](system)
