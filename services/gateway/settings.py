@@ -51,9 +51,6 @@ class GatewaySettings(Settings):
         default="",
         description="Origins whose pages may call from a browser, comma-separated; * for any. Unset: none.",
     )
-    access_log: bool = Field(
-        default=False, description="Log a line for each exchange that has ended and each request that was refused."
-    )
     send_generation_id: bool = Field(
         default=True, description="Send the exchange id upstream as x-generation-id, to find it in a provider's log."
     )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from services.meter.access_log import AccessLog
 from services.meter.books_monitor import BooksMonitor
 from services.meter.consumer import ShardConsumer
 from services.meter.estimator import TokenEstimator
@@ -38,7 +39,7 @@ class Meter:
         self._ledger = Ledger(store, settings.ledger_keep)
         self._estimator = TokenEstimator(settings)
         self._leases = Leases(store, new_boot(), settings.shards)
-        self.metrics = MeterMetrics()
+        self.metrics = AccessLog() if settings.access_log else MeterMetrics()
         self._monitor = BooksMonitor(store, self.metrics.books, self._leases.held, settings.shards)
         self._renewed: float | None = None  # never
         begun = time.monotonic()

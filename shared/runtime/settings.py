@@ -66,6 +66,11 @@ class Settings(BaseSettings):
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
     log_format: Literal["text", "json"] = Field(default="text", description="text or json.")
+    access_log: bool = Field(
+        default=False,
+        description="Log a line for each exchange: gateways as it ends, and for each request that was refused; meters "
+        "as it is booked, with how its answer ended.",
+    )
 
     @classmethod
     def settings_customise_sources(
