@@ -10,7 +10,7 @@ help:
 	@echo "make unit   run the small tests, in seconds"
 	@echo "make test   run all tests but compat (JOBS=N: on N cores)"
 	@echo "make compat run the clients that are installed from registries: Node SDKs, frameworks, coding agents"
-	@echo "make pythons unit, store and corpus tests on the oldest and the newest Python at hand"
+	@echo "make pythons unit, step, store and corpus tests on the oldest and the newest Python at hand"
 	@echo "make check  lint, types and architecture"
 	@echo "make bench  relay, meter and readers on this machine; writes docs/performance.md"
 	@echo "make faults break everything once, under load, and check the books (SEED=1 CRIPPLED=1)"

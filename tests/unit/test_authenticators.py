@@ -255,7 +255,7 @@ class TestRenewal:
         held: Held[str] = Held("vertex", Auth.GOOGLE)
         now = time.time()
         source = Played(Fetched("first", now + 241), Fetched("second", None))
-        renewal = Renewal([(held, source)], ahead=240.5)
+        renewal = Renewal([(held, source)], retry=0.01, ahead=240.5)
         await renewal.start()
         until(lambda: held.get() == "second")
         renewal.stop()
