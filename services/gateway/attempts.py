@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -41,6 +41,7 @@ class Candidate(msgspec.Struct, frozen=True):
     authenticator: Authenticator
     plain: bytes | None = None  # the body without its content encoding, where it has one and could be read
     late_model: Callable[[], str] | None = None  # the model, where an upload names it at its end
+    read_on: bool = False  # when the client leaves, read on for the usage at the answer's end
 
     @property
     def request(self) -> bytes | None:
@@ -53,7 +54,13 @@ class Candidate(msgspec.Struct, frozen=True):
         return self.body.sent if isinstance(self.body, Upload) else len(self.plain or self.body)
 
 
-Plan = tuple[Candidate, ...]  # in the order in which they are tried; today always one
+class Plan(msgspec.Struct, frozen=True):
+    """The candidates of an exchange, in the order in which they are tried. Only the first one is made beforehand."""
+
+    first: Candidate
+    further: Iterator[Candidate] = iter(())  # makes each when it is asked for
+
+
 Clock = Callable[[], float]  # monotonic seconds
 
 
@@ -80,7 +87,7 @@ class Attempts:
 
     def __init__(self, plan: Plan, upstream: Upstream, clock: Clock = time.monotonic) -> None:
         self.plan = plan
-        self.candidate = plan[0]  # the one that is tried, or has answered
+        self.candidate = plan.first  # the one that is tried, or has answered
         self.made: list[Attempt] = []
         self.answered: dict[bytes, str] = {}  # header fields of the answer, by lower-case name
         self._upstream = upstream
@@ -92,11 +99,11 @@ class Attempts:
         UpstreamError where no candidate answers. May be cancelled.
         """
         try:
-            return await self._try(self.plan[0], extra)
+            return await self._try(self.plan.first, extra)
         except UpstreamError as exc:
             if not exc.again:
                 raise
-        return await self._try(self.plan[0], extra, fresh=True)
+        return await self._try(self.plan.first, extra, fresh=True)
 
     async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool = False) -> Answer:
         self.candidate = candidate

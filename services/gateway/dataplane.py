@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit, checks_model
-from services.gateway.attempts import Candidate, Upstream
+from services.gateway.attempts import Candidate, Plan, Upstream
 from services.gateway.client import headers
 from services.gateway.client.cors import Cors
 from services.gateway.client.flags import Flags
@@ -40,10 +40,10 @@ _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
 class _Routed(NamedTuple):
-    """A request with its route."""
+    """A request with its routes, in the order in which they are tried."""
 
     matched: Match
-    route: Route
+    routes: tuple[Route, ...]
     flags: Flags
     body: Received
 
@@ -99,7 +99,7 @@ class DataPlane:
             body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
             routed = self._routed(matched, body)
-            permit = self._admission.admit(key, Asked(client.method, matched, routed.route, body))
+            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes[0], body))
             await self._run(client, permit, routed, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
@@ -151,7 +151,7 @@ class DataPlane:
         if body.rest is not None and route.upstream.whole_bodies:
             # It stands at the root, and its model has come with its first part.
             raise Refused(400, f"provider {route.upstream.provider!r} signs bodies: send this one below its own path")
-        return _Routed(matched, route, flags, body)
+        return _Routed(matched, (route,), flags, body)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
@@ -164,35 +164,40 @@ class DataPlane:
             self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
-        matched, route, upstream = routed.matched, routed.route, routed.route.upstream
-        asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
-        outgoing = routed.body.outgoing(
-            route.model if route.prefixed else None,
-            ask_usage=asks and upstream.ask_usage,
-            decode=upstream.decode_requests,
-        )
-        candidate = Candidate(
-            provider=upstream.provider,
-            model=route.model,
-            credential="",
-            method=client.method,
-            url=route.url,
-            query=without_key(client.query),
-            headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
-            body=outgoing.body,
-            authenticator=upstream.authenticators[matched.family],
-            plain=outgoing.plain,
-            late_model=outgoing.late_model,
-        )
+        matched, routes = routed.matched, routed.routes
+        make = partial(_candidate, client, routed)
         return Call(
-            plan=(candidate,),
+            plan=Plan(make(routes[0]), map(make, routes[1:])),
             family=matched.family,
             streamed=matched.streamed or routed.flags.stream,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
-            read_on=upstream.read_on,
             cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
             way_back=WayBack(partial(self._admission.ticket, permit.key), self._settings.base_path.encode()),
         )
+
+
+def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidate:
+    matched, upstream = routed.matched, route.upstream
+    asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
+    outgoing = routed.body.outgoing(
+        route.model if route.prefixed else None,
+        ask_usage=asks and upstream.ask_usage,
+        decode=upstream.decode_requests,
+    )
+    return Candidate(
+        provider=upstream.provider,
+        model=route.model,
+        credential="",
+        method=client.method,
+        url=route.url,
+        query=without_key(client.query),
+        headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
+        body=outgoing.body,
+        authenticator=upstream.authenticators[matched.family],
+        plain=outgoing.plain,
+        late_model=outgoing.late_model,
+        read_on=upstream.read_on,
+    )
 
 
 def _is_handshake(method: str, given: dict[bytes, bytes]) -> bool:
@@ -220,7 +225,7 @@ def _wanted(key: KeyRecord, method: str, matched: Match) -> Wanted:
 
 
 def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
-    first = call.plan[0]
+    first = call.plan.first
     return Open(
         key=permit.key.hash,
         dialect=routed.matched.dialect,

@@ -56,7 +56,6 @@ class Call(msgspec.Struct, frozen=True):
     family: Family
     streamed: bool
     keep_body: bool  # the meter may need the request's body to estimate
-    read_on: bool  # when the client leaves, read on for the usage at the answer's end
     cors: list[Header]  # for browsers
     way_back: WayBack | None = None  # of URLs in the answer
 
@@ -198,7 +197,7 @@ class Exchange:
         return {"exchange_id": str(self.id)}
 
     def _may_read_on(self) -> bool:
-        return not self.relay.client_left and self._call.read_on and self._plane.may_read_on()
+        return not self.relay.client_left and self._attempts.candidate.read_on and self._plane.may_read_on()
 
     async def _forward(self) -> Ending:
         generation = [(headers.GENERATION_ID, self._tap.name.encode())] if self._plane.send_generation_id else []

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from services.gateway.attempts import Candidate
+from services.gateway.attempts import Candidate, Plan
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientListener
 from services.gateway.exchange import Call, Exchange, Limits
@@ -203,9 +203,18 @@ class Stage:
         self.clock, self.client, self.tap, self.given = Clock(), Client(), Tap(), Answer()
         self.plane = Plane(Upstream(), room=room)
         candidate = Candidate(
-            "openai", "gpt", "", "POST", "https://provider/v1/x", b"", [(b"a", b"b")], b"request", Fixed()
+            "openai",
+            "gpt",
+            "",
+            "POST",
+            "https://provider/v1/x",
+            b"",
+            [(b"a", b"b")],
+            b"request",
+            Fixed(),
+            read_on=read_on,
         )
-        self._call = Call((candidate,), Family.OPENAI, True, keep_body, read_on, [])
+        self._call = Call(Plan(candidate), Family.OPENAI, True, keep_body, [])
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> Outcome:
