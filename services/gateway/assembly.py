@@ -15,6 +15,7 @@ from services.gateway.capture.tap import Tap
 from services.gateway.capture.writer import RecordWriter
 from services.gateway.client import asgi
 from services.gateway.client.request import ClientRequest
+from services.gateway.configured import Configured
 from services.gateway.credentials.renewal import Renewal
 from services.gateway.credentials.sources import sources
 from services.gateway.dataplane import DataPlane
@@ -69,9 +70,9 @@ class Gateway:
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
         admission = Admission(KeyRing(self._redis, settings), self._tap)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
-        configured = upstreams(settings)
-        self._plane = DataPlane(settings, configured, self._client, admission, observer)
-        self._renewal = Renewal(sources(configured, settings))
+        found = upstreams(settings)
+        self._plane = DataPlane(settings, Configured(found, self._client), admission, observer)
+        self._renewal = Renewal(sources(found, settings))
         self._show()
 
     async def start(self) -> None:

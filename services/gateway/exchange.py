@@ -49,6 +49,16 @@ _DRAINED = Ending(Outcome.DRAINED, "drain")
 _UNFORESEEN = Ending(Outcome.UPSTREAM_FAILED, "internal")
 
 
+class Configured(Protocol):
+    """What was configured when the exchange began."""
+
+    @property
+    def upstream(self) -> Upstream: ...
+
+    def inward(self, provider: str, url: str) -> str | None:
+        """The path at the gateway that leads to a URL of a provider; None where none does."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """The request of an exchange, whichever candidate answers it."""
 
@@ -56,6 +66,7 @@ class Call(msgspec.Struct, frozen=True):
     family: Family
     streamed: bool
     keep_body: bool  # the meter may need the request's body to estimate
+    configured: Configured
     cors: list[Header]  # for browsers
     way_back: WayBack | None = None  # of URLs in the answer
 
@@ -76,9 +87,6 @@ class Plane(Protocol):
     def limits(self) -> Limits: ...
 
     @property
-    def upstream(self) -> Upstream: ...
-
-    @property
     def observer(self) -> Observer: ...
 
     @property
@@ -86,9 +94,6 @@ class Plane(Protocol):
 
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
-
-    def inward(self, provider: str, url: str) -> str | None:
-        """The path at the gateway that leads to a URL of a provider; None where none does."""
 
 
 class _State(Enum):
@@ -127,7 +132,7 @@ class Exchange:
         """`arrived`: when the request's head arrived, by `clock`."""
         self.relay = Relay(client, tap, plane.observer.began(), plane.limits.read_on_bytes, clock)
         self.deadline = clock() + plane.limits.total
-        self._attempts = Attempts(call.plan, plane.upstream, clock)
+        self._attempts = Attempts(call.plan, call.configured.upstream, clock)
         self._call = call
         self._client = client
         self._clock = clock
@@ -249,7 +254,7 @@ class Exchange:
             raise UpstreamUnreachable(f"it redirects to {host[:255]!r}, which is none of its paths", cause="redirect")
 
     def _inward(self, url: str) -> str | None:
-        return self._plane.inward(self._attempts.candidate.provider, url)
+        return self._call.configured.inward(self._attempts.candidate.provider, url)
 
     async def _pass_on(self, answer: Answer, *, leading: bool) -> Ending:
         answered = self._attempts.answered

@@ -214,7 +214,7 @@ class Stage:
             Fixed(),
             read_on=read_on,
         )
-        self._call = Call(Plan(candidate), Family.OPENAI, True, keep_body, [])
+        self._call = Call(Plan(candidate), Family.OPENAI, True, keep_body, self.plane, [])
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> Outcome:
