@@ -6,10 +6,11 @@ import argparse
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from services.control import server as control_server
 from services.control.app import ControlApp
@@ -25,6 +26,8 @@ from services.meter import host as meter_host
 from services.meter.settings import MeterSettings
 from shared.runtime import embedded, logs
 from shared.runtime.settings import Settings, old_variables, unknown_variables
+
+T = TypeVar("T", bound=Settings)
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ def add_commands(commands: Any) -> None:
 
 def gateway(arguments: argparse.Namespace) -> int:
     """Run a gateway until SIGTERM, with the control plane on its port unless `AROUTER_CONTROL` is off."""
-    settings = GatewaySettings.load(**_given(arguments, host="host", port="port"))
+    load = partial(GatewaySettings.load, **_given(arguments, host="host", port="port"))
+    settings = load()
     _begin(settings)
     with embedded.redis_url(settings) as url:
         plane = None
@@ -70,8 +74,16 @@ def gateway(arguments: argparse.Namespace) -> int:
                 body_timeout=settings.body_timeout,
                 base_path=settings.base_path,
             )
-        gateway_server.serve(settings, url, plane)
+        gateway_server.serve(settings, url, plane, partial(_reread, load))
     return 0
+
+
+def _reread(load: Callable[[], T]) -> T:
+    """Settings for a reload, with a warning for each that does nothing."""
+    settings = load()
+    for sentence in odd_settings(settings):
+        log.warning(sentence)
+    return settings
 
 
 def meter(_: argparse.Namespace) -> int:
@@ -79,7 +91,7 @@ def meter(_: argparse.Namespace) -> int:
     settings = MeterSettings.load()
     _begin(settings)
     with embedded.redis_url(settings) as url:
-        asyncio.run(meter_host.run(settings, url))
+        asyncio.run(meter_host.run(settings, url, partial(_reread, MeterSettings.load)))
     return 0
 
 
@@ -131,5 +143,5 @@ def _begin(settings: Settings) -> None:
 
 
 def _hung_up(signum: int, frame: FrameType | None) -> None:
-    """A terminal that closes, or an operator who wants settings to be read again, must not cut running streams."""
-    log.warning("SIGHUP changes nothing: settings are read at the start; restart the process to change them")
+    """Before there is anything to reload, and in a control plane, which reloads nothing."""
+    log.warning("SIGHUP changes nothing here: gateways and meters reload once they run")

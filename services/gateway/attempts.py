@@ -14,7 +14,7 @@ import msgspec
 
 from services.gateway.client.headers import Header, fields
 from services.gateway.client.upload import Upload
-from services.gateway.upstream.client import Answer
+from services.gateway.upstream.ways import Answer
 from shared.contract.tail import Attempt
 from shared.runtime.errors import UploadBroken, UpstreamError
 

@@ -26,7 +26,7 @@ from services.gateway.ending import Ending, Facts, Times, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.relay import ReadOnExceeded, Relay
-from services.gateway.upstream.client import Answer
+from services.gateway.upstream.ways import Answer
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Head, Outcome

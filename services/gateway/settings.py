@@ -22,6 +22,7 @@ _MIB = 1024 * 1024
 class GatewaySettings(Settings):
     """The settings of a gateway. Times are in seconds, sizes in bytes."""
 
+    RELOADED: ClassVar[frozenset[str]] = frozenset({"providers"})
     OLD_NAMES: ClassVar[Mapping[str, str]] = {
         f"drain_{what}": f"read_on_{what}" for what in ("seconds", "bytes", "streams")
     }

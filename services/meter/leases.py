@@ -19,7 +19,7 @@ class Leases:
     def __init__(self, store: Store, worker: str, shards: int) -> None:
         self.held: set[int] = set()
         self._store = store
-        self._worker = worker
+        self.worker = worker
         self.shards = shards
         self._script = store.register_script(scripts.LEASE)
         self._alive = store.register_script(scripts.ALIVE)
@@ -27,7 +27,7 @@ class Leases:
     async def share(self) -> int:
         """Say that this worker lives. Returns its fair share: how many shards it should hold now."""
         with translated():
-            workers = await self._alive(keys=[names.METERS], args=[self._worker, names.METER_TTL_MS])
+            workers = await self._alive(keys=[names.METERS], args=[self.worker, names.METER_TTL_MS])
         return math.ceil(self.shards / max(1, int(workers)))
 
     async def renew(self) -> set[int]:
@@ -56,8 +56,8 @@ class Leases:
         for shard in list(self.held):
             await self.release(shard)
         with translated():
-            await self._store.zrem(names.METERS, self._worker)
+            await self._store.zrem(names.METERS, self.worker)
 
     async def _set(self, shard: int, ttl_ms: int) -> bool:
         with translated():
-            return bool(await self._script(keys=[names.lease(shard)], args=[self._worker, ttl_ms]))
+            return bool(await self._script(keys=[names.lease(shard)], args=[self.worker, ttl_ms]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 from pydantic import SecretStr
 
@@ -17,9 +18,11 @@ from shared.contract.providers import Auth, Provider, known
 _OWN_ENDPOINTS = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}", Family.GEMINI: "{root}"}
 
 
-def upstreams(settings: GatewaySettings) -> Upstreams:
-    """The upstreams: every provider that is on."""
-    return Upstreams(_upstream(name, configured) for name, configured in settings.providers.items() if configured.on)
+def upstreams(settings: GatewaySettings, kept: Mapping[str, Upstream] | None = None) -> Upstreams:
+    """The upstreams: every provider that is on. `kept`: those that have not changed since they were made."""
+    known = kept or {}
+    on = ((name, configured) for name, configured in settings.providers.items() if configured.on)
+    return Upstreams(known.get(name) or _upstream(name, configured) for name, configured in on)
 
 
 def _upstream(name: str, configured: ProviderSettings) -> Upstream:
