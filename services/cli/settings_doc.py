@@ -21,8 +21,9 @@ _INTRODUCTION = """# Settings
 
 Settings come from the environment or from a TOML file; the environment goes first. The file is `arouter.toml` in the
 working directory, or the one that `arouter --config FILE` or `AROUTER_CONFIG` names. Its names are those below in lower
-case, without the prefix: [arouter.toml.example](../arouter.toml.example) has them all. Settings are read once, at the
-start; a wrong one stops the start with one line. Times are in seconds, sizes in bytes. A warning names each `AROUTER_…`
+case, without the prefix: [arouter.toml.example](../arouter.toml.example) has them all. Settings are read at the
+start; a wrong one stops the start with one line. Providers and prices in the file are taken on by a
+[reload](deploy.md#reload), too. Times are in seconds, sizes in bytes. A warning names each `AROUTER_…`
 variable that no service knows.
 """
 _PROVIDERS = """

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.gateway.observers import Observer, Summary
-from shared.runtime.reloading import ReloadMetrics
+from shared.runtime.reload_metrics import ReloadMetrics
 
 # Seconds. A gateway's own share is in the first ones; reasoning models are silent for minutes.
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -90,7 +90,7 @@ class GatewayMetrics(Observer):
             buckets=_GAP,
         )
         self._states = {name: Gauge(f"arouter_{name}", meaning, registry=registry) for name, meaning in _STATES.items()}
-        self.reloads = ReloadMetrics(registry)
+        self.reloads = ReloadMetrics(registry, "configuration")
         self._timed = 0
 
     def show(self, **states: Callable[[], float]) -> None:

@@ -10,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
 from shared.contract.running import Result, line
 from shared.runtime.errors import SettingsError, StoreError
 from shared.runtime.files import Stamp, stamps
+from shared.runtime.reload_metrics import ReloadMetrics
 
 # A changed file is read at the second look that finds it the same, so that none is read while it is written.
 LOOK_SECONDS = 2.0
@@ -33,32 +32,6 @@ class Change(NamedTuple):
 
 Act = Callable[[], Awaitable[Change]]  # SettingsError where something is wrong; then nothing has changed
 Answer = Callable[[int, Result, str], Awaitable[None]]  # of the reload with that number; StoreError
-
-
-class ReloadMetrics:
-    """What metrics say of reloads, in every process that has them."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._loaded = Gauge(
-            "arouter_configuration_loaded_seconds",
-            "When the configuration in use was loaded, in seconds since 1970, by a digest of it without credentials.",
-            ["digest"],
-            registry=registry,
-        )
-        self._reloads = Counter(
-            "arouter_reloads",
-            "Reloads by result: changed, unchanged (also a while after the start), refused.",
-            ["result"],
-            registry=registry,
-        )
-
-    def loaded(self, digest: str, seconds: float) -> None:
-        """A configuration is used from now on."""
-        self._loaded.clear()
-        self._loaded.labels(digest).set(seconds)
-
-    def reloaded(self, result: Result) -> None:
-        self._reloads.labels(result.value).inc()
 
 
 class Reloading:

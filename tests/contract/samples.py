@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.contract import entry, frames, tail, work
+from shared.contract import entry, frames, running, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
 from shared.contract.ids import ExchangeId
+from shared.contract.provider_state import CredentialState, Health, ProviderState
+from shared.contract.running import GatewayState, Reloaded, Result, Service
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
 from shared.contract.version import CURRENT
 from shared.contract.work import WorkKind, WorkStart
@@ -122,6 +124,26 @@ ITEMS: tuple[Item, ...] = (
     Fragment(str(OTHER), 1, b"data: not cut yet\n\n"),
 )
 
+GATEWAY_STATE = GatewayState(
+    host="gateway-1",
+    loaded_ms=1_700_000_000_000,
+    configuration="0f1e2d3c4b5a",
+    refused="AROUTER_PROVIDERS__OPENAI__COLOUR: Extra inputs are not permitted",
+    providers=(
+        ProviderState(
+            "openai",
+            ("openai_chat", "openai_responses"),
+            (
+                CredentialState("main", Health.COOLING, 1_700_000_000_500, "429", 120, 7, 2),
+                CredentialState("spare", Health.HEALTHY, 1_700_000_000_000),
+            ),
+        ),
+    ),
+    left_out=3,
+)
+RELOADED = Reloaded(Service.GATEWAY, Result.CHANGED, "gateway-1", "only a restart changes AROUTER_TOTAL_TIMEOUT")
+
+
 WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "open.bin": lambda: tail.pack(OPEN),
     "segment_first.bin": lambda: tail.pack(FIRST_SEGMENT),
@@ -131,6 +153,8 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "entry_bare.json": lambda: entry.encode(BARE_ENTRY),
     "entry_work.json": lambda: entry.encode(WORK_ENTRY),
     "work_start.json": lambda: work.encode(WORK_START),
+    "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
+    "reloaded.json": lambda: running.encode(RELOADED),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
 }

@@ -54,7 +54,7 @@ class Reloaded(System):
     def results(self) -> dict[str, float]:
         """How many reloads there were in the gateway, by result."""
         lines = httpx.get(f"{self.admin}/metrics", trust_env=False).text.splitlines()
-        found = [line.partition(" ") for line in lines if line.startswith("arouter_reloads_total{")]
+        found = [line.partition(" ") for line in lines if line.startswith("arouter_configuration_reloads_total{")]
         return {name.split('"')[1]: float(value) for name, _, value in found}
 
 
