@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit, checks_model
-from services.gateway.attempts import Candidate, Plan, Upstream
+from services.gateway.attempts import Candidate, Upstream
 from services.gateway.client import headers
 from services.gateway.client.cors import Cors
 from services.gateway.client.flags import Flags
@@ -20,15 +20,20 @@ from services.gateway.client.upload import Upload
 from services.gateway.client.way_back import WayBack
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
+from services.gateway.planning import plan_of
 from services.gateway.refusal import refuse
+from services.gateway.retries import Retries
 from services.gateway.routing.inward import inward
+from services.gateway.routing.pools import Credential
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
-from services.gateway.routing.upstreams import Upstreams
+from services.gateway.routing.states import states
+from services.gateway.routing.upstreams import FAMILIES, Upstreams
 from services.gateway.settings import GatewaySettings
 from shared.access.credentials import without_key
 from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
+from shared.contract.provider_state import ProviderState
 from shared.contract.tail import Open, Outcome
 from shared.runtime.errors import Refused
 
@@ -58,10 +63,13 @@ class DataPlane:
         upstream: Upstream,
         admission: Admission,
         observer: Observer,
+        retries: Retries,
     ) -> None:
         self.open: set[Exchange] = set()
         self.observer = observer
+        self.retries = retries
         self.upstream = upstream
+        self.upstreams = upstreams
         self.send_generation_id = settings.send_generation_id
         self.limits = Limits(
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
@@ -77,7 +85,6 @@ class DataPlane:
             )
         )
         self._settings = settings
-        self._upstreams = upstreams
 
     async def handle(self, client: ClientRequest) -> None:
         """Answer a request."""
@@ -111,7 +118,20 @@ class DataPlane:
         """End exchanges that exceed a limit, for as long as the process lives."""
         while True:
             await asyncio.sleep(_WATCHDOG_SECONDS)
-            self.end_late(time.monotonic())
+            now = time.monotonic()
+            self.end_late(now)
+            self.note(now)
+
+    def note(self, now: float) -> None:
+        """Note the counts of which the last minutes are asked for."""
+        self.retries.note(now)
+        for upstream in self.upstreams:
+            for credential in upstream.pool:
+                credential.health.note(now)
+
+    def providers(self) -> tuple[ProviderState, ...]:
+        """The state of every provider and credential."""
+        return states(self.upstreams, time.monotonic(), time.time_ns() // 1_000_000)
 
     def end_late(self, now: float) -> None:
         """End exchanges that exceed a limit at `now`, a monotonic time."""
@@ -128,8 +148,8 @@ class DataPlane:
 
     def inward(self, provider: str, url: str) -> str | None:
         """The path at the gateway that leads to a URL of a provider; None where none does."""
-        upstream = self._upstreams.get(provider)
-        return inward(url, upstream, self._upstreams) if upstream is not None else None
+        upstream = self.upstreams.get(provider)
+        return inward(url, upstream, self.upstreams) if upstream is not None else None
 
     @property
     def read_on(self) -> int:
@@ -147,7 +167,7 @@ class DataPlane:
             raise Refused(400, "a request that reads what is stored must not have a body")
         in_path = matched.path_model is not None and matched.family is Family.GEMINI
         flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
-        route = choose(matched, flags.model, self._upstreams)
+        route = choose(matched, flags.model, self.upstreams)
         if body.rest is not None and route.upstream.whole_bodies:
             # It stands at the root, and its model has come with its first part.
             raise Refused(400, f"provider {route.upstream.provider!r} signs bodies: send this one below its own path")
@@ -164,10 +184,9 @@ class DataPlane:
             self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
-        matched, routes = routed.matched, routed.routes
-        make = partial(_candidate, client, routed)
+        matched, caller = routed.matched, permit.key.hash
         return Call(
-            plan=Plan(make(routes[0]), map(make, routes[1:])),
+            plan=plan_of(routed.routes, caller, partial(_candidate, client, routed, caller)),
             family=matched.family,
             streamed=matched.streamed or routed.flags.stream,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
@@ -176,7 +195,7 @@ class DataPlane:
         )
 
 
-def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidate:
+def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route, credential: Credential) -> Candidate:
     matched, upstream = routed.matched, route.upstream
     asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
     outgoing = routed.body.outgoing(
@@ -187,16 +206,20 @@ def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidat
     return Candidate(
         provider=upstream.provider,
         model=route.model,
-        credential="",
+        credential=credential.name,
         method=client.method,
         url=route.url,
         query=without_key(client.query),
         headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
         body=outgoing.body,
-        authenticator=upstream.authenticators[matched.family],
+        authenticator=credential.authenticators[matched.family],
         plain=outgoing.plain,
         late_model=outgoing.late_model,
         read_on=upstream.read_on,
+        health=credential.health,
+        caller=caller,
+        trusted=upstream.trusted and matched.dialect in FAMILIES,
+        shown=upstream.shown,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import PROXY, ProviderSettings, proxy
 from shared.contract.paths import base_path, owner
 from shared.contract.providers import PROVIDERS, known, missing
@@ -41,6 +42,9 @@ class GatewaySettings(Settings):
     )
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="One block per provider: see the table below."
+    )
+    attempts: AttemptSettings = Field(
+        default_factory=AttemptSettings, description="What is tried again before the first byte: see the table below."
     )
     control: Literal["gateway", "off"] = Field(
         default="gateway",
