@@ -72,7 +72,10 @@ class Gateway:
         self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits)
         needed = settings.journal_failed == "refuse"
         self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
-        self._configuration = Configuration(settings, load, transport)
+        self._configuration = Configuration(settings, load, transport, lambda: self.health.draining)
+        admission = Admission(KeyRing(self._redis, settings), self._tap)
+        observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
+        self._plane = DataPlane(settings, self._configuration.configured, admission, observer)
         self.reloading = Reloading(
             self._reload,
             lambda: self._configuration.settings.reloaded_files() if load is not None else (),
@@ -80,11 +83,8 @@ class Gateway:
             self._configuration.digest,
         )
         self.reloading.answer = partial(self._answer, ids)
-        bulletin = Bulletin(lambda: self._plane.configured, self.reloading)
+        bulletin = Bulletin(self._plane.providers, self.reloading)
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids, bulletin)
-        admission = Admission(KeyRing(self._redis, settings), self._tap)
-        observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
-        self._plane = DataPlane(settings, self._configuration.configured, admission, observer)
         self._show()
 
     async def start(self) -> None:
@@ -147,6 +147,9 @@ class Gateway:
         request.respond(503 if reasons else 200, headers, msgspec.json.encode(answer))
 
     def _show(self) -> None:
+        self.metrics.show_upstreams(
+            lambda: self._plane.configured.upstreams, lambda: self._plane.configured.retries.unmade
+        )
         self.metrics.show(
             open_streams=lambda: len(self._plane.open),
             read_on_upstreams=lambda: self._plane.read_on,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from services.gateway.configured import Configured
-from services.gateway.routing.upstreams import FAMILIES, Upstreams
 from shared.contract import running
-from shared.contract.provider_state import CredentialState, Health, ProviderState
+from shared.contract.provider_state import ProviderState
 from shared.contract.running import MOST_CREDENTIALS, GatewayState
 from shared.runtime.reloading import Reloading
 
@@ -20,9 +18,12 @@ class Bulletin:
     """The state of one gateway, as its heartbeats tell it."""
 
     def __init__(
-        self, configured: Callable[[], Configured], reloading: Reloading, clock: Callable[[], float] = time.monotonic
+        self,
+        providers: Callable[[], Sequence[ProviderState]],
+        reloading: Reloading,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._configured = configured
+        self._providers = providers
         self._reloading = reloading
         self._clock = clock
         self._host = socket.gethostname()
@@ -46,26 +47,17 @@ class Bulletin:
         self._reloading.heard(reload)
 
     def _state(self) -> GatewayState:
-        configured, reloading = self._configured(), self._reloading
-        providers, left_out = bounded(states(configured.upstreams, reloading.loaded_ms))
+        reloading = self._reloading
+        providers, left_out = bounded(self._providers())
         return GatewayState(
             self._host, reloading.loaded_ms, reloading.digest, reloading.refused, tuple(providers), left_out
         )
 
 
-def states(upstreams: Upstreams, since_ms: int) -> list[ProviderState]:
-    """The state of every provider."""
-    found = []
-    for upstream in upstreams:
-        dialects = sorted(dialect for dialect, family in FAMILIES.items() if upstream.serves(dialect, family))
-        credential = CredentialState("", Health.HEALTHY, since_ms)
-        found.append(ProviderState(upstream.provider, tuple(dialects), (credential,)))
-    return found
-
-
-def bounded(providers: list[ProviderState], most: int = MOST_CREDENTIALS) -> tuple[list[ProviderState], int]:
+def bounded(providers: Sequence[ProviderState], most: int = MOST_CREDENTIALS) -> tuple[list[ProviderState], int]:
     """The first providers, with at most so many credentials, and how many credentials are left out."""
-    kept, room = [], most
+    kept: list[ProviderState] = []
+    room = most
     for provider in providers:
         if len(provider.credentials) > room:
             break

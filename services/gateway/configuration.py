@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from services.gateway.configured import Configured
+from services.gateway.credential_health import Healths
 from services.gateway.credentials.renewal import Renewal
 from services.gateway.credentials.sources import Source, sources
+from services.gateway.retries import Retries
 from services.gateway.routing.authenticators import Held
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
@@ -23,6 +26,14 @@ from shared.runtime.settings import named_files
 _FETCH_SECONDS = 10.0
 
 Load = Callable[[], GatewaySettings]  # SettingsError
+
+
+class Parts(NamedTuple):
+    """What every configuration of a gateway is made with."""
+
+    healths: Healths
+    stopped: Callable[[], bool] = lambda: False  # as for `Retries`
+    transport: TransportFactory | None = None
 
 
 class Loaded(NamedTuple):
@@ -38,11 +49,20 @@ class Loaded(NamedTuple):
 class Configuration:
     """The configuration that is used now. `configured`: as requests use it."""
 
-    def __init__(self, settings: GatewaySettings, load: Load | None, transport: TransportFactory | None = None) -> None:
-        """`load`: reads the settings again; None where that is not possible. SettingsError as in `loaded`."""
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        load: Load | None = None,
+        transport: TransportFactory | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`load`: reads the settings again; None where that is not possible. `stopped`: as for `Retries`.
+
+        SettingsError as in `loaded`.
+        """
         self._load = load or (lambda: settings)
-        self._transport = transport
-        self._now = loaded(settings, transport)
+        self._parts = Parts(Healths(time.monotonic), stopped, transport)
+        self._now = loaded(settings, self._parts)
         self._renewal = Renewal(self._now.credentials)
 
     @property
@@ -70,7 +90,7 @@ class Configuration:
         # In a thread: certificates and the clouds' libraries take their time, and streams run meanwhile.
         settings = await asyncio.to_thread(self._load)
         restart = before.settings.restart_for(settings)
-        made = await asyncio.to_thread(loaded, before.settings.reloaded(settings), self._transport, before)
+        made = await asyncio.to_thread(loaded, before.settings.reloaded(settings), self._parts, before)
         if made.settings == before.settings and made.files == before.files:
             return Change(changed=False, digest=self.digest, restart=restart)
         await self._renewal.add(made.credentials, _FETCH_SECONDS)
@@ -86,9 +106,7 @@ class Configuration:
         await self._now.client.close()
 
 
-def loaded(
-    settings: GatewaySettings, transport: TransportFactory | None = None, before: Loaded | None = None
-) -> Loaded:
+def loaded(settings: GatewaySettings, parts: Parts, before: Loaded | None = None) -> Loaded:
     """A configuration made of settings. `before`: the one whose place it is to take; an upstream that has not changed
     is taken from there, with the tokens that are held for it.
 
@@ -102,6 +120,19 @@ def loaded(
             same = settings.providers.get(name) == before.settings.providers[name]
             if same and files[name] == before.files[name]:
                 kept[name] = upstream
-    found = upstreams(settings, kept)
-    client = UpstreamClient(settings, transport, before.client if before is not None else None)
-    return Loaded(settings, files, Configured(found, client), client, sources(found, settings))
+    found = upstreams(settings, parts.healths, kept)
+    client = UpstreamClient(settings, parts.transport, before.client if before is not None else None)
+    configured = Configured(found, client, _retries(settings, parts, before))
+    return Loaded(settings, files, configured, client, sources(found, settings))
+
+
+def _retries(settings: GatewaySettings, parts: Parts, before: Loaded | None) -> Retries:
+    """The same where their policy is; else with what was counted, and a minute of its own for the budget."""
+    if before is None:
+        return Retries(settings.attempts, parts.stopped)
+    known = before.configured.retries
+    if settings.attempts == before.settings.attempts:
+        return known
+    made = Retries(settings.attempts, parts.stopped)
+    made.unmade = known.unmade
+    return made

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Protocol
 
 from services.gateway.attempts import Upstream as Connections
+from services.gateway.retries import Retries
 from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, match
@@ -22,11 +23,13 @@ class _Matching(Protocol):
 
 
 class Configured:
-    """The reloadable part of a gateway's settings, as requests use it. `upstream`: the connections to the providers."""
+    """The reloadable part of a gateway's settings, as requests use it. `upstream`: the connections to the providers;
+    `retries`: the policy of attempts."""
 
-    __slots__ = ("_match", "_remembered", "upstream", "upstreams")
+    __slots__ = ("_match", "_remembered", "retries", "upstream", "upstreams")
 
-    def __init__(self, upstreams: Upstreams, upstream: Connections) -> None:
+    def __init__(self, upstreams: Upstreams, upstream: Connections, retries: Retries) -> None:
+        self.retries = retries
         self.upstream = upstream
         self.upstreams = upstreams
         self._match: _Matching = lambda method, path, family, dated: understood(

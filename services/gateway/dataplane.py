@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit, checks_model
-from services.gateway.attempts import Candidate, Plan
+from services.gateway.attempts import Candidate
 from services.gateway.client import headers
 from services.gateway.client.cors import Cors
 from services.gateway.client.flags import Flags
@@ -21,12 +21,17 @@ from services.gateway.client.way_back import WayBack
 from services.gateway.configured import Configured
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
+from services.gateway.planning import plan_of
 from services.gateway.refusal import refuse
+from services.gateway.routing.pools import Credential
 from services.gateway.routing.routes import Match, Route, choose, family_of
+from services.gateway.routing.states import states
+from services.gateway.routing.upstreams import FAMILIES
 from services.gateway.settings import GatewaySettings
 from shared.access.credentials import without_key
 from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
+from shared.contract.provider_state import ProviderState
 from shared.contract.tail import Open, Outcome
 from shared.runtime.errors import Refused
 
@@ -101,7 +106,20 @@ class DataPlane:
         """End exchanges that exceed a limit, for as long as the process lives."""
         while True:
             await asyncio.sleep(_WATCHDOG_SECONDS)
-            self.end_late(time.monotonic())
+            now = time.monotonic()
+            self.end_late(now)
+            self.note(now)
+
+    def note(self, now: float) -> None:
+        """Note the counts of which the last minutes are asked for."""
+        self.configured.retries.note(now)
+        for upstream in self.configured.upstreams:
+            for credential in upstream.pool:
+                credential.health.note(now)
+
+    def providers(self) -> tuple[ProviderState, ...]:
+        """The state of every provider and credential."""
+        return states(self.configured.upstreams, time.monotonic(), time.time_ns() // 1_000_000)
 
     def end_late(self, now: float) -> None:
         """End exchanges that exceed a limit at `now`, a monotonic time."""
@@ -138,10 +156,9 @@ class DataPlane:
             self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
-        matched, routes = routed.matched, routed.routes
-        make = partial(_candidate, client, routed)
+        matched, caller = routed.matched, permit.key.hash
         return Call(
-            plan=Plan(make(routes[0]), map(make, routes[1:])),
+            plan=plan_of(routed.routes, caller, partial(_candidate, client, routed, caller)),
             family=matched.family,
             streamed=matched.streamed or routed.flags.stream,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
@@ -163,7 +180,7 @@ def _routed(configured: Configured, matched: Match, body: Received) -> _Routed:
     return _Routed(configured, matched, (route,), flags, body)
 
 
-def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidate:
+def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route, credential: Credential) -> Candidate:
     matched, upstream = routed.matched, route.upstream
     asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
     outgoing = routed.body.outgoing(
@@ -174,16 +191,20 @@ def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidat
     return Candidate(
         provider=upstream.provider,
         model=route.model,
-        credential="",
+        credential=credential.name,
         method=client.method,
         url=route.url,
         query=without_key(client.query),
         headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
         body=outgoing.body,
-        authenticator=upstream.authenticators[matched.family],
+        authenticator=credential.authenticators[matched.family],
         plain=outgoing.plain,
         late_model=outgoing.late_model,
         read_on=upstream.read_on,
+        health=credential.health,
+        caller=caller,
+        trusted=upstream.trusted and matched.dialect in FAMILIES,
+        shown=upstream.shown,
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from shared.contract import entry, frames, running, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
@@ -48,6 +50,7 @@ SEGMENT = Segment(Packed.pack(b"event: ping\ndata: {}\n\n"))
 FIRST_SEGMENT = Segment(Packed(b"(\xb5/\xfd a zstd frame", zstd=True), HEAD)
 ATTEMPTS = (
     Attempt("anthropic", "claude-sonnet-4-5", "main", 529, "overloaded", 84),
+    Attempt("anthropic", "claude-sonnet-4-5", "spare", None, "first_byte_timeout", 600_000, True),
     Attempt("openrouter", "anthropic/claude-sonnet-4.5", "", 200, "", 910),
 )
 END = End(
@@ -143,6 +146,14 @@ GATEWAY_STATE = GatewayState(
 )
 RELOADED = Reloaded(Service.GATEWAY, Result.CHANGED, "gateway-1", "only a restart changes AROUTER_TOTAL_TIMEOUT")
 
+PROVIDER_STATE = ProviderState(
+    "openai",
+    ("openai_chat", "openai_responses"),
+    (
+        CredentialState("main", Health.OUT, OPEN.opened_ms, "401", 12, 3, 2),
+        CredentialState("spare", Health.HEALTHY, OPEN.opened_ms),
+    ),
+)
 
 WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "open.bin": lambda: tail.pack(OPEN),
@@ -155,6 +166,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "work_start.json": lambda: work.encode(WORK_START),
     "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
     "reloaded.json": lambda: running.encode(RELOADED),
+    "provider_state.json": lambda: msgspec.json.encode(PROVIDER_STATE),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
 }

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.gateway.configuration import Configuration, Loaded, loaded
+from services.gateway import configuration
+from services.gateway.configuration import Configuration, Loaded, Parts
 from services.gateway.configured import Configured
+from services.gateway.credential_health import Healths
 from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Family
 from shared.runtime.errors import Refused, SettingsError
-from tests.support.certificates import PEM
+from tests.support.certificates import PEM, certificate
 
+PARTS = Parts(Healths(time.monotonic))
 ONE = {"base_url": "http://one.test/v1", "api_key": "sk-1"}
 TWO = {"base_url": "http://two.test/v1", "api_key": "sk-2"}
 
 
 def settings(**given: Any) -> GatewaySettings:
     return GatewaySettings.model_validate(given)
+
+
+def loaded(given: GatewaySettings, before: Loaded | None = None) -> Loaded:
+    return configuration.loaded(given, PARTS, before)
 
 
 def way(now: Loaded, provider: str) -> object:
@@ -53,12 +61,12 @@ def test_what_has_not_changed_is_kept(changed: str) -> None:
 
 
 def test_another_certificate_in_the_same_file_is_a_change(tmp_path: Path) -> None:
-    file = tmp_path / "ca.pem"
-    file.write_text(PEM)
+    certificate(tmp_path)
+    file = tmp_path / PEM
     given = settings(providers={"one": ONE | {"ca_file": str(file)}})
     before = loaded(given)
     assert way(loaded(given, before=before), "one") is way(before, "one")
-    file.write_text(PEM + "\n")
+    file.write_text(file.read_text() + "\n")
     now = loaded(given, before=before)
     assert way(now, "one") is not way(before, "one")
     assert upstream(now, "one") is not upstream(before, "one")
