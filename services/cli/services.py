@@ -6,12 +6,14 @@ import argparse
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+from services.cli import workers
 from services.control import server as control_server
 from services.control.app import ControlApp
 from services.control.settings import ControlSettings
@@ -39,6 +41,10 @@ def add_commands(commands: Any) -> None:
     one = commands.add_parser("gateway", help="run a gateway")
     one.add_argument("--host", help="address to listen on; AROUTER_HOST by default")
     one.add_argument("--port", type=int, help="port to listen on; AROUTER_PORT by default")
+    one.add_argument(
+        "--workers", type=_several, default=0, metavar="N", help="as so many processes on the port, one a core"
+    )
+    one.add_argument("--worker", help=argparse.SUPPRESS)  # number, admin socket and parent's pipe, from `workers`
     one.set_defaults(run=gateway)
 
     one = commands.add_parser("meter", help="run a meter")
@@ -64,6 +70,14 @@ def gateway(arguments: argparse.Namespace) -> int:
     load = partial(GatewaySettings.load, **_given(arguments, host="host", port="port"))
     settings = load()
     _begin(settings)
+    if arguments.workers:
+        with embedded.redis_url(settings):  # an embedded server outlives each worker
+            return workers.run(settings, arguments.workers)
+    admin = None
+    if arguments.worker is not None:
+        _, listening, pipe = map(int, arguments.worker.split(","))
+        admin = socket.socket(fileno=listening)
+        workers.follow_parent(pipe)
     with embedded.redis_url(settings) as url:
         plane = None
         if settings.control == "gateway":
@@ -74,7 +88,7 @@ def gateway(arguments: argparse.Namespace) -> int:
                 body_timeout=settings.body_timeout,
                 base_path=settings.base_path,
             )
-        gateway_server.serve(settings, url, plane, partial(_reread, load))
+        gateway_server.serve(settings, url, plane, partial(_reread, load), admin)
     return 0
 
 
@@ -120,6 +134,14 @@ def provider(arguments: argparse.Namespace) -> int:
     """Run the demo provider until SIGTERM."""
     asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log, arguments.default))
     return 0
+
+
+def _several(text: str) -> int:
+    """A number of workers."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return count
 
 
 def _given(arguments: argparse.Namespace, **fields: str) -> dict[str, object]:

@@ -53,13 +53,20 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None, load: Load | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; running streams may end first. `load`: reads the settings again, for reloads.
+def serve(
+    settings: GatewaySettings,
+    redis_url: str,
+    control: Control | None = None,
+    load: Load | None = None,
+    admin: socket.socket | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; running streams may end first. `load`: reads the settings again, for reloads;
+    `admin`: bound for the admin server, in place of a socket of its own.
 
     SettingsError where the port is taken, or where this Redis is unsuitable.
     """
     asyncio.run(look_once(redis_url, settings))
-    listeners = claimed("AROUTER_PORT", settings.host, settings.port)
+    listeners = claimed("AROUTER_PORT", settings.host, settings.port, shared=settings.reuse_port)
     gateway = Gateway(settings, redis_url, control, load=load)
     signal.signal(signal.SIGHUP, lambda *_: gateway.reloading.ask())
     server = configured(settings, gateway)
@@ -73,6 +80,7 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
         gateway.metrics.registry,
         healthy=gateway.health.healthy,
         ready=gateway.health.ready,
+        listener=admin,
     ):
         log.info("bound to %s", ", ".join(_shown(one) for one in listeners))
         server.run(sockets=listeners)

@@ -30,6 +30,11 @@ class GatewaySettings(Settings):
 
     host: str = Field(default="127.0.0.1", description=f"Address the gateway listens on. {EVERYWHERE}")
     port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
+    reuse_port: bool = Field(
+        default=False,
+        description="Share the port with other gateways on this machine that do so, too (SO_REUSEPORT), as the workers "
+        "of `arouter gateway --workers` do.",
+    )
     base_path: str = Field(
         default="",
         description="Path that a proxy in front keeps, such as /llm: what comes below it is served as if it came at "
