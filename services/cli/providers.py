@@ -110,10 +110,11 @@ def reload(arguments: argparse.Namespace) -> int:
         number = await running.ask_reload(redis)
         answers = await _answers(redis, number, set(awaited), arguments.timeout)
         hosts = await running.gateways(redis)
-        for process in sorted({*awaited, *answers}, key=lambda one: (answers.get(one) is None, one)):
+        services = dict(awaited) | {process: answer.service for process, answer in answers.items()}
+        for process, service in sorted(services.items(), key=lambda one: (one[0] not in answers, one[1], one[0])):
             answer = answers.get(process)
             results.append(answer is not None and answer.result != Result.REFUSED)
-            print(_line(process, answer, awaited.get(process, ""), hosts.get(process)))
+            print(_line(process, answer, service, hosts.get(process)))
         if not results:
             print("no gateway and no meter runs")
 
@@ -136,6 +137,6 @@ def _line(process: str, answer: Reloaded | None, service: str, gateway: GatewayS
         host = f" on {gateway.host}" if gateway is not None else ""
         return f"{service} {process}{host}: did not answer"
     said: dict[str, str] = {Result.CHANGED: "reloaded", Result.UNCHANGED: "reloaded, nothing has changed"}
-    return f"{answer.service} {process} on {answer.host}: " + ": ".join(
+    return f"{service} {process} on {answer.host}: " + ": ".join(
         filter(None, (said.get(answer.result, answer.result), answer.said))
     )

@@ -57,7 +57,7 @@ class Meter:
     @property
     def name(self) -> str:
         """By which other processes know it."""
-        return self._leases.worker
+        return self._leases.meter
 
     def reprice(self, book: PriceBook) -> None:
         """Settle at other prices from now on."""

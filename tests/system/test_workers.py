@@ -140,13 +140,20 @@ def test_a_worker_that_is_killed_costs_nothing_that_is_booked(system: Several) -
     assert {book[id]["outcome"] for id in lost} <= {"gateway_lost"}
     assert len(book) == len(whole) + len(lost)
     emitted = system.emitted()
-    assert [id for id in whole if book[id]["output_tokens"] != emitted[id]["output_tokens"]] == []
+    assert [id for id in whole if book[id]["output_tokens"] != emitted[id]["usage"]["output_tokens"]] == []
     system.command("audit")
 
 
 def test_sighup_reaches_every_worker(system: Several) -> None:
     assert set(system.samples("arouter_configuration_loaded_seconds")) == {"1", "2"}
+    before = system.samples("arouter_configuration_reloads_total")
     os.kill(system.gateway.pid, signal.SIGHUP)
+
+    def reloaded() -> bool:
+        now = system.samples("arouter_configuration_reloads_total")
+        return all(now.get(worker, 0) > before.get(worker, 0) for worker in "12")
+
+    system.until(reloaded)
     said = system.command("reload").splitlines()
     assert [line.split()[0] for line in said] == ["gateway", "gateway", "meter"]
 
