@@ -22,11 +22,11 @@ from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
 from shared.books.boots import Boot, BootState
 from shared.contract import booked
-from shared.contract.entry import Ended
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import StreamEntry
 from shared.runtime.errors import StoreError, StoreRefused, StoreUnavailable
+from shared.runtime.seal_keys import NO_KEYS, SealKeys
 from shared.runtime.store import Store
 
 _STEP_MS = 2000.0
@@ -64,7 +64,9 @@ class ShardConsumer:
         estimator: TokenEstimator,
         metrics: MeterMetrics,
         timing: Timing = TIMING,
+        keys: SealKeys = NO_KEYS,
     ) -> None:
+        """`keys`: open what gateways have sealed."""
         self.shard = shard
         self._store = store
         self._ledger = ledger
@@ -72,7 +74,7 @@ class ShardConsumer:
         self._metrics = metrics
         self._timing = timing
         self._assembler = Assembler(shard)
-        self._measuring = Measuring(store, shard, estimator)
+        self._measuring = Measuring(store, shard, estimator, keys)
         self._claims = Claims(store, ledger, estimator.prices)
         self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
         self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
@@ -193,7 +195,7 @@ class ShardConsumer:
             if settlement is None:
                 continue
             self._provisional[id] = len(stream_ids)
-            if over and _unreadable(settlement):
+            if over and settlement.held:
                 given_up.append(settlement)
             if settlement.changes:
                 batch.append(settlement)
@@ -248,13 +250,13 @@ class ShardConsumer:
         settlements = [await self._measured(assembled) for assembled in whole]
         batch = [settlement for settlement in settlements if settlement is not None]
         refused = await self._book(batch)
-        await self._hold([one for one in batch if _unreadable(one) and one.id not in refused])
+        await self._hold([one for one in batch if one.held and one.id not in refused])
 
     async def _hold(self, unreadable: Sequence[Settlement]) -> None:
         """Quarantine what is booked as unreadable: `retry` amends it, `drop` makes it final."""
         for settlement in unreadable:
             self._metrics.unreadable(settlement.entry)
-            await self._quarantine(settlement.stream_ids, "its answer cannot be read")
+            await self._quarantine(settlement.stream_ids, settlement.held)
 
     async def _measured(self, whole: Assembled, *, final: bool = True, so_far: str = "") -> Settlement | None:
         """The settlement of an exchange. None where it cannot be read, which quarantines it, and where it has to wait
@@ -266,8 +268,10 @@ class ShardConsumer:
             if entry is None:
                 return None
             first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
-            known = final and entry.ended != Ended.UNREADABLE
-            settlement = Settlement(tail.id, entry, stream_ids, final=known, so_far=so_far, first=first)
+            known = final and not found.held
+            settlement = Settlement(
+                tail.id, entry, stream_ids, final=known, so_far=so_far, first=first, held=found.held
+            )
         except (BadRecord, StoreRefused) as exc:
             await self._quarantine(stream_ids, str(exc))
         except StoreError:
@@ -321,10 +325,6 @@ class ShardConsumer:
         self._metrics.quarantined(len(stream_ids))
         entries = await streams.fetch(self._store, self.shard, stream_ids)
         await quarantine.hold(self._store, self.shard, entries, reason)
-
-
-def _unreadable(settlement: Settlement) -> bool:
-    return settlement.entry.ended == Ended.UNREADABLE
 
 
 def _order(id: bytes) -> tuple[int, int]:
