@@ -200,11 +200,12 @@ class ShardConsumer:
             if settlement.changes:
                 batch.append(settlement)
                 log.warning("shard %d: exchange %s has lost its gateway", self.shard, id, extra={"exchange_id": id})
-        refused = await self._book(batch)
+        gone = await self._book(batch)
         for settlement in batch:
-            if settlement.final or settlement.id in refused:
+            if settlement.final or settlement.id in gone:
                 self._provisional.pop(settlement.id, None)
                 self._assembler.forget(settlement.id)
+        given_up = [settlement for settlement in given_up if settlement.id not in gone]
         for settlement in given_up:
             self._provisional.pop(settlement.id, None)
             self._assembler.forget(settlement.id)
@@ -249,8 +250,8 @@ class ShardConsumer:
     async def _settle(self, whole: Sequence[Assembled]) -> None:
         settlements = [await self._measured(assembled) for assembled in whole]
         batch = [settlement for settlement in settlements if settlement is not None]
-        refused = await self._book(batch)
-        await self._hold([one for one in batch if one.held and one.id not in refused])
+        gone = await self._book(batch)
+        await self._hold([one for one in batch if one.held and one.id not in gone])
 
     async def _hold(self, unreadable: Sequence[Settlement]) -> None:
         """Quarantine what is booked as unreadable: `retry` amends it, `drop` makes it final."""
@@ -287,22 +288,24 @@ class ShardConsumer:
         return None
 
     async def _book(self, batch: Sequence[Settlement]) -> set[ExchangeId]:
-        """Settle a batch. Returns the exchanges that the script refused, which are quarantined."""
-        refused: set[ExchangeId] = set()
+        """Settle a batch. Returns the exchanges that are done with, and not by a settlement: the script has refused
+        them, and they are quarantined; or they were final before, and what came again of them is dropped."""
+        gone: set[ExchangeId] = set()
         for _ in range(_AMENDMENTS):
             if not batch:
-                return refused
+                return gone
             conflicts: list[Settlement] = []
             for settlement, verdict in zip(batch, await self._ledger.settle(batch), strict=True):
                 if isinstance(verdict, StoreRefused):
                     await self._quarantine(settlement.stream_ids, f"the settle script refuses it: {verdict}")
-                    refused.add(settlement.id)
+                    gone.add(settlement.id)
                 elif isinstance(verdict, StoreError):
                     raise verdict
                 elif verdict is Verdict.CONFLICT:
                     conflicts.append(settlement)
                 elif verdict is Verdict.DUPLICATE:
-                    self._metrics.duplicate()
+                    gone.add(settlement.id)
+                    await self._forgo(settlement)
                 else:
                     lag = time.time() - _order(settlement.stream_ids[-1])[0] / 1000
                     self._metrics.settled(settlement.entry, lag, final=settlement.final)
@@ -315,10 +318,16 @@ class ShardConsumer:
                         batch.append(replacing)
                 except BadRecord as exc:
                     await self._quarantine(settlement.stream_ids, str(exc))
-                    refused.add(settlement.id)
+                    gone.add(settlement.id)
         if batch:
             raise StoreUnavailable(f"exchange {batch[0].id} is amended by another worker again and again")
-        return refused
+        return gone
+
+    async def _forgo(self, duplicate: Settlement) -> None:
+        """Drop the records of an exchange that was final before."""
+        self._metrics.duplicate()
+        if not duplicate.final:  # the script has dropped the others'
+            await streams.drop(self._store, self.shard, duplicate.stream_ids)
 
     async def _quarantine(self, stream_ids: Sequence[bytes], reason: str) -> None:
         log.error("shard %d: quarantined %d records: %s", self.shard, len(stream_ids), reason)

@@ -140,3 +140,19 @@ async def test_an_orphan_without_its_key_is_held_once_its_boot_is_accounted_for(
         found = await booked(redis, id, final=True)
     assert found.entry.ended == Ended.CUT
     assert await requests(redis) == 1
+
+
+async def test_what_was_settled_and_comes_again_without_its_key_is_no_case(redis: Store) -> None:
+    """A journal is sent again after its key was thrown away."""
+    id = await opened(redis)
+    await send(redis, id, sealed(id))
+    async with metering(redis, KEYS):
+        await booked(redis, id, final=True)
+    await send(redis, id, sealed(id))
+    async with metering(redis, OTHERS), asyncio.timeout(20):
+        while await redis.xlen(names.tail(0)):
+            await asyncio.sleep(0.02)
+    assert await quarantine.cases(Books(redis, 1)) == []
+    assert await requests(redis) == 1
+    found = await booked(redis, id, final=True)
+    assert (found.revision, found.entry.output_tokens) == (1, 20)
