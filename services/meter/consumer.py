@@ -18,6 +18,7 @@ from services.meter.claims import Claims
 from services.meter.estimator import TokenEstimator
 from services.meter.measuring import DELIVERIES, Measuring
 from services.meter.metrics import MeterMetrics
+from services.meter.read_size import ReadSize
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
 from shared.books.boots import Boot, BootState
@@ -70,7 +71,7 @@ class ShardConsumer:
         self.shard = shard
         self._store = store
         self._ledger = ledger
-        self._batch = batch
+        self._reads = ReadSize(batch)
         self._metrics = metrics
         self._timing = timing
         self._assembler = Assembler(shard)
@@ -107,13 +108,18 @@ class ShardConsumer:
         await self.recover()
         tidied = time.monotonic()
         while not self._stopping.is_set():
-            entries = await streams.read(self._store, self.shard, count=self._batch, block_ms=self._timing.block_ms)
-            await self.take(entries)
+            await self.take(await self._read(self._timing.block_ms))
             if time.monotonic() - tidied > self._timing.tidy:
                 # By Redis's clock, records from before it stepped back are not idle until it has caught up.
                 await self._reclaim(0 if await self._stepped_back() else self._timing.reclaim_idle_ms)
                 await self.sweep()
                 tidied = time.monotonic()
+
+    async def _read(self, block_ms: int) -> list[StreamEntry]:
+        """The next unread records; empty after `block_ms` without any."""
+        entries = await streams.read(self._store, self.shard, count=self._reads.count, block_ms=block_ms)
+        self._reads.saw(entries)
+        return entries
 
     async def _stepped_back(self) -> bool:
         """Whether Redis's clock has stepped back since the last call."""
@@ -128,12 +134,15 @@ class ShardConsumer:
         """
         after, few = b"0", False
         while not self._stopping.is_set():
-            count = _FEW if few else self._batch
+            count = min(_FEW, self._reads.count) if few else self._reads.count
             page = await streams.deliveries(self._store, self.shard, after, count=count)
             suspects = [id for id, times in page if times >= DELIVERIES]
             self._measuring.add(suspects)
             few = bool(suspects)
-            entries = await streams.read_pending(self._store, self.shard, after, count=_FEW if few else count)
+            entries = await streams.read_pending(
+                self._store, self.shard, after, count=min(_FEW, count) if few else count
+            )
+            self._reads.saw(entries)
             if not entries:
                 return
             after = entries[-1].id
@@ -142,9 +151,12 @@ class ShardConsumer:
     async def _reclaim(self, idle_ms: int) -> None:
         idle = streams.idle_pending(self._store, self.shard, idle_ms=idle_ms)
         unknown = [id async for id in idle if not self._assembler.knows(id)]
-        for start in range(0, len(unknown), self._batch):
-            ids = unknown[start : start + self._batch]
+        start = 0
+        while start < len(unknown):
+            ids = unknown[start : start + self._reads.count]
+            start += len(ids)
             entries = await streams.fetch(self._store, self.shard, ids)
+            self._reads.saw(entries)
             gone = set(ids).difference(entry.id for entry in entries)
             if gone:  # somebody deleted them; only the mark that they are pending is left
                 await streams.drop(self._store, self.shard, list(gone))
@@ -171,7 +183,7 @@ class ShardConsumer:
     async def _read_up(self) -> None:
         """Read everything that is in the stream now, including the records that a former holder had read."""
         last = _order(await streams.last_id(self._store, self.shard))
-        while entries := await streams.read(self._store, self.shard, count=self._batch, block_ms=1):
+        while entries := await self._read(block_ms=1):
             await self.take(entries)
             if _order(entries[-1].id) >= last:
                 break
