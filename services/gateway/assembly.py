@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from functools import partial
@@ -32,11 +33,13 @@ from shared.books import running
 from shared.contract import paths
 from shared.contract.ids import ExchangeIds, new_boot
 from shared.contract.running import Reloaded, Result, Service
-from shared.runtime import store
+from shared.runtime import seal_keys, store
 from shared.runtime.reloading import Change, Reloading
 from shared.runtime.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
+
+log = logging.getLogger(__name__)
 
 
 class Control(Protocol):
@@ -62,6 +65,9 @@ class Gateway:
         again; None where nothing is reloaded."""
         self._redis = store.connect(redis_url)
         self._control = control
+        sealer = seal_keys.load(settings.seal_keys_file).sealer()
+        if sealer is not None:
+            log.info("tails are sealed with the key %s", sealer.id)
         ids = ExchangeIds(new_boot(), settings.shards)
         root = settings.journal_dir or settings.data_dir.expanduser() / "journal"
         self._journal = Journal(root, ids.boot, limit=settings.journal_bytes, keep=settings.journal_keep)
@@ -69,7 +75,7 @@ class Gateway:
         self.metrics = GatewayMetrics()
         unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
         limits = CopyLimits(settings.tap_bytes, settings.tap_file_bytes)
-        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits)
+        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits, sealer=sealer)
         needed = settings.journal_failed == "refuse"
         self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
         self._configuration = Configuration(settings, load, transport, lambda: self.health.draining)

@@ -10,12 +10,9 @@ from services.gateway.attempts import Upstream as Connections
 from services.gateway.retries import Retries
 from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
-from services.gateway.routing.routes import Match, match
+from services.gateway.routing.routes import LONGEST_REMEMBERED, REMEMBERED, Match, match
 from services.gateway.routing.upstreams import Upstreams
 from shared.contract.dialects import Family
-
-_PATHS = 4096  # matches that are remembered: clients use few paths, again and again
-_LONGEST_REMEMBERED = 512  # characters of a path that is remembered
 
 
 class _Matching(Protocol):
@@ -35,11 +32,11 @@ class Configured:
         self._match: _Matching = lambda method, path, family, dated: understood(
             method, path, partial(match, family=family, upstreams=upstreams, dated=dated)
         )
-        self._remembered: _Matching = lru_cache(_PATHS)(self._match)
+        self._remembered: _Matching = lru_cache(REMEMBERED)(self._match)
 
     def match(self, method: str, path: str, family: Family, dated: bool) -> Match:
         """The match of a path, as `routes.match`. Refused with 404 where there is none."""
-        find = self._remembered if len(path) <= _LONGEST_REMEMBERED else self._match
+        find = self._remembered if len(path) <= LONGEST_REMEMBERED else self._match
         return find(method, path, family, dated)
 
     def inward(self, provider: str, url: str) -> str | None:

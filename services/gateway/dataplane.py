@@ -91,7 +91,9 @@ class DataPlane:
             key = await self._admission.identify(client, given)
             matched = configured.match(client.method, path, family, b"api-version=" in client.query)
             family = matched.family
-            body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
+            body = self._intake.at_once(client, given) if key.allowed_models is None else None
+            if body is None:
+                body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
             routed = _routed(configured, matched, body)
             permit = self._admission.admit(key, Asked(client.method, matched, routed.routes[0], body))

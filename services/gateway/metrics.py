@@ -59,13 +59,8 @@ class GatewayMetrics(Observer):
             ["outcome", "provider", "status"],
             registry=registry,
         )
+        self._endings: dict[tuple[str, str, int], Counter] = {}  # its children: finding one there takes longer
         self._failures = _Failures(registry)
-        self._refused = Counter(
-            "arouter_refused_requests",
-            "Requests for a provider turned away before they were an exchange, by the HTTP status they got.",
-            ["status"],
-            registry=registry,
-        )
         self._totals = {
             name: Counter(f"arouter_{name}", meaning, registry=registry) for name, meaning in _TOTALS.items()
         }
@@ -105,7 +100,11 @@ class GatewayMetrics(Observer):
             self._states[name].set_function(read)
 
     def ended(self, summary: Summary) -> None:
-        self._ended.labels(summary.outcome, summary.provider, summary.status or 0).inc()
+        labels = summary.outcome, summary.provider, summary.status or 0
+        counter = self._endings.get(labels)
+        if counter is None:
+            counter = self._endings[labels] = self._ended.labels(*labels)
+        counter.inc()
         if summary.cause or len(summary.attempts) > 1:
             self._failures.ended(summary)
         self._totals["relayed_bytes"].inc(summary.response_bytes)
@@ -127,7 +126,7 @@ class GatewayMetrics(Observer):
         self._lag.observe(seconds)
 
     def refused(self, status: int) -> None:
-        self._refused.labels(status).inc()
+        self._failures.refused.labels(status).inc()
 
     def unkept(self) -> None:
         self._totals["unkept_exchanges"].inc()
@@ -148,6 +147,12 @@ class _Failures:
     __slots__ = ("_failed", "_maybe_paid", "_retried")
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.refused = Counter(
+            "arouter_refused_requests",
+            "Requests for a provider turned away before they were an exchange, by the HTTP status they got.",
+            ["status"],
+            registry=registry,
+        )
         self._failed = Counter(
             "arouter_failed_exchanges",
             "Exchanges that did not end well, by provider and cause: connect_refused, dns, certificate, reset, "

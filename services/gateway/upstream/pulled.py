@@ -76,6 +76,7 @@ class PulledPath:
     ) -> PulledAnswer:
         """As `Path.send`."""
         stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body)
+        timeouts = {**timeouts}  # the answer changes its own
         request = httpx.Request(method, "", headers=headers, stream=stream, extensions={"timeout": timeouts})
         request.url = _ExactURL(origin, target)
         self._used += 1
