@@ -142,9 +142,9 @@ class GatewayMetrics(Observer):
 
 
 class _Failures:
-    """Counts what went wrong, by its cause: a word of a short list (`shared/runtime/errors.py`)."""
+    """Counts what was refused, and what went wrong by its cause: a word of a short list (`shared/runtime/errors.py`)."""
 
-    __slots__ = ("_failed", "_maybe_paid", "_retried")
+    __slots__ = ("_failed", "_maybe_paid", "_retried", "refused")
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.refused = Counter(
