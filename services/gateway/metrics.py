@@ -142,7 +142,7 @@ class GatewayMetrics(Observer):
 
 
 class _Failures:
-    """Counts what was refused, and what went wrong by its cause: a word of a short list (`shared/runtime/errors.py`)."""
+    """Counts refusals, and what went wrong by its cause: a word of a short list (`shared/runtime/errors.py`)."""
 
     __slots__ = ("_failed", "_maybe_paid", "_retried", "refused")
 

@@ -143,12 +143,15 @@ def test_no_request_fails_while_a_credential_is_replaced(system: Reloaded) -> No
     for caller in callers:
         caller.start()
     try:
-        for number in range(5):
-            more = '[providers.spare]\nbase_url = "http://127.0.0.1:9/v1"\n' if number % 2 else ""
-            system.configure(key=f"sk-{number}", more=more)
-            os.kill(system.gateway.pid, signal.SIGHUP)
-            system.until(lambda: system.sent() == f"Bearer sk-{number}")  # noqa: B023  # it is called at once
-            time.sleep(0.3)
+        for number in range(4):  # add one beside the old one, then take the old one out
+            for keys in ([f"sk-{number}", f"sk-{number + 1}"], [f"sk-{number + 1}"]):
+                named = ", ".join(f'{{ name = "{key}", api_key = "{key}" }}' for key in keys)
+                system.configure(key="", more=f"credentials = [{named}]\n")
+                changes = system.results().get("changed", 0)
+                os.kill(system.gateway.pid, signal.SIGHUP)
+                system.until(lambda: system.results().get("changed", 0) > changes)  # noqa: B023  # it is called at once
+                assert system.sent() in {f"Bearer {key}" for key in keys}
+                time.sleep(0.2)
     finally:
         over.set()
         for caller in callers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -135,3 +135,47 @@ async def test_a_wrong_configuration_changes_nothing() -> None:
         await reloads.configuration.reload(reloads.used.append)
     assert (reloads.used, reloads.configuration.configured) == ([], configured)
     assert await reloads.reload(providers={"one": ONE}) == (False, ())
+
+
+async def test_a_key_file_is_read_again_and_the_other_credentials_keep_their_health(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sk-1\n")
+    pool = [{"name": "main", "api_key_file": str(file)}, {"name": "spare", "api_key": "sk-2"}]
+    given = {"mine": {"base_url": "http://mine.test/v1", "credentials": pool}}
+    reloads = Reloads(providers=given)
+
+    def sent() -> list[tuple[str, bytes]]:
+        upstream = reloads.configuration.configured.upstreams.get("mine")
+        assert upstream is not None
+        return [
+            (one.name, dict(one.authenticators[Family.OPENAI].prepare(cast("Any", None)))[b"authorization"])
+            for one in upstream.pool
+        ]
+
+    def healths() -> dict[str, object]:
+        upstream = reloads.configuration.configured.upstreams.get("mine")
+        assert upstream is not None
+        return {one.name: one.health for one in upstream.pool}
+
+    before = healths()
+    assert sent() == [("main", b"Bearer sk-1"), ("spare", b"Bearer sk-2")]
+    file.write_text("sk-new\n")
+    assert await reloads.reload(providers=given) == (True, ())
+    assert sent() == [("main", b"Bearer sk-new"), ("spare", b"Bearer sk-2")]
+    assert healths()["spare"] is before["spare"]
+    assert healths()["main"] is not before["main"]
+    file.unlink()
+    with pytest.raises(SettingsError):
+        await reloads.reload(providers=given)
+    assert sent()[0] == ("main", b"Bearer sk-new")
+
+
+async def test_another_policy_of_attempts_is_used_and_keeps_its_counts() -> None:
+    reloads = Reloads(providers={"one": ONE})
+    retries = reloads.configuration.configured.retries
+    retries.unmade = 3
+    assert await reloads.reload(providers={"one": TWO}) == (True, ())
+    assert reloads.configuration.configured.retries is retries
+    assert await reloads.reload(providers={"one": TWO}, attempts={"budget": 0.5}) == (True, ())
+    now = reloads.configuration.configured.retries
+    assert (now.settings.budget, now.unmade) == (0.5, 3)
