@@ -159,10 +159,14 @@ class Attempts:
 
         UpstreamError where the last candidate does not answer. May be cancelled.
         """
+        fresh = False
         while True:
             try:
-                answer = await self._ask(extra)
+                answer = await self._try(self.candidate, extra, fresh=fresh)
             except UpstreamError as exc:
+                if exc.again and not fresh:
+                    fresh = True
+                    continue
                 another = await self._another(None, exc.cause)
                 if another is None:
                     raise
@@ -174,18 +178,9 @@ class Attempts:
                 another = await self._another(answer, "")
                 if another is None:
                     return answer
-            self.candidate = another
-            self.answered = {}
+            self.candidate, self.answered, fresh = another, {}, False
 
-    async def _ask(self, extra: list[Header]) -> Answer:
-        try:
-            return await self._try(self.candidate, extra)
-        except UpstreamError as exc:
-            if not exc.again:
-                raise
-        return await self._try(self.candidate, extra, fresh=True)
-
-    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool = False) -> Answer:
+    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool) -> Answer:
         started = self._clock()
         decides = candidate.health is not None and candidate.health.begin(started)
         status, cause, again = None, "internal", False
