@@ -219,6 +219,19 @@ async def test_every_attempt_is_told() -> None:
     assert [health.failures for health in scene.healths] == [1, 1, 1, 0]
 
 
+async def test_what_becomes_of_a_credential_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "services.gateway.attempts")
+    health = Health(0)
+    for number, words in enumerate(("401 200", "401 200", "200 200")):
+        scene = Scene(words, "a.main a.spare", first=health)
+        scene.clock.now += 10 * number
+        await scene.ask()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("ERROR", "provider a: credential 'main' is out (401)"),
+        ("INFO", "provider a: credential 'main' is healthy"),
+    ]
+
+
 @pytest.mark.parametrize(("words", "places", "unmade"), [("500 200", "a b", 1), ("500", "a", 0), ("404", "a b", 0)])
 async def test_attempts_without_budget_are_counted_where_there_was_a_candidate(
     words: str, places: str, unmade: int
