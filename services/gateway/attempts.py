@@ -83,6 +83,10 @@ class Plan:
     def __init__(self, first: Candidate) -> None:
         self.first = first
 
+    def more(self, now: float) -> bool:
+        """Whether there is another candidate to try. `now`: monotonic seconds."""
+        return False
+
     def another(self, *, elsewhere: bool, now: float) -> Candidate | None:
         """The next candidate to try; None where there is none. `elsewhere`: better at another provider."""
         return None
@@ -155,10 +159,14 @@ class Attempts:
 
         UpstreamError where the last candidate does not answer. May be cancelled.
         """
+        fresh = False
         while True:
             try:
-                answer = await self._ask(extra)
+                answer = await self._try(self.candidate, extra, fresh=fresh)
             except UpstreamError as exc:
+                if exc.again and not fresh:
+                    fresh = True
+                    continue
                 another = await self._another(None, exc.cause)
                 if another is None:
                     raise
@@ -170,18 +178,9 @@ class Attempts:
                 another = await self._another(answer, "")
                 if another is None:
                     return answer
-            self.candidate = another
-            self.answered = {}
+            self.candidate, self.answered, fresh = another, {}, False
 
-    async def _ask(self, extra: list[Header]) -> Answer:
-        try:
-            return await self._try(self.candidate, extra)
-        except UpstreamError as exc:
-            if not exc.again:
-                raise
-        return await self._try(self.candidate, extra, fresh=True)
-
-    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool = False) -> Answer:
+    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool) -> Answer:
         started = self._clock()
         decides = candidate.health is not None and candidate.health.begin(started)
         status, cause, again = None, "internal", False
@@ -245,6 +244,8 @@ class Attempts:
             return None
         wanted = policy.wanted(status, cause)
         if not (wanted or refused or forbidden):
+            return None
+        if not self.plan.more(now) and not (wanted and policy.settings.wait):
             return None
         free = refused and failed.trusted  # it puts its credential out, so that it does not happen again and again
         if not free and not policy.allowed(now):

@@ -120,7 +120,7 @@ def loaded(settings: GatewaySettings, parts: Parts, before: Loaded | None = None
             same = settings.providers.get(name) == before.settings.providers[name]
             if same and files[name] == before.files[name]:
                 kept[name] = upstream
-    found = upstreams(settings, parts.healths, kept)
+    found = upstreams(settings, parts.healths, kept=kept)
     client = UpstreamClient(settings, parts.transport, before.client if before is not None else None)
     configured = Configured(found, client, _retries(settings, parts, before))
     return Loaded(settings, files, configured, client, sources(found, settings))

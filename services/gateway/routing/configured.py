@@ -29,8 +29,9 @@ _OWN_ENDPOINTS = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}", Family.GE
 def upstreams(
     settings: GatewaySettings,
     healths: Healths | None = None,
-    kept: Mapping[str, Upstream] | None = None,
     clock: Clock = time.monotonic,
+    *,
+    kept: Mapping[str, Upstream] | None = None,
 ) -> Upstreams:
     """The upstreams: every provider that is on. `healths`: what is known of their credentials already; `kept`:
     upstreams that have not changed since they were made.

@@ -31,9 +31,10 @@ class Credential:
 class Pool:
     """The credentials of one upstream, at least one."""
 
-    __slots__ = ("_credentials", "_orders", "_upstream")
+    __slots__ = ("_credentials", "_orders", "_upstream", "only")
 
     def __init__(self, upstream: str, credentials: Sequence[Credential]) -> None:
+        self.only = credentials[0] if len(credentials) == 1 else None
         self._credentials = tuple(credentials)
         self._orders: dict[str, tuple[Credential, ...]] = {}
         self._upstream = upstream
@@ -41,18 +42,13 @@ class Pool:
     def __iter__(self) -> Iterator[Credential]:
         return iter(self._credentials)
 
-    def __len__(self) -> int:
-        return len(self._credentials)
-
     @property
     def first(self) -> Credential:
         """The first one of the settings."""
         return self._credentials[0]
 
     def of(self, caller: str) -> tuple[Credential, ...]:
-        """All credentials in the order in which this caller's requests try them."""
-        if len(self._credentials) == 1:
-            return self._credentials
+        """All credentials in the order in which this caller's requests try them. A pool of one needs no order."""
         found = self._orders.get(caller)
         if found is None:
             if len(self._orders) >= _REMEMBERED:
