@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
+from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import ProviderSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
@@ -47,6 +48,12 @@ _EXAMPLES = {
 _PROVIDERS: dict[str, dict[str, object]] = {
     "openai": {"api_key": "sk-replace-me", "ask_usage": True},
     "anthropic": {"api_key": "sk-ant-replace-me", "on_disconnect": "close"},
+    "mistral": {
+        "credentials": [
+            {"name": "main", "api_key": "replace-me", "weight": 2},
+            {"name": "spare", "api_key": "replace-me-too", "weight": 0},
+        ]
+    },
     "bedrock": {"region": "eu-west-1"},
     "vertex": {"project": "my-project", "location": "global"},
     "vllm": {"base_url": "http://vllm:8000/v1", "dialects": "openai_chat, openai_completions"},
@@ -63,6 +70,7 @@ def render() -> str:
             *_section("Gateway", _own(GatewaySettings)),
             *_section("Meter", _own(MeterSettings)),
             *_section("Control plane in a process of its own", _own(ControlSettings)),
+            *_attempts(),
             *_providers(),
         ]
     )
@@ -75,7 +83,7 @@ def uncommented(text: str) -> str:
 
 def _own(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
-        if name not in Settings.model_fields and name != "providers":
+        if name not in Settings.model_fields and name not in ("providers", "attempts"):
             yield name, field
 
 
@@ -85,6 +93,16 @@ def _section(title: str, fields: Iterable[tuple[str, FieldInfo]]) -> Iterator[st
         yield ""
         yield from _comment(field)
         yield f"#{name} = {_toml(_EXAMPLES.get(name, field.default))}"
+    yield ""
+
+
+def _attempts() -> Iterator[str]:
+    yield "# --- Attempts: what is tried again before the first byte, where there is a second candidate ---"
+    yield ""
+    yield "#[attempts]"
+    for name, field in AttemptSettings.model_fields.items():
+        yield from _comment(field)
+        yield f"#{name} = {_toml(field.default)}"
     yield ""
 
 
@@ -104,6 +122,9 @@ def _comment(field: FieldInfo, before: str = "") -> list[str]:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        members = (", ".join(f"{name} = {_toml(one)}" for name, one in each.items()) for each in value)
+        return f"[{', '.join(f'{{ {text} }}' for text in members)}]"
     return json.dumps(value)  # what these are is written alike in both
 
 

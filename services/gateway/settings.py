@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import PROXY, ProviderSettings, proxy
 from shared.contract.paths import base_path, owner
 from shared.contract.providers import PROVIDERS, known, missing
@@ -22,12 +23,18 @@ _MIB = 1024 * 1024
 class GatewaySettings(Settings):
     """The settings of a gateway. Times are in seconds, sizes in bytes."""
 
+    RELOADED: ClassVar[frozenset[str]] = frozenset({"providers", "attempts"})
     OLD_NAMES: ClassVar[Mapping[str, str]] = {
         f"drain_{what}": f"read_on_{what}" for what in ("seconds", "bytes", "streams")
     }
 
     host: str = Field(default="127.0.0.1", description=f"Address the gateway listens on. {EVERYWHERE}")
     port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
+    reuse_port: bool = Field(
+        default=False,
+        description="Share the port with other gateways on this machine that do so, too (SO_REUSEPORT), as the workers "
+        "of `arouter gateway --workers` do.",
+    )
     base_path: str = Field(
         default="",
         description="Path that a proxy in front keeps, such as /llm: what comes below it is served as if it came at "
@@ -41,6 +48,9 @@ class GatewaySettings(Settings):
     )
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="One block per provider: see the table below."
+    )
+    attempts: AttemptSettings = Field(
+        default_factory=AttemptSettings, description="What is tried again before the first byte: see the table below."
     )
     control: Literal["gateway", "off"] = Field(
         default="gateway",

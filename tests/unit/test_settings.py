@@ -195,7 +195,7 @@ def test_the_example_is_up_to_date_and_can_be_used(monkeypatch: pytest.MonkeyPat
     file.write_text(settings_example.uncommented(example))
     monkeypatch.setenv("AROUTER_CONFIG", str(file))
     gateway, meter, control = GatewaySettings.load(), MeterSettings.load(), ControlSettings.load()
-    assert set(gateway.providers) == {"openai", "anthropic", "bedrock", "vertex", "vllm"}
+    assert set(gateway.providers) == {"openai", "anthropic", "mistral", "bedrock", "vertex", "vllm"}
     assert (gateway.port, meter.shards, control.control_port) == (8080, 16, 8081)
     assert unknown_variables(*SETTINGS) == []
     fields = {name for service in SETTINGS for name in service.model_fields}
