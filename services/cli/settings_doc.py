@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
 from services.gateway.provider_settings import ProviderSettings
+from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.contract.providers import PROVIDERS, Provider
@@ -34,6 +35,12 @@ machine's own credentials where they have no key ([providers](providers.md)). An
 and needs a base URL:
 `AROUTER_PROVIDERS__VLLM__BASE_URL=http://vllm:8000/v1`.
 """
+_ROUTES = """
+## Routes
+
+`[routes.NAME]`, or `AROUTER_ROUTES__<NAME>__…` for a name in lower case that a variable can have. A route is a
+model name of your own; [fallback](fallback.md) shows what it is for.
+"""
 
 
 def render() -> str:
@@ -45,7 +52,7 @@ def render() -> str:
             "## Every service\n",
             *_table(Settings, Settings.model_fields, prefix=""),
             "\n## Gateway\n",
-            *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - {"providers"}, prefix=""),
+            *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - {"providers", "routes"}, prefix=""),
             "\n## Meter\n",
             *_table(MeterSettings, set(MeterSettings.model_fields) - common, prefix=""),
             "\n## Control\n",
@@ -56,6 +63,8 @@ def render() -> str:
             "| name | base URL | credential |",
             "|---|---|---|",
             *(f"| {p.name} | {p.base_url or 'your own'} | {_credential(p)} |" for p in PROVIDERS.values()),
+            _ROUTES,
+            *_table(RouteSettings, RouteSettings.model_fields, prefix="ROUTES__<NAME>__"),
             "",
         ]
     )
@@ -85,7 +94,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, bool):
         return str(value).lower()
-    if value is None or value == "" or isinstance(value, SecretStr):
+    if field.is_required() or value is None or value == "" or isinstance(value, SecretStr):
         return ""
     return f"{value:,}".replace(",", " ") if isinstance(value, int) and value > 9999 else f"{value}"
 

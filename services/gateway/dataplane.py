@@ -22,8 +22,9 @@ from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.routing.inward import inward
+from services.gateway.routing.plans import passed_on, plan
 from services.gateway.routing.readings import understood
-from services.gateway.routing.routes import Match, Route, choose, family_of, match
+from services.gateway.routing.routes import Match, Route, family_of, match
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
 from shared.access.credentials import without_key
@@ -98,8 +99,8 @@ class DataPlane:
             family = matched.family
             body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
-            routed = self._routed(matched, body)
-            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes[0], body))
+            routed = self._routed(matched, body, key)
+            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes, body))
             await self._run(client, permit, routed, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
@@ -142,16 +143,17 @@ class DataPlane:
         while self.open and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
-    def _routed(self, matched: Match, body: Received) -> _Routed:
+    def _routed(self, matched: Match, body: Received, key: KeyRecord) -> _Routed:
         if matched.lists and body.sent:
             raise Refused(400, "a request that reads what is stored must not have a body")
         in_path = matched.path_model is not None and matched.family is Family.GEMINI
         flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
-        route = choose(matched, flags.model, self._upstreams)
-        if body.rest is not None and route.upstream.whole_bodies:
+        routes = plan(matched, flags, self._upstreams, key.hash, lists=self._settings.request_fallback)
+        upstream = routes[0].upstream
+        if body.rest is not None and upstream.whole_bodies:
             # It stands at the root, and its model has come with its first part.
-            raise Refused(400, f"provider {route.upstream.provider!r} signs bodies: send this one below its own path")
-        return _Routed(matched, (route,), flags, body)
+            raise Refused(400, f"provider {upstream.provider!r} signs bodies: send this one below its own path")
+        return _Routed(matched, routes, flags, body)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
@@ -164,7 +166,9 @@ class DataPlane:
             self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
-        matched, routes = routed.matched, routed.routes
+        matched, routes = routed.matched, permit.routes
+        if len(routes) > 1 and routes is routed.routes:
+            routes = passed_on(routes)
         make = partial(_candidate, client, routed)
         return Call(
             plan=Plan(make(routes[0]), map(make, routes[1:])),
@@ -180,9 +184,10 @@ def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidat
     matched, upstream = routed.matched, route.upstream
     asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
     outgoing = routed.body.outgoing(
-        route.model if route.prefixed else None,
+        route.model if route.renamed else None,
         ask_usage=asks and upstream.ask_usage,
         decode=upstream.decode_requests,
+        unlisted=route.unlisted,
     )
     return Candidate(
         provider=upstream.provider,
@@ -235,4 +240,5 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         streamed=call.streamed,
         path=first.url.partition("://")[2].partition("/")[2],
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
+        requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
     )
