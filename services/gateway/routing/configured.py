@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 
 from pydantic import SecretStr
 
 from services.gateway.provider_settings import ProviderSettings
-from services.gateway.route_settings import RouteSettings
 from services.gateway.routing.authenticators import Authenticator, Fixed, Held, Signature, Token, keyed
+from services.gateway.routing.named import named_routes
 from services.gateway.routing.sigv4 import Signer
-from services.gateway.routing.upstreams import FAMILIES, NamedRoute, Paths, Target, Upstream, Upstreams
+from services.gateway.routing.upstreams import FAMILIES, Paths, Upstream, Upstreams
 from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect, Family
 from shared.contract.providers import Auth, Provider, known
-from shared.runtime.errors import SettingsError
-from shared.runtime.settings import variable
 
 _OWN_ENDPOINTS = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}", Family.GEMINI: "{root}"}
 
@@ -27,7 +24,7 @@ def upstreams(settings: GatewaySettings) -> Upstreams:
     SettingsError, one line, where the candidates of a route do not serve the same dialects.
     """
     found = {name: _upstream(name, configured) for name, configured in settings.providers.items() if configured.on}
-    return Upstreams(found.values(), (_named(name, route, found) for name, route in settings.routes.items()))
+    return Upstreams(found.values(), named_routes(settings.routes, found))
 
 
 def _upstream(name: str, configured: ProviderSettings) -> Upstream:
@@ -57,41 +54,6 @@ def _upstream(name: str, configured: ProviderSettings) -> Upstream:
         takes_models=row.takes_models,
         paths=Paths(other, scope, row.deployments, row.check.format(**names)),
     )
-
-
-def _named(name: str, route: RouteSettings, found: Mapping[str, Upstream]) -> NamedRoute:
-    targets = tuple(
-        Target(found[one.provider], one.model.removeprefix(f"{one.provider}/"), one.weight) for one in route.candidates
-    )
-    wanted = route.named_dialects
-    for target in targets:
-        served = target.upstream.endpoints
-        for other in targets:
-            own = next(iter(other.upstream.endpoints))
-            if not wanted and own not in served:
-                raise _mixed(name, f"{_of(other)} speaks the dialects of {own}, and {_of(target)} does not serve them")
-        for dialect in sorted(wanted):
-            if dialect not in FAMILIES or not target.upstream.serves(dialect, FAMILIES[dialect]):
-                raise _mixed(name, f"{_of(target)} does not serve {dialect}")
-    families = frozenset.intersection(*(frozenset(target.upstream.endpoints) for target in targets))
-    dialects = frozenset(
-        dialect
-        for dialect, family in FAMILIES.items()
-        if all(target.upstream.serves(dialect, family) for target in targets)
-    )
-    if wanted:
-        dialects, families = wanted, frozenset(FAMILIES[dialect] for dialect in wanted)
-    if not dialects and Family.BEDROCK not in families:
-        raise _mixed(name, "there is no dialect that all candidates serve")
-    return NamedRoute(name, targets, families, dialects, route.sticky)
-
-
-def _of(target: Target) -> str:
-    return f"{target.upstream.provider}/{target.model}"
-
-
-def _mixed(name: str, what: str) -> SettingsError:
-    return SettingsError(f"{variable(('routes', name))}: {what}; nothing is translated")
 
 
 def _authenticators(name: str, row: Provider, configured: ProviderSettings) -> dict[Family, Authenticator]:
