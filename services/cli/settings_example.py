@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
+from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import ProviderSettings
 from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
@@ -48,6 +49,12 @@ _EXAMPLES = {
 _PROVIDERS: dict[str, dict[str, object]] = {
     "openai": {"api_key": "sk-replace-me", "ask_usage": True},
     "anthropic": {"api_key": "sk-ant-replace-me", "on_disconnect": "close"},
+    "mistral": {
+        "credentials": [
+            {"name": "main", "api_key": "replace-me", "weight": 2},
+            {"name": "spare", "api_key": "replace-me-too", "weight": 0},
+        ]
+    },
     "bedrock": {"region": "eu-west-1"},
     "vertex": {"project": "my-project", "location": "global"},
     "vllm": {"base_url": "http://vllm:8000/v1", "dialects": "openai_chat, openai_completions"},
@@ -74,6 +81,7 @@ def render() -> str:
             *_section("Gateway", _own(GatewaySettings)),
             *_section("Meter", _own(MeterSettings)),
             *_section("Control plane in a process of its own", _own(ControlSettings)),
+            *_attempts(),
             *_blocks("Providers: one section each, by its name", ProviderSettings, "providers", _PROVIDERS),
             *_blocks("Routes: model names of your own, one section each", RouteSettings, "routes", _ROUTES),
         ]
@@ -87,7 +95,7 @@ def uncommented(text: str) -> str:
 
 def _own(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
-        if name not in Settings.model_fields and name not in ("providers", "routes"):
+        if name not in Settings.model_fields and name not in ("providers", "routes", "attempts"):
             yield name, field
 
 
@@ -97,6 +105,16 @@ def _section(title: str, fields: Iterable[tuple[str, FieldInfo]]) -> Iterator[st
         yield ""
         yield from _comment(field)
         yield f"#{name} = {_toml(_EXAMPLES.get(name, field.default))}"
+    yield ""
+
+
+def _attempts() -> Iterator[str]:
+    yield "# --- Attempts: what is tried again before the first byte, where there is a second candidate ---"
+    yield ""
+    yield "#[attempts]"
+    for name, field in AttemptSettings.model_fields.items():
+        yield from _comment(field)
+        yield f"#{name} = {_toml(field.default)}"
     yield ""
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit, checks_model
-from services.gateway.attempts import Candidate, Plan, Upstream
+from services.gateway.attempts import Candidate, Upstream
 from services.gateway.client import headers
 from services.gateway.client.cors import Cors
 from services.gateway.client.flags import Flags
@@ -20,16 +20,21 @@ from services.gateway.client.upload import Upload
 from services.gateway.client.way_back import WayBack
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
+from services.gateway.planning import plan_of
 from services.gateway.refusal import refuse
+from services.gateway.retries import Retries
 from services.gateway.routing.inward import inward
 from services.gateway.routing.plans import passed_on, plan
+from services.gateway.routing.pools import Credential
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, Route, family_of, match
-from services.gateway.routing.upstreams import Upstreams
+from services.gateway.routing.states import states
+from services.gateway.routing.upstreams import FAMILIES, Upstreams
 from services.gateway.settings import GatewaySettings
 from shared.access.credentials import without_key
 from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
+from shared.contract.provider_state import ProviderState
 from shared.contract.tail import Open, Outcome
 from shared.runtime.errors import Refused
 
@@ -59,10 +64,13 @@ class DataPlane:
         upstream: Upstream,
         admission: Admission,
         observer: Observer,
+        retries: Retries,
     ) -> None:
         self.open: set[Exchange] = set()
         self.observer = observer
+        self.retries = retries
         self.upstream = upstream
+        self.upstreams = upstreams
         self.send_generation_id = settings.send_generation_id
         self.limits = Limits(
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
@@ -78,7 +86,6 @@ class DataPlane:
             )
         )
         self._settings = settings
-        self._upstreams = upstreams
 
     async def handle(self, client: ClientRequest) -> None:
         """Answer a request."""
@@ -112,7 +119,20 @@ class DataPlane:
         """End exchanges that exceed a limit, for as long as the process lives."""
         while True:
             await asyncio.sleep(_WATCHDOG_SECONDS)
-            self.end_late(time.monotonic())
+            now = time.monotonic()
+            self.end_late(now)
+            self.note(now)
+
+    def note(self, now: float) -> None:
+        """Note the counts of which the last minutes are asked for."""
+        self.retries.note(now)
+        for upstream in self.upstreams:
+            for credential in upstream.pool:
+                credential.health.note(now)
+
+    def providers(self) -> tuple[ProviderState, ...]:
+        """The state of every provider and credential."""
+        return states(self.upstreams, time.monotonic(), time.time_ns() // 1_000_000)
 
     def end_late(self, now: float) -> None:
         """End exchanges that exceed a limit at `now`, a monotonic time."""
@@ -129,8 +149,8 @@ class DataPlane:
 
     def inward(self, provider: str, url: str) -> str | None:
         """The path at the gateway that leads to a URL of a provider; None where none does."""
-        upstream = self._upstreams.get(provider)
-        return inward(url, upstream, self._upstreams) if upstream is not None else None
+        upstream = self.upstreams.get(provider)
+        return inward(url, upstream, self.upstreams) if upstream is not None else None
 
     @property
     def read_on(self) -> int:
@@ -148,12 +168,8 @@ class DataPlane:
             raise Refused(400, "a request that reads what is stored must not have a body")
         in_path = matched.path_model is not None and matched.family is Family.GEMINI
         flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
-        routes = plan(matched, flags, self._upstreams, key.hash, lists=self._settings.request_fallback)
-        upstream = routes[0].upstream
-        if body.rest is not None and upstream.whole_bodies:
-            # It stands at the root, and its model has come with its first part.
-            raise Refused(400, f"provider {upstream.provider!r} signs bodies: send this one below its own path")
-        return _Routed(matched, routes, flags, body)
+        routes = plan(matched, flags, self.upstreams, key.hash, lists=self._settings.request_fallback)
+        return _Routed(matched, routes if body.rest is None else _unsigned(routes), flags, body)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
@@ -166,12 +182,11 @@ class DataPlane:
             self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
-        matched, routes = routed.matched, permit.routes
+        matched, routes, caller = routed.matched, permit.routes, permit.key.hash
         if len(routes) > 1 and routes is routed.routes:
             routes = passed_on(routes)
-        make = partial(_candidate, client, routed)
         return Call(
-            plan=Plan(make(routes[0]), map(make, routes[1:])),
+            plan=plan_of(routes, caller, partial(_candidate, client, routed, caller)),
             family=matched.family,
             streamed=matched.streamed or routed.flags.stream,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
@@ -180,7 +195,17 @@ class DataPlane:
         )
 
 
-def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidate:
+def _unsigned(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The routes of a body whose rest goes upstream as it arrives: it stands at the root, and its model has come with
+    its first part. Refused with 400 where all of them must see the whole of it."""
+    left = tuple(route for route in routes if not route.upstream.whole_bodies)
+    if not left:
+        provider = routes[0].upstream.provider
+        raise Refused(400, f"provider {provider!r} signs bodies: send this one below its own path")
+    return left
+
+
+def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route, credential: Credential) -> Candidate:
     matched, upstream = routed.matched, route.upstream
     asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
     outgoing = routed.body.outgoing(
@@ -192,16 +217,20 @@ def _candidate(client: ClientRequest, routed: _Routed, route: Route) -> Candidat
     return Candidate(
         provider=upstream.provider,
         model=route.model,
-        credential="",
+        credential=credential.name,
         method=client.method,
         url=route.url,
         query=without_key(client.query),
         headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
         body=outgoing.body,
-        authenticator=upstream.authenticators[matched.family],
+        authenticator=credential.authenticators[matched.family],
         plain=outgoing.plain,
         late_model=outgoing.late_model,
         read_on=upstream.read_on,
+        health=credential.health,
+        caller=caller,
+        trusted=upstream.trusted and matched.dialect in FAMILIES,
+        shown=upstream.shown,
     )
 
 

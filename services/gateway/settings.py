@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import PROXY, ProviderSettings, proxy
 from services.gateway.route_settings import RouteSettings, check
 from shared.contract.paths import base_path, owner
@@ -50,6 +51,9 @@ class GatewaySettings(Settings):
         default=True,
         description='Requests may name further models, `models` with `route: "fallback"`: the gateway tries them in '
         "that order, or leaves it to a provider that does the same.",
+    )
+    attempts: AttemptSettings = Field(
+        default_factory=AttemptSettings, description="What is tried again before the first byte: see the table below."
     )
     control: Literal["gateway", "off"] = Field(
         default="gateway",

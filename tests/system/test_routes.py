@@ -9,6 +9,8 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from google import genai
+from google.genai import types as genai_types
 
 from services.cli.processes import ProcessFailed
 from services.demo.scenario import Scenario
@@ -28,6 +30,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         AROUTER_ROUTES__FAST__CANDIDATES="dead/gpt-4o-mini, azure/gpt-4o-mini",
         AROUTER_ROUTES__ALIAS__CANDIDATES="azure/gpt-4.1",
         AROUTER_ROUTES__FLASH__CANDIDATES="gemini/demo-refuse, gemini/gemini-2.5-flash",
+        AROUTER_ROUTES__BUSY__CANDIDATES="openai/demo-status=503, azure/gpt-4o-mini",
+        AROUTER_ROUTES__DOWN__CANDIDATES="gone/gpt-4o-mini, openai/demo-status=503",
+        AROUTER_PROVIDERS__GONE__BASE_URL="http://127.0.0.1:9/v1",  # as dead, and with a health of its own
+        AROUTER_ATTEMPTS__RETRY_ON="connect, 5xx, broken",
         AROUTER_ROUTES__CLAUDE__CANDIDATES="anthropic/claude-haiku-4-5",
         AROUTER_ROUTES__SHARED__CANDIDATES=json.dumps(
             [{"model": "openai/gpt-4o", "weight": 1}, {"model": "azure/gpt-4o", "weight": 1}]
@@ -59,6 +65,75 @@ def booked(system: System, exchange_id: str | None) -> dict[str, Any]:
     line = system.until(lambda: system.emitted().get(exchange_id))
     assert (entry["source"], entry["output_tokens"]) == ("reported", line["usage"]["output_tokens"])
     return entry
+
+
+def attempts(entry: dict[str, Any]) -> list[tuple[str, str, int | None, str]]:
+    """Provider, model, status and cause of each."""
+    return [(made[0], made[1], made[3], made[4]) for made in entry["attempts"]]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_second_candidate_answers_where_nobody_listens_at_the_first(system: System, streamed: bool) -> None:
+    asked: Any = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
+    with client(system) as sdk:
+        answer: Any = sdk.chat.completions.with_raw_response.create(model="fast", messages=ASK, **asked)
+        found = answer.parse()
+        if isinstance(found, openai.Stream):
+            said = "".join(chunk.choices[0].delta.content or "" for chunk in found if chunk.choices)
+        else:
+            said = found.choices[0].message.content
+    assert said == SAID
+    assert (answer.headers["x-arouter-provider"], answer.headers["x-arouter-attempts"]) == ("azure", "2")
+    entry = booked(system, answer.headers["x-generation-id"])
+    assert (entry["provider"], entry["model"], entry["requested_model"]) == ("azure", "gpt-4o-mini", "fast")
+    assert attempts(entry) == [
+        ("dead", "gpt-4o-mini", None, "connect_refused"),
+        ("azure", "gpt-4o-mini", 200, ""),
+    ]
+
+
+def test_the_second_candidate_answers_where_the_first_is_overloaded(system: System) -> None:
+    with client(system) as sdk:
+        answer = sdk.responses.with_raw_response.create(model="busy", input="Tell me a story.")
+    assert answer.parse().output_text == SAID
+    entry = booked(system, answer.headers["x-generation-id"])
+    assert (entry["provider"], entry["model"], entry["status"]) == ("azure", "gpt-4o-mini", 200)
+    assert [made[:3] for made in attempts(entry)] == [
+        ("openai", "demo-status=503", 503),
+        ("azure", "gpt-4o-mini", 200),
+    ]
+
+
+def test_a_route_in_a_path(system: System) -> None:
+    """The first candidate closes its connection, which may have been paid: the policy says that it is tried again."""
+    options = genai_types.HttpOptions(base_url=system.url)
+    with genai.Client(api_key=system.key, http_options=options) as sdk:
+        chunks = list(sdk.models.generate_content_stream(model="flash", contents="Tell me a story."))
+    assert "".join(chunk.text or "" for chunk in chunks) == SAID
+    assert chunks[0].sdk_http_response is not None
+    entry = booked(system, (chunks[0].sdk_http_response.headers or {})["x-generation-id"])
+    assert (entry["provider"], entry["model"], entry["requested_model"]) == ("gemini", "gemini-2.5-flash", "flash")
+    assert [made[1] for made in attempts(entry)] == ["demo-refuse", "gemini-2.5-flash"]
+
+
+def test_a_request_brings_its_own_fallback(system: System) -> None:
+    """The second provider gets the body without the list."""
+    listed = {"models": ["alias", "azure/gpt-4o"], "route": "fallback"}
+    with client(system) as sdk:
+        answer = sdk.chat.completions.with_raw_response.create(model="dead/x", messages=ASK, extra_body=listed)
+    assert answer.parse().choices[0].message.content == SAID
+    entry = booked(system, answer.headers["x-generation-id"])
+    assert (entry["provider"], entry["model"], entry["requested_model"]) == ("azure", "gpt-4.1", "dead/x")
+    assert [made[:2] for made in attempts(entry)] == [("dead", "x"), ("azure", "gpt-4.1")]
+
+
+def test_where_all_candidates_fail_the_last_answer_is_passed_on(system: System) -> None:
+    with client(system) as sdk, pytest.raises(openai.InternalServerError) as failed:
+        sdk.chat.completions.create(model="down", messages=ASK)
+    assert failed.value.status_code == 503
+    entry = system.settled([failed.value.response.headers["x-generation-id"]]).popitem()[1]
+    assert (entry["provider"], entry["requested_model"]) == ("openai", "down")
+    assert [made[:2] for made in attempts(entry)] == [("gone", "gpt-4o-mini"), ("openai", "demo-status=503")]
 
 
 def test_an_alias_leads_to_its_model(system: System) -> None:

@@ -260,7 +260,7 @@ def test_the_example_is_up_to_date_and_can_be_used(monkeypatch: pytest.MonkeyPat
     file.write_text(settings_example.uncommented(example))
     monkeypatch.setenv("AROUTER_CONFIG", str(file))
     gateway, meter, control = GatewaySettings.load(), MeterSettings.load(), ControlSettings.load()
-    assert set(gateway.providers) == {"openai", "anthropic", "bedrock", "vertex", "vllm"}
+    assert set(gateway.providers) == {"openai", "anthropic", "mistral", "bedrock", "vertex", "vllm"}
     assert [one.weight for one in gateway.routes["claude"].candidates] == [9, 1]
     assert (gateway.port, meter.shards, control.control_port) == (8080, 16, 8081)
     assert unknown_variables(*SETTINGS) == []

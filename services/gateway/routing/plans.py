@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from hashlib import blake2b
 from urllib.parse import quote
+
+from msgspec.structs import replace
 
 from services.gateway.client.flags import Flags
 from services.gateway.routing.routes import Match, Route, choose, url_at

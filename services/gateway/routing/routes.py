@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import dropwhile
 from urllib.parse import unquote
 
+import msgspec
+
 from services.gateway.routing.native import gemini_call, looks_like_bedrock, looks_like_gemini, native_call
 from services.gateway.routing.roots import root_of
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
@@ -56,8 +58,7 @@ class Match:
         return self.path_model is None and self.dialect in FAMILIES
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """The destination of an exchange."""
 
     upstream: Upstream
