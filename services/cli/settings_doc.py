@@ -12,12 +12,15 @@ from services.control.settings import ControlSettings
 from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.credential_settings import CredentialSettings
 from services.gateway.provider_settings import ProviderSettings
+from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.contract.providers import PROVIDERS, Provider
 from shared.runtime.settings import Settings, variable
 
 PATH = Path("docs/settings.md")
+
+_BLOCKS = {"providers", "routes", "attempts"}  # tables of their own
 
 _INTRODUCTION = """# Settings
 
@@ -36,6 +39,12 @@ variables of the providers' own SDKs work too. Bedrock and Vertex are on with `R
 machine's own credentials where they have no key ([providers](providers.md)). Any other name is a provider of your own
 and needs a base URL:
 `AROUTER_PROVIDERS__VLLM__BASE_URL=http://vllm:8000/v1`.
+"""
+_ROUTES = """
+### Routes
+
+`[routes.NAME]`, or `AROUTER_ROUTES__<NAME>__…` for a name in lower case that a variable can have. A route is a
+model name of your own; [fallback](fallback.md) shows what it is for.
 """
 _ATTEMPTS = """
 ### Attempts
@@ -58,7 +67,7 @@ def render() -> str:
             "## Every service\n",
             *_table(Settings, Settings.model_fields, prefix=""),
             "\n## Gateway\n",
-            *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - {"providers", "attempts"}, prefix=""),
+            *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - _BLOCKS, prefix=""),
             _ATTEMPTS,
             *_table(AttemptSettings, AttemptSettings.model_fields, prefix="ATTEMPTS__"),
             "\n## Meter\n",
@@ -73,6 +82,8 @@ def render() -> str:
             "| name | base URL | credential |",
             "|---|---|---|",
             *(f"| {p.name} | {p.base_url or 'your own'} | {_credential(p)} |" for p in PROVIDERS.values()),
+            _ROUTES,
+            *_table(RouteSettings, RouteSettings.model_fields, prefix="ROUTES__<NAME>__"),
             "",
         ]
     )
@@ -109,7 +120,7 @@ def _default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, bool):
         return str(value).lower()
-    if value is None or value in ("", ()) or isinstance(value, SecretStr):
+    if field.is_required() or value is None or value in ("", ()) or isinstance(value, SecretStr):
         return ""
     if isinstance(value, tuple):
         return ", ".join(value)

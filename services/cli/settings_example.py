@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
 from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import ProviderSettings
+from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.runtime.settings import Settings
@@ -58,6 +60,16 @@ _PROVIDERS: dict[str, dict[str, object]] = {
     "vertex": {"project": "my-project", "location": "global"},
     "vllm": {"base_url": "http://vllm:8000/v1", "dialects": "openai_chat, openai_completions"},
 }
+_ROUTES: dict[str, dict[str, object]] = {
+    "fast": {"candidates": ["openai/gpt-4o-mini", "vllm/llama-3.3-70b"]},
+    "claude": {
+        "candidates": [
+            {"model": "anthropic/claude-haiku-4-5", "weight": 9},
+            {"model": "anthropic/claude-sonnet-4-5", "weight": 1},
+        ],
+        "sticky": True,
+    },
+}
 
 
 def render() -> str:
@@ -71,7 +83,8 @@ def render() -> str:
             *_section("Meter", _own(MeterSettings)),
             *_section("Control plane in a process of its own", _own(ControlSettings)),
             *_attempts(),
-            *_providers(),
+            *_blocks("Providers: one section each, by its name", ProviderSettings, "providers", _PROVIDERS),
+            *_blocks("Routes: model names of your own, one section each", RouteSettings, "routes", _ROUTES),
         ]
     )
 
@@ -83,7 +96,7 @@ def uncommented(text: str) -> str:
 
 def _own(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
-        if name not in Settings.model_fields and name not in ("providers", "attempts"):
+        if name not in Settings.model_fields and name not in ("providers", "routes", "attempts"):
             yield name, field
 
 
@@ -106,13 +119,13 @@ def _attempts() -> Iterator[str]:
     yield ""
 
 
-def _providers() -> Iterator[str]:
-    yield "# --- Providers: one section each, by its name ---"
+def _blocks(title: str, model: type[BaseModel], table: str, blocks: Mapping[str, dict[str, object]]) -> Iterator[str]:
+    yield f"# --- {title} ---"
     yield ""
-    for name, field in ProviderSettings.model_fields.items():
+    for name, field in model.model_fields.items():
         yield from _comment(field, f"{name}: ")
-    for provider, values in _PROVIDERS.items():
-        yield f"\n#[providers.{provider}]"
+    for block, values in blocks.items():
+        yield f"\n#[{table}.{block}]"
         yield from (f"#{name} = {_toml(value)}" for name, value in values.items())
     yield ""
 
@@ -122,9 +135,10 @@ def _comment(field: FieldInfo, before: str = "") -> list[str]:
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        members = (", ".join(f"{name} = {_toml(one)}" for name, one in each.items()) for each in value)
-        return f"[{', '.join(f'{{ {text} }}' for text in members)}]"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + " }"
     return json.dumps(value)  # what these are is written alike in both
 
 

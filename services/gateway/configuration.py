@@ -122,7 +122,7 @@ def loaded(settings: GatewaySettings, parts: Parts, before: Loaded | None = None
                 kept[name] = upstream
     found = upstreams(settings, parts.healths, kept=kept)
     client = UpstreamClient(settings, parts.transport, before.client if before is not None else None)
-    configured = Configured(found, client, _retries(settings, parts, before))
+    configured = Configured(found, client, _retries(settings, parts, before), lists=settings.request_fallback)
     return Loaded(settings, files, configured, client, sources(found, settings))
 
 

@@ -21,11 +21,12 @@ class _Matching(Protocol):
 
 class Configured:
     """The reloadable part of a gateway's settings, as requests use it. `upstream`: the connections to the providers;
-    `retries`: the policy of attempts."""
+    `retries`: the policy of attempts; `lists`: whether a request may list models to fall back on."""
 
-    __slots__ = ("_match", "_remembered", "retries", "upstream", "upstreams")
+    __slots__ = ("_match", "_remembered", "lists", "retries", "upstream", "upstreams")
 
-    def __init__(self, upstreams: Upstreams, upstream: Connections, retries: Retries) -> None:
+    def __init__(self, upstreams: Upstreams, upstream: Connections, retries: Retries, *, lists: bool = True) -> None:
+        self.lists = lists
         self.retries = retries
         self.upstream = upstream
         self.upstreams = upstreams

@@ -23,8 +23,9 @@ from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.planning import plan_of
 from services.gateway.refusal import refuse
+from services.gateway.routing.plans import passed_on, plan
 from services.gateway.routing.pools import Credential
-from services.gateway.routing.routes import Match, Route, choose, family_of
+from services.gateway.routing.routes import Match, Route, family_of
 from services.gateway.routing.states import states
 from services.gateway.routing.upstreams import FAMILIES
 from services.gateway.settings import GatewaySettings
@@ -96,8 +97,8 @@ class DataPlane:
             if body is None:
                 body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
-            routed = _routed(configured, matched, body)
-            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes[0], body))
+            routed = _routed(configured, matched, body, key)
+            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes, body))
             await self._run(client, permit, routed, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
@@ -159,9 +160,11 @@ class DataPlane:
             self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
-        matched, caller = routed.matched, permit.key.hash
+        matched, routes, caller = routed.matched, permit.routes, permit.key.hash
+        if len(routes) > 1 and routes is routed.routes:
+            routes = passed_on(routes)
         return Call(
-            plan=plan_of(routed.routes, caller, partial(_candidate, client, routed, caller)),
+            plan=plan_of(routes, caller, partial(_candidate, client, routed, caller)),
             family=matched.family,
             streamed=matched.streamed or routed.flags.stream,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
@@ -171,25 +174,33 @@ class DataPlane:
         )
 
 
-def _routed(configured: Configured, matched: Match, body: Received) -> _Routed:
+def _routed(configured: Configured, matched: Match, body: Received, key: KeyRecord) -> _Routed:
     if matched.lists and body.sent:
         raise Refused(400, "a request that reads what is stored must not have a body")
     in_path = matched.path_model is not None and matched.family is Family.GEMINI
     flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
-    route = choose(matched, flags.model, configured.upstreams)
-    if body.rest is not None and route.upstream.whole_bodies:
-        # It stands at the root, and its model has come with its first part.
-        raise Refused(400, f"provider {route.upstream.provider!r} signs bodies: send this one below its own path")
-    return _Routed(configured, matched, (route,), flags, body)
+    routes = plan(matched, flags, configured.upstreams, key.hash, lists=configured.lists)
+    return _Routed(configured, matched, routes if body.rest is None else _unsigned(routes), flags, body)
+
+
+def _unsigned(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The routes of a body whose rest goes upstream as it arrives: it stands at the root, and its model has come with
+    its first part. Refused with 400 where all of them must see the whole of it."""
+    left = tuple(route for route in routes if not route.upstream.whole_bodies)
+    if not left:
+        provider = routes[0].upstream.provider
+        raise Refused(400, f"provider {provider!r} signs bodies: send this one below its own path")
+    return left
 
 
 def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route, credential: Credential) -> Candidate:
     matched, upstream = routed.matched, route.upstream
     asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
     outgoing = routed.body.outgoing(
-        route.model if route.prefixed else None,
+        route.model if route.renamed else None,
         ask_usage=asks and upstream.ask_usage,
         decode=upstream.decode_requests,
+        unlisted=route.unlisted,
     )
     return Candidate(
         upstream.provider,  # by place as far as it goes: sixteen names take six times as long
@@ -246,4 +257,5 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         streamed=call.streamed,
         path=first.url.partition("://")[2].partition("/")[2],
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
+        requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
     )

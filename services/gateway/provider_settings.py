@@ -190,10 +190,15 @@ class ProviderSettings(BaseModel):
     @field_validator("dialects")
     @classmethod
     def _known_dialects(cls, value: str) -> str:
-        for name in filter(None, map(str.strip, value.split(","))):
-            if name not in list(Dialect):
-                raise ValueError(f"{name!r} is not a dialect; dialects are {', '.join(Dialect)}")
-        return value
+        return known_dialects(value)
+
+
+def known_dialects(value: str) -> str:
+    """Names of dialects, comma-separated, as they are. ValueError where one is unknown."""
+    for name in filter(None, map(str.strip, value.split(","))):
+        if name not in list(Dialect):
+            raise ValueError(f"{name!r} is not a dialect; dialects are {', '.join(Dialect)}")
+    return value
 
 
 def proxy(value: SecretStr | None, message: str, words: tuple[str, ...] = ()) -> SecretStr | None:

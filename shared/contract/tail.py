@@ -115,6 +115,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     user_agent: str = ""
     traceparent: str = ""  # W3C trace context of the caller
     permit: str = ""  # the permit it was admitted under; "" where no limit applies
+    requested_model: str = ""  # as the request names it, where that is a named route, or the first of several models
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):

@@ -45,6 +45,7 @@ OPEN = Open(
     user_agent="anthropic-sdk-python/0.75",
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     permit="01K0000000000000000000G01D.12",
+    requested_model="claude",
 )
 HEAD = Head(200, "text/event-stream", "")
 SEGMENT = Segment(Packed.pack(b"event: ping\ndata: {}\n\n"))
@@ -103,6 +104,7 @@ ENTRY = an_entry(
     **{name: getattr(OPEN, name) for name in ("team", "user", "session", "tags", "client_address", "user_agent")},
     traceparent=OPEN.traceparent,
     permit=OPEN.permit,
+    requested_model=OPEN.requested_model,
     credential=END.credential,
     attempts=END.attempts,
     cause=END.cause,

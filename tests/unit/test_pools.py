@@ -75,7 +75,7 @@ def route(upstream: str, given: Pool, model: str = "m") -> Route:
         decode_requests=False,
         paths=Paths(""),
     )
-    return Route(there, "", model, prefixed=False)
+    return Route(there, "", model, renamed=False)
 
 
 def candidate(route: Route, credential: Credential) -> Candidate:

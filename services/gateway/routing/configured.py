@@ -13,6 +13,7 @@ from services.gateway.credential_health import Healths
 from services.gateway.credential_settings import CredentialSettings, api_key
 from services.gateway.provider_settings import ProviderSettings
 from services.gateway.routing.authenticators import Authenticator, Fixed, Held, Signature, Token, keyed
+from services.gateway.routing.named import named_routes
 from services.gateway.routing.pools import Credential, Pool
 from services.gateway.routing.sigv4 import Signer
 from services.gateway.routing.upstreams import FAMILIES, Paths, Upstream, Upstreams
@@ -33,15 +34,17 @@ def upstreams(
     *,
     kept: Mapping[str, Upstream] | None = None,
 ) -> Upstreams:
-    """The upstreams: every provider that is on. `healths`: what is known of their credentials already; `kept`:
-    upstreams that have not changed since they were made.
+    """The upstreams, every provider that is on, and the routes to them. `healths`: what is known of their credentials
+    already; `kept`: upstreams that have not changed since they were made.
 
-    SettingsError where a credential's file cannot be used.
+    SettingsError, one line, where a credential's file cannot be used, or the candidates of a route do not serve the
+    same dialects.
     """
     known_healths = healths if healths is not None else Healths(clock)
     same = kept or {}
     on = ((name, configured) for name, configured in settings.providers.items() if configured.on)
-    return Upstreams(same.get(name) or _upstream(name, configured, known_healths) for name, configured in on)
+    found = {name: same.get(name) or _upstream(name, configured, known_healths) for name, configured in on}
+    return Upstreams(found.values(), named_routes(settings.routes, found))
 
 
 def _upstream(name: str, configured: ProviderSettings, healths: Healths) -> Upstream:
@@ -70,6 +73,7 @@ def _upstream(name: str, configured: ProviderSettings, healths: Healths) -> Upst
         read_on=configured.reads_on,
         passes=configured.passed,
         decode_requests=configured.request_encoding == "decoded",
+        takes_models=row.takes_models,
         paths=Paths(other, scope, row.deployments, row.check.format(**names)),
         whole_bodies=any(one.whole_body for one in authenticators),
         trusted=not configured.passed & ACCOUNTS,
@@ -133,7 +137,7 @@ def _authenticators(name: str, row: Provider, configured: ProviderSettings) -> d
     auth = configured.authenticates(row.auth)
     if auth is Auth.AWS:
         assert configured.region is not None  # GatewaySettings has checked it
-        return dict.fromkeys(Family, Signature(Held(name, auth), Signer(configured.region, "bedrock")))
+        return dict.fromkeys(Family, Signature(Held(name, auth), Signer(configured.region, row.service)))
     if auth is not None:
         return dict.fromkeys(Family, Token(Held(name, auth, file=configured.credentials_file)))
     if configured.basic_auth is not None:

@@ -47,6 +47,7 @@ class Upstream:
     read_on: bool  # when the client leaves, read to the answer's end
     decode_requests: bool  # compressed request bodies go there decoded
     paths: Paths
+    takes_models: bool = False  # it does what `models` with `route: "fallback"` of a request asks for
     passes: frozenset[bytes] = frozenset()  # headers of callers that it gets though they are removed otherwise
     whole_bodies: bool = False  # every request body is taken in whole
     trusted: bool = True  # callers cannot name an account, so that a 401 to a call of a model is about the credential
@@ -66,11 +67,44 @@ class Upstream:
         return self.pool.first.authenticators
 
 
-class Upstreams:
-    """All upstreams by provider name, and the default of each family."""
+class Target(NamedTuple):
+    """A model at an upstream, as a named route leads to it."""
 
-    def __init__(self, upstreams: Iterable[Upstream]) -> None:
+    upstream: Upstream
+    model: str  # as the provider knows it
+    weight: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRoute:
+    """A route with a name, which callers use as a model."""
+
+    name: str
+    targets: tuple[Target, ...]  # in the order of the settings
+    families: frozenset[Family]  # in which all of them answer
+    dialects: frozenset[Dialect]  # of the calls of models that all of them serve
+    sticky: bool = False  # a key always draws the same target
+
+    def serves(self, dialect: Dialect, family: Family) -> bool:
+        return family in self.families and (dialect in self.dialects or dialect not in FAMILIES)
+
+    def ordered(self, draw: float) -> tuple[Target, ...]:
+        """The targets in the order of trying. The first one is drawn by weight, where there are weights: `draw` is
+        from 0 up to 1."""
+        rest = draw * sum(target.weight for target in self.targets)
+        for at, target in enumerate(self.targets):
+            if rest < target.weight:
+                return (target, *self.targets[:at], *self.targets[at + 1 :])
+            rest -= target.weight
+        return self.targets
+
+
+class Upstreams:
+    """All upstreams by provider name, the default of each family, and the named routes to them."""
+
+    def __init__(self, upstreams: Iterable[Upstream], named: Iterable[NamedRoute] = ()) -> None:
         self._by_provider = {upstream.provider: upstream for upstream in upstreams}
+        self.named: Mapping[str, NamedRoute] = {route.name: route for route in named}
         self.deployments = next(
             (found for found in self if found.paths.deployments), None
         )  # where its SDK's paths lead
