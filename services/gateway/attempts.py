@@ -2,7 +2,7 @@
 byte for the client there is no further attempt (decision 29).
 
 A request that met a connection the provider was closing is sent once more, on a new one (decision 57). Where an attempt
-fails otherwise, policy and budget decide whether the next candidate is asked (decisions 102 and 103).
+fails otherwise, policy and budget decide whether the next candidate is asked (decisions 85 and 86).
 """
 
 from __future__ import annotations

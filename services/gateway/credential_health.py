@@ -1,7 +1,7 @@
 """The health of one credential at its upstream: healthy, cooling or out. Pure: clocks are handed in.
 
 Cooling and out end half-open: one attempt at a time is let through, and its answer decides. Health chooses between
-candidates where there are several; nothing is refused for it (decision 101).
+candidates where there are several; nothing is refused for it (decision 84).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a failed attempt is followed by another one: the policy, and its budget. Pure: clocks are handed in.
 
 The budget keeps an outage from multiplying itself: further attempts are a share of the requests of the last minute
-(decision 103).
+(decision 86).
 """
 
 from __future__ import annotations

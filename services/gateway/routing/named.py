@@ -1,4 +1,4 @@
-"""Makes the named routes of the settings; refuses those whose candidates do not speak one dialect (decision 110)."""
+"""Makes the named routes of the settings; refuses those whose candidates do not speak one dialect (decision 88)."""
 
 from __future__ import annotations
 

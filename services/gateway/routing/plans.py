@@ -1,7 +1,7 @@
 """The routes of a request, in the order of trying: one for a plain model, several where a name or a list stands for
 several models. Pure.
 
-A name is that of a named route, or the request lists models itself: `models` with `route: "fallback"` (decision 111).
+A name is that of a named route, or the request lists models itself: `models` with `route: "fallback"` (decision 89).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The pool of an upstream: its credentials, and which one a caller's requests are sent with. Pure.
 
 A caller stays with one credential, because providers keep prompt caches by account. The choice is a weighted rendezvous
-hash: a credential that comes or goes moves only the callers that are its own (decision 100).
+hash: a credential that comes or goes moves only the callers that are its own (decision 83).
 """
 
 from __future__ import annotations
