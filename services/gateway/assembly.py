@@ -24,7 +24,7 @@ from services.gateway.observers import AccessLog, Observers
 from services.gateway.redis_check import RedisCheck
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.client import TransportFactory, UpstreamClient
+from services.gateway.upstream.client import Handshakes, TransportFactory, UpstreamClient
 from shared.access.keyring import KeyRing
 from shared.contract import paths
 from shared.contract.ids import ExchangeIds, new_boot
@@ -70,7 +70,7 @@ class Gateway:
         admission = Admission(KeyRing(self._redis, settings), self._tap)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
         configured = upstreams(settings)
-        self._plane = DataPlane(settings, configured, self._client, admission, observer)
+        self._plane = DataPlane(settings, configured, self._client, Handshakes(self._client), admission, observer)
         self._renewal = Renewal(sources(configured, settings))
         self._show()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -24,18 +25,24 @@ from services.gateway.refusal import refuse
 from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import Match, Route, choose, family_of, match
+from services.gateway.routing.sockets import socket_of
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.client import Handshakes
+from services.gateway.websocket import handshake
+from services.gateway.websocket.exchange import SocketExchange
+from services.gateway.websocket.guard import Guard
 from shared.access.credentials import without_key
 from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
-from shared.contract.tail import Open, Outcome
+from shared.contract.tail import Open
 from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
 _PATHS = 4096  # matches that are cached: clients use few paths, again and again
 _LONGEST_REMEMBERED = 512  # characters of a path that is cached
 _STREAMED_UP = (Dialect.METADATA, Dialect.PASSTHROUGH)  # their bodies may go upstream as they arrive
+_NO_BODY = Received(b"", b"")
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
@@ -56,12 +63,15 @@ class DataPlane:
         settings: GatewaySettings,
         upstreams: Upstreams,
         upstream: Upstream,
+        handshakes: Handshakes,
         admission: Admission,
         observer: Observer,
     ) -> None:
         self.open: set[Exchange] = set()
         self.observer = observer
         self.upstream = upstream
+        self.handshakes = handshakes
+        self.socket_room = settings.tap_bytes // 2  # the other half is for what sockets report beyond it
         self.send_generation_id = settings.send_generation_id
         self.limits = Limits(
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
@@ -90,8 +100,9 @@ class DataPlane:
             return
         unread = _has_body(given)
         try:
-            if b"upgrade" in given and _is_handshake(client.method, given):
-                raise _no_websockets()
+            if b"upgrade" in given and handshake.is_handshake(client.method, given):
+                await self._tunnel(client, given, family, arrived)
+                return
             key = await self._admission.identify(client, given)
             remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
             matched = remembered(client.method, path, family, b"api-version=" in client.query)
@@ -117,10 +128,7 @@ class DataPlane:
         """End exchanges that exceed a limit at `now`, a monotonic time."""
         slow = now - self._settings.slow_reader_timeout
         for exchange in list(self.open):
-            if now > exchange.deadline:
-                exchange.end_early(Outcome.TIMED_OUT, "total_timeout")
-            elif exchange.relay.takes_nothing(slow):
-                exchange.end_early(Outcome.TIMED_OUT, "slow_reader")
+            exchange.end_late(now, slow)
 
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
@@ -153,10 +161,37 @@ class DataPlane:
             raise Refused(400, f"provider {route.upstream.provider!r} signs bodies: send this one below its own path")
         return _Routed(matched, route, flags, body)
 
+    async def _tunnel(self, client: ClientRequest, given: dict[bytes, bytes], family: Family, arrived: float) -> None:
+        """Serve a WebSocket. Refused as other requests are; with 426 where its path is none for it."""
+        path, dated = client.target.decode("latin-1"), b"api-version=" in client.query
+        found = socket_of(path, lambda path: self._match("POST", path, family, dated), self._upstreams)
+        if found is None:
+            raise handshake.not_served()
+        if _has_body(given):
+            raise Refused(400, "a handshake has no body")
+        key = await self._admission.identify(client, handshake.with_key(given, client.query))
+        model = handshake.model_of(client.query, found.model_in)
+        matched = replace(found.match, path_model=model)
+        route = choose(matched, None, self._upstreams)
+        if not self.handshakes.possible(route.upstream.provider, route.url):
+            raise handshake.not_served()
+        permit = self._admission.admit(key, Asked(client.method, matched, route, _NO_BODY))
+        candidate = _handshake(client, route, matched, found.model_in)
+        call = Call((candidate,), matched.family, True, False, False, self._cors.answer(given))
+        tap = permit.open(_socket_record(permit, matched, candidate))
+        guard = None
+        if key.allowed_models is not None:
+            allows = partial(key.allows_model, candidate.provider)
+            guard = Guard(allows, matched.dialect, self._settings.max_body_bytes)
+        exchange = SocketExchange(call, tap, client, self, arrived, guard)
+        await self._follow(exchange)
+
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
         tap = permit.open(_open_record(permit, routed, call))
-        exchange = Exchange(call, tap, client, self, arrived)
+        await self._follow(Exchange(call, tap, client, self, arrived))
+
+    async def _follow(self, exchange: Exchange) -> None:
         self.open.add(exchange)
         try:
             await exchange.run()
@@ -195,18 +230,6 @@ class DataPlane:
         )
 
 
-def _is_handshake(method: str, given: dict[bytes, bytes]) -> bool:
-    """Whether a client wants to speak WebSocket. Other upgrades may be ignored (RFC 9110, 7.8)."""
-    return method == "GET" and b"websocket" in given[b"upgrade"].lower()
-
-
-def _no_websockets() -> Refused:
-    """Codex tries this for sixteen seconds where it gets anything else, and plain HTTP at once after a 426."""
-    refused = Refused(426, "this gateway does not serve WebSockets: use HTTP", code="no_websockets")
-    refused.headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
-    return refused
-
-
 def _has_body(given: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in given or given.get(b"content-length", b"0") != b"0"
 
@@ -217,6 +240,38 @@ def _wanted(key: KeyRecord, method: str, matched: Match) -> Wanted:
     signed = matched.upstream is not None and matched.upstream.whole_bodies
     up = matched.dialect in _STREAMED_UP and not signed
     return Wanted(checked or not up, checked or not (up or matched.upstream or matched.path_model), checked)
+
+
+def _handshake(client: ClientRequest, route: Route, matched: Match, model_in: tuple[bytes, ...]) -> Candidate:
+    """A handshake for a provider: as it came, but for the key, for extensions, and for a prefix of the model."""
+    upstream = route.upstream
+    query = without_key(client.query)
+    if matched.path_model is not None and route.model != matched.path_model:
+        query = handshake.with_model(query, model_in, route.model)
+    given = headers.upstream_request(handshake.cleaned(client.headers, upstream.passes), upstream.passes)
+    return Candidate(
+        provider=upstream.provider,
+        model=route.model,
+        credential="",
+        method=client.method,
+        url=route.url,
+        query=query,
+        headers=[*given, *handshake.UPGRADE],
+        body=b"",
+        authenticator=upstream.authenticators[matched.family],
+    )
+
+
+def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open:
+    return Open(
+        key=permit.key.hash,
+        dialect=matched.dialect,
+        provider=candidate.provider,
+        model=candidate.model,
+        opened_ms=time.time_ns() // 1_000_000,
+        streamed=True,
+        path=candidate.url.partition("://")[2].partition("/")[2],
+    )
 
 
 def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:

@@ -110,10 +110,11 @@ class ExchangeTap:
             head = self._head if self._seq == 1 else None
             self._ship(tail.pack(Segment(Packed.pack(body), head, self._budget.take_gap())))
 
-    def end(self, ending: End, request: bytes | None) -> None:
+    def end(self, ending: End, request: bytes | None, *, relayed: int | None = None) -> None:
         """Send the last bytes with the end record, and forget the exchange.
 
         `request`: the request's body, where usage may have to be estimated; it is left out where the tail has usage.
+        `relayed`: bytes that went to the client, where the tail holds something else than these.
         """
         body = self._take()
         if self._budget.spent:
@@ -124,7 +125,7 @@ class ExchangeTap:
         record = tail.pack(
             msgspec.structs.replace(
                 ending,
-                response_bytes=self.bytes,
+                response_bytes=self.bytes if relayed is None else relayed,
                 body=Packed.pack(body),
                 request=Packed.pack(request) if held and request else None,
                 lost_bytes=self._budget.lost,

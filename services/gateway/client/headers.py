@@ -198,7 +198,7 @@ def downstream_response(headers: Iterable[Header], generation_id: str, *, status
     """The headers of an answer to the client: the provider's, with lower-case names, and the exchange's id."""
     given = [(name.lower(), value) for name, value in headers]
     banned = _NOT_DOWNSTREAM | _named_by_connection(given)
-    if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in given):
+    if status in (101, 204, 304) or any(name == b"transfer-encoding" for name, _ in given):
         # There is no body it could describe, or the transfer encoding overrides it (RFC 9112, 6.3).
         banned |= {b"content-length"}
     if stream:

@@ -20,6 +20,7 @@ from services.gateway.upstream.pool import Ages, Pool
 from services.gateway.upstream.proxies import proxy_of
 from services.gateway.upstream.pulled import PulledPath, through_proxy
 from services.gateway.upstream.pushed import PushedPath
+from services.gateway.upstream.switching import SWITCHING, Switchboard, Switched
 from services.gateway.upstream.tls import Files, ResumingContext, client_context
 from shared.runtime.errors import SettingsError, UpstreamUnreachable
 
@@ -68,12 +69,20 @@ class Path(Protocol):
         timeouts: Timeouts,
         *,
         fresh: bool = False,
+        switch: bool = False,
     ) -> Answer:
         """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled. `fresh`: on a new
-        connection."""
+        connection; `switch`: the answer may be that protocols are switched."""
 
     async def close(self) -> None:
         """Close every connection."""
+
+
+class Tunnel(Answer, Protocol):
+    """The answer to a handshake. Where its status is 101, it becomes a tunnel."""
+
+    def switch(self, board: Switchboard) -> Switched:
+        """Give `board` every byte from now on. UpstreamBroken where the provider is gone already."""
 
 
 class UpstreamClient:
@@ -103,9 +112,10 @@ class UpstreamClient:
         body: Body,
         *,
         fresh: bool = False,
+        switch: bool = False,
     ) -> Answer:
         """Send a request to a provider and wait for the answer's headers. UpstreamUnreachable or UpstreamTimeout where
-        none come. May be cancelled, which closes the connection. `fresh`: on a new connection."""
+        none come. May be cancelled, which closes the connection. `fresh` and `switch` as in `Path.send`."""
         # The provider gets path and query as the client wrote them; httpx would normalise them.
         scheme, _, rest = url.partition("://")
         place, _, path = rest.partition("/")
@@ -116,10 +126,10 @@ class UpstreamClient:
             if framing := _framing(method, body):
                 given.append(framing)
             path_ = self._path(provider, origin)
-            answer = await path_.send(origin, method, target, given, body, self._timeouts(), fresh=fresh)
+            answer = await path_.send(origin, method, target, given, body, self._timeouts(), fresh=fresh, switch=switch)
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
-        if not 200 <= answer.status <= 599:
+        if not 200 <= answer.status <= 599 and not (switch and answer.status == SWITCHING):
             answer.close()
             raise UpstreamUnreachable(f"its status is {answer.status}", cause="bad_status")
         return answer
@@ -164,6 +174,31 @@ class UpstreamClient:
             origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
             found = self._places[scheme + place] = (origin, url.netloc)
         return found
+
+
+class Handshakes:
+    """Sends handshakes as the client sends requests: each on a connection of its own."""
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self._client = client
+
+    async def send(
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        query: bytes,
+        headers: list[Header],
+        body: Body,
+        *,
+        fresh: bool = False,
+    ) -> Answer:
+        """As of the client; the answer is a `Tunnel`."""
+        return await self._client.send(provider, method, url, query, headers, body, fresh=True, switch=True)
+
+    def possible(self, provider: str, url: str) -> bool:
+        """Whether a tunnel leads to a provider: none leads through a proxy."""
+        return not self._client.proxy(provider, url)
 
 
 def _contexts(settings: GatewaySettings) -> dict[str, ResumingContext]:
