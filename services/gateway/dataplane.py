@@ -30,7 +30,7 @@ from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import Handshakes
 from services.gateway.websocket import handshake
-from services.gateway.websocket.exchange import SocketExchange
+from services.gateway.websocket.exchange import SocketExchange, Sockets
 from services.gateway.websocket.guard import Guard
 from shared.access.credentials import without_key
 from shared.access.keys import KeyRecord
@@ -70,8 +70,7 @@ class DataPlane:
         self.open: set[Exchange] = set()
         self.observer = observer
         self.upstream = upstream
-        self.handshakes = handshakes
-        self.socket_room = settings.tap_bytes // 2  # the other half is for what sockets report beyond it
+        self.sockets = Sockets(handshakes, settings.tap_bytes // 2)  # the other half is for reports beyond it
         self.send_generation_id = settings.send_generation_id
         self.limits = Limits(
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
@@ -173,7 +172,7 @@ class DataPlane:
         model = handshake.model_of(client.query, found.model_in)
         matched = replace(found.match, path_model=model)
         route = choose(matched, None, self._upstreams)
-        if not self.handshakes.possible(route.upstream.provider, route.url):
+        if not self.sockets.handshakes.possible(route.upstream.provider, route.url):
             raise handshake.not_served()
         permit = self._admission.admit(key, Asked(client.method, matched, route, _NO_BODY))
         candidate = _handshake(client, route, matched, found.model_in)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.contract import entry, frames, tail, work
+from shared.contract import entry, frames, messages, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
 from shared.contract.ids import ExchangeId
+from shared.contract.messages import SocketMessage
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
 from shared.contract.version import CURRENT
 from shared.contract.work import WorkKind, WorkStart
@@ -122,6 +123,14 @@ ITEMS: tuple[Item, ...] = (
     Fragment(str(OTHER), 1, b"data: not cut yet\n\n"),
 )
 
+# What a tail of a socket holds: a message, one that is told by its beginning and its report, a run, lost bytes.
+MESSAGES = (
+    SocketMessage(True, 26, b'{"type":"response.create"}'),
+    SocketMessage(False, 90_000, b'{"type":"response.done"', b'"usage":{"input_tokens":7}}'),
+    SocketMessage(False, 5_000_000, b'{"type":"response.output_audio.delta"', times=173),
+    SocketMessage(False, 9, b"", times=0),
+)
+
 WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "open.bin": lambda: tail.pack(OPEN),
     "segment_first.bin": lambda: tail.pack(FIRST_SEGMENT),
@@ -131,6 +140,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "entry_bare.json": lambda: entry.encode(BARE_ENTRY),
     "entry_work.json": lambda: entry.encode(WORK_ENTRY),
     "work_start.json": lambda: work.encode(WORK_START),
+    "messages.bin": lambda: b"".join(map(messages.encode, MESSAGES)),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
 }

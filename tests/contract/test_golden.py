@@ -21,6 +21,7 @@ from shared.books.boots import BootState
 from shared.contract import entry, frames, names, tail, work
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
+from shared.contract.messages import Messages
 from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment
 from shared.contract.version import CURRENT
 from shared.runtime.store import Store
@@ -55,6 +56,7 @@ def test_records_of_this_version() -> None:
     assert entry.decode(golden(version, "entry_bare.json")) == samples.BARE_ENTRY
     assert entry.decode(golden(version, "entry_work.json")) == samples.WORK_ENTRY
     assert work.decode(golden(version, "work_start.json")) == samples.WORK_START
+    assert tuple(Messages().feed(golden(version, "messages.bin"))) == samples.MESSAGES
     assert Provisional.decode(golden(version, "provisional.txt").decode()) == samples.PROVISIONAL
 
 

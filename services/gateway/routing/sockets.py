@@ -17,10 +17,8 @@ from shared.runtime.errors import Refused
 
 # Google's own paths, at the root or behind the name of a provider. Vertex is served none: its sessions name project and
 # location in a message, which nobody here may change (decision 76).
-_LIVE = re.compile(
-    r"/+(?:([a-z0-9_-]+)/+)?ws/"
-    r"(google\.ai\.generativelanguage\.v[0-9a-z]+\.GenerativeService[./](?:BidiGenerateContent))"
-)
+_WS = "ws"
+_LIVE = re.compile(r"google\.ai\.generativelanguage\.v[0-9a-z]+\.GenerativeService[./]BidiGenerateContent")
 _REALTIME = re.compile(r"(?:v1/)?realtime")
 
 Find = Callable[[str], Match]  # the match of a path, as if it were posted to
@@ -35,9 +33,10 @@ class Socket(NamedTuple):
 
 def socket_of(path: str, find: Find, upstreams: Upstreams) -> Socket | None:
     """The handshake of a path; None where it is not served. Refused as `find` refuses."""
-    live = _LIVE.fullmatch(path)
-    if live is not None:
-        return _live(live[1], live[2], upstreams)
+    segments = [segment for segment in path.split("/") if segment]
+    if _WS in segments[:2]:
+        at = segments.index(_WS)
+        return _live(segments[0] if at else None, "/".join(segments[at + 1 :]), upstreams)
     try:
         found = find(path)
     except Refused:
@@ -55,9 +54,11 @@ def socket_of(path: str, find: Find, upstreams: Upstreams) -> Socket | None:
 
 
 def _live(provider: str | None, call: str, upstreams: Upstreams) -> Socket | None:
+    if not _LIVE.fullmatch(call):
+        return None
     upstream = upstreams.get(provider) if provider else upstreams.default(Dialect.PASSTHROUGH, Family.GEMINI)
     if upstream is None or Family.GEMINI not in upstream.endpoints or upstream.paths.scope:
         return None
-    url = f"{upstream.endpoints[Family.GEMINI]}/ws/{call}"
-    match = Match(Dialect.GEMINI_LIVE, Family.GEMINI, f"ws/{call}", upstream=upstream, url=url, streamed=True)
+    url = f"{upstream.endpoints[Family.GEMINI]}/{_WS}/{call}"
+    match = Match(Dialect.GEMINI_LIVE, Family.GEMINI, f"{_WS}/{call}", upstream=upstream, url=url, streamed=True)
     return Socket(match)

@@ -18,6 +18,7 @@ WHOLE_BYTES: Final = 1024 * 1024  # the largest message that is copied whole
 SENT_BYTES: Final = 2 * 1024 * 1024  # of all that a client sends
 _RUN_MESSAGES: Final = 256
 _RUN_BYTES: Final = 4 * 1024 * 1024
+_REPORT_BYTES: Final = 4096
 _BEGINNING: Final = 256  # bytes of a message that is not copied whole: its kind, and the ids of what it belongs to
 
 # Base64 of sound, images and video, by the first bytes of the messages that hold it.
@@ -117,4 +118,4 @@ def _report(message: Message) -> bytes | None:
     """The bytes of a message from its last report on; None where it has none near its end."""
     end = message.last or message.body
     places = [found.start() for found in _REPORT.finditer(end, max(0, len(end) - LAST_BYTES))]
-    return end[places[-1] :] if places else None
+    return end[places[-1] : places[-1] + _REPORT_BYTES] if places else None

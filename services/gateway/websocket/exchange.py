@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -32,15 +32,18 @@ _GOING_AWAY: Final = 1001  # close statuses (RFC 6455, 7.4.1)
 _RESTART: Final = 1012
 
 
+class Sockets(NamedTuple):
+    """What sockets share. `room`: bytes of whole messages that are copied of one of them."""
+
+    handshakes: Handshakes
+    room: int
+
+
 class SocketPlane(Plane, Protocol):
     """The data plane, as a socket sees it."""
 
     @property
-    def handshakes(self) -> Handshakes: ...
-
-    @property
-    def socket_room(self) -> int:
-        """Bytes of messages that are copied of one socket."""
+    def sockets(self) -> Sockets: ...
 
 
 class SocketExchange(Exchange):
@@ -61,9 +64,9 @@ class SocketExchange(Exchange):
         """`guard`: reads what the client sends, where its key may not call every model."""
         super().__init__(call, tap, client, plane, arrived, clock)
         self.relay = Relay(client, tap, None, 0, clock)
-        self._attempts = Attempts(call.plan, plane.handshakes, clock)
+        self._attempts = Attempts(call.plan, plane.sockets.handshakes, clock)
         self._guard = guard
-        self._room = plane.socket_room
+        self._room = plane.sockets.room
         self._tunnel: Tunnel | None = None
         self._seen: tuple[int, ...] = ()  # sizes, and whether it is closing, when it was last looked at
         self._since = 0.0  # since when they have not changed
@@ -87,10 +90,10 @@ class SocketExchange(Exchange):
             tunnel.over.set_result(COMPLETED)
         elif tunnel.full_since is not None and now - tunnel.full_since > self._plane.limits.idle:
             self.end_early(Outcome.TIMED_OUT, "write_timeout")
-        elif silent > self._plane.limits.idle:
-            self.end_early(Outcome.TIMED_OUT, "idle_timeout")
         elif self._client.closes and silent > _QUIET_SECONDS:
             self.end_early(Outcome.DRAINED, "drain")
+        elif silent > self._plane.limits.idle:
+            self.end_early(Outcome.TIMED_OUT, "idle_timeout")
 
     async def _pass_on(self, answer: Answer, *, leading: bool) -> Ending:
         if answer.status != SWITCHING:

@@ -70,7 +70,9 @@ class SocketReader:
         if not message.times:
             self._reading.unread += message.size
             return
-        document = documents.decode(message.body) if message.whole else documents.beginning(message.body)
+        document = documents.decode(message.body)
+        if document is None and not message.whole:
+            document = documents.beginning(message.body)
         if not isinstance(document, dict):
             self._reading.unread += 0 if message.sent else message.size
             return
