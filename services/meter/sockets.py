@@ -33,7 +33,7 @@ def book(found: Found, outcome: Outcome, model: str, known: Known, count: Count)
             return UNKNOWN, None
         source = Source.REPORTED if found.normal_end else Source.PARTIAL
         return Booked(reported or NOTHING, source), None
-    asked = sum(_input(one, model, count) for one in missing)
+    asked = _input(missing, model, count)
     output = _output(missing, model, known, count)
     had = reported or NOTHING
     usage = replace(
@@ -49,9 +49,17 @@ def book(found: Found, outcome: Outcome, model: str, known: Known, count: Count)
     return booked, Observed(asked, output.tokens, output)
 
 
-def _input(one: Unreported, model: str, count: Count) -> int:
-    """The conversation as it was last reported, and what was added to it."""
-    return one.base + sum(_piece(piece, model, count) for piece in one.pieces)
+def _input(missing: Iterable[Unreported], model: str, count: Count) -> int:
+    """For each, the conversation as it was last reported, and what was added to it. What several have heard is counted
+    once and added to each."""
+    sums: dict[int, list[int]] = {}
+    tokens = 0
+    for one in missing:
+        known = sums.setdefault(id(one.pieces), [0])
+        for piece in one.pieces[len(known) - 1 : one.heard]:
+            known.append(known[-1] + _piece(piece, model, count))
+        tokens += one.base + known[one.heard]
+    return tokens
 
 
 def _piece(piece: bytes | str | int, model: str, count: Count) -> int:

@@ -49,22 +49,30 @@ class Messages:
     """Reads messages from pieces of bytes, cut anywhere."""
 
     def __init__(self) -> None:
-        self._pending = b""
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._needed = _LENGTH.size  # bytes until there is something to read
 
     def feed(self, data: bytes) -> Iterator[SocketMessage]:
         """The messages that are complete now. BadRecord where the bytes are none."""
-        data, at = self._pending + data, 0
+        self._pending.append(data)
+        self._size += len(data)
+        if self._size < self._needed:
+            return
+        data, at = b"".join(self._pending), 0
+        self.skip()
         while at + _LENGTH.size <= len(data):
             end = at + _LENGTH.size + _LENGTH.unpack_from(data, at)[0]
             if end > len(data):
+                self._needed = end - at
                 break
             try:
                 yield _DECODER.decode(data[at + _LENGTH.size : end])
             except msgspec.MsgspecError as exc:
                 raise BadRecord(f"not a message of a socket: {exc}") from exc
             at = end
-        self._pending = data[at:]
+        self._pending, self._size = [data[at:]], len(data) - at
 
     def skip(self) -> None:
         """Records are missing here; the next one begins with a message."""
-        self._pending = b""
+        self._pending, self._size, self._needed = [], 0, _LENGTH.size

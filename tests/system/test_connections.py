@@ -89,7 +89,7 @@ def test_so_does_a_refused_chunk(running: System) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/messages", "/openai/v1/realtime/x?model=m", "/nobody/x", "/llm/v1/chat/completions"]
+    "path", ["/v1/embeddings", "/openai/v1/realtime/x?model=m", "/nobody/x", "/llm/v1/chat/completions"]
 )
 def test_a_websocket_handshake_on_another_path_gets_426_at_once(running: System, path: str) -> None:
     before = len(running.ledger())

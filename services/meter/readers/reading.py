@@ -72,6 +72,7 @@ class Unreported(NamedTuple):
 
     base: int  # tokens of the conversation before it, as far as they were reported
     pieces: Sequence[bytes | str | int]  # what came since then: the client's messages, the model's text, tokens
+    heard: int  # how many of these came before it
     said: Mapping[Slot, Sequence[str]]
     tokens: int  # of output that is no text
     done: bool  # it has ended, and said nothing of its cost

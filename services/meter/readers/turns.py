@@ -94,7 +94,7 @@ class Turns:
                     reading.marks.add(Mark.PLACEHOLDER)
                 continue
             if heard and report.usage.input_tokens and report.usage.output_tokens == 0:
-                missing.append(self._unreported(turn)._replace(base=0, pieces=()))
+                missing.append(self._unreported(turn)._replace(base=0, heard=0))
                 reading.marks |= {Mark.PLACEHOLDER, Mark.HALF_REPORT}
             self._add(reading, report)
             cost = cost_of(turn.raw or {})
@@ -103,7 +103,8 @@ class Turns:
             reading.raw_usage = dict(turn.raw or {}) if len(self._turns) + len(self._beside) == 1 else None
         for report in self._beside.values():
             self._add(reading, report)
-        unseen = Unreported(self._stretch.base, tuple(self._stretch.pieces), {}, 0, done=False)
+        pieces = self._stretch.pieces
+        unseen = Unreported(self._stretch.base, pieces, len(pieces), {}, 0, done=False)
         missing += [unseen] * self.awaited
         reading.unreported = tuple(missing)
         reading.complete = all(one.done for one in missing)
@@ -112,8 +113,7 @@ class Turns:
             reading.marks.add(Mark.HALF_REPORT)
 
     def _unreported(self, turn: Turn) -> Unreported:
-        heard = tuple(turn.stretch.pieces[: turn.size])
-        return Unreported(turn.stretch.base, heard, turn.said, turn.tokens, turn.done)
+        return Unreported(turn.stretch.base, turn.stretch.pieces, turn.size, turn.said, turn.tokens, turn.done)
 
     def _keep(self, piece: bytes | str | int) -> None:
         if len(self._stretch.pieces) < _MOST_PIECES:
