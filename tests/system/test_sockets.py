@@ -1,4 +1,4 @@
-"""WebSockets through real processes: the official SDKs, bytes both ways, and what is booked however they end."""
+"""WebSockets through real processes: bytes both ways, and what is booked however they end."""
 
 from __future__ import annotations
 
@@ -7,71 +7,21 @@ import json
 import random
 import signal
 import socket
-import ssl
 import struct
 from collections.abc import Iterator
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
-from google import genai
-from google.genai import types
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from websockets.typing import Subprotocol
 
 from services.cli.processes import free_port
-from tests.support.certificates import certificate
 from tests.support.children import ending
 from tests.support.frames import frame, sent
 from tests.support.raw_socket import RawSockets, Switched, exactly, filled, head_of, to_the_end
 from tests.support.requests import connected
+from tests.support.sockets import HANDSHAKE, Running
 from tests.support.system import System
 
-HANDSHAKE = (
-    "GET {} HTTP/1.1\r\nhost: g\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n"
-    "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    "sec-websocket-extensions: permessage-deflate\r\n{}\r\n"
-)
-ACCEPTED = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, 1.3
 DONE = {"input_tokens": 30, "output_tokens": 4, "total_tokens": 34}
-
-
-class Running:
-    """A system, and a provider in it whose sockets the test plays."""
-
-    def __init__(self, system: System, provider: RawSockets) -> None:
-        self.system = system
-        self.provider = provider
-        self.opened: list[socket.socket] = []
-
-    def open(
-        self, *lines: str, url: str = "", first: bytes = b"", key: str = ""
-    ) -> tuple[socket.socket, Switched, str]:
-        """A socket to the provider `own`: the client's side, the provider's, and the exchange's id."""
-        client = connected(url or self.system.url)
-        given = [f"authorization: Bearer {key or self.system.key}", *lines]
-        client.sendall(HANDSHAKE.format("/own/v1/realtime?model=m", "".join(f"{line}\r\n" for line in given)).encode())
-        switched = self.provider.accept(first=first)
-        self.opened += [client, switched.socket]
-        head = head_of(client)
-        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
-        assert b"sec-websocket-accept: " + ACCEPTED in head
-        [id] = [
-            line.partition(b": ")[2].decode() for line in head.split(b"\r\n") if line.startswith(b"x-generation-id")
-        ]
-        return client, switched, id
-
-    def listed(self, models: str) -> str:
-        """A key that may call these models alone."""
-        made = json.loads(self.system.command("keys", "create", "--name", models, "--json"))
-        self.system.command("keys", "update", made["hash"], "--allow-models", models)
-        return str(made["key"])
-
-    def booked(self, id: str) -> dict[str, Any]:
-        return self.system.settled([id])[id]
 
 
 @pytest.fixture(scope="module")
@@ -105,122 +55,6 @@ def response(kind: str, id: str, usage: dict[str, int] | None = None) -> bytes:
 
 def counts(entry: dict[str, Any]) -> tuple[Any, ...]:
     return entry["input_tokens"], entry["output_tokens"], entry["source"], entry["outcome"]
-
-
-def agrees(system: System, dialect: str) -> dict[str, Any]:
-    """The last entry of a dialect, whose figures are those that the provider has sent."""
-    emitted = system.until(lambda: [one for one in system.emitted().values() if one["dialect"] == dialect])[-1]
-    entry = system.settled([emitted["exchange_id"]])[emitted["exchange_id"]]
-    assert emitted["usage"] is not None
-    assert {name: entry[name] for name in emitted["usage"]} == emitted["usage"]
-    assert (entry["source"], entry["ended"], entry["status"]) == ("reported", "whole", 101)
-    assert entry["response_bytes"] == emitted["bytes"]
-    return entry
-
-
-# The official SDKs.
-
-
-async def test_openais_realtime_client(running: Running) -> None:
-    client = openai.AsyncOpenAI(api_key=running.system.key, base_url=f"{running.system.url}/v1")
-    said, sound = "", 0
-    async with client, client.realtime.connect(model="openai/gpt-realtime") as connection:
-        assert (await connection.recv()).type == "session.created"
-        content: Any = [{"type": "input_text", "text": "hello"}]
-        await connection.conversation.item.create(item={"type": "message", "role": "user", "content": content})
-        await connection.input_audio_buffer.append(audio="AAAA" * 400)
-        await connection.input_audio_buffer.commit()
-        for modality in ("text", "audio"):
-            await connection.response.create(response={"output_modalities": [modality]})
-            async for event in connection:
-                if event.type == "response.output_text.delta":
-                    said += event.delta
-                elif event.type == "response.output_audio.delta":
-                    sound += len(event.delta)
-                elif event.type == "response.done":
-                    break
-    assert len(said.split()) >= 12
-    assert sound > 100_000
-    entry = agrees(running.system, "openai_realtime")
-    assert (entry["provider"], entry["model"]) == ("openai", "gpt-realtime")
-    assert entry["modalities"]["output_audio"] == 12
-    assert entry["modalities"]["transcription_input"] == 17
-    assert entry["cost_nanousd"] > 0
-
-
-async def test_openais_responses_over_a_socket(running: Running) -> None:
-    client = openai.AsyncOpenAI(api_key=running.system.key, base_url=f"{running.system.url}/v1")
-    async with client, client.responses.connect() as connection:
-        for _ in range(3):
-            await connection.response.create(model="gpt-5", input="hello")
-            async for event in connection:
-                if event.type == "response.completed":
-                    break
-    entry = agrees(running.system, "openai_responses_socket")
-    assert (entry["model"], entry["finish"], entry["output_tokens"]) == ("gpt-5", ["completed"] * 3, 36)
-
-
-@asynccontextmanager
-async def in_tls(url: str, folder: Path) -> Any:
-    """Google's client speaks TLS alone: a port that passes its bytes on to the gateway, and a context that trusts
-    it."""
-    server, trusting = certificate(folder)
-    host, _, port = url.removeprefix("http://").partition(":")
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            while data := await reader.read(65536):
-                writer.write(data)
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(carry(reader, inner_writer), carry(inner_reader, writer), return_exceptions=True)
-
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=server)
-    try:
-        yield f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}", trusting
-    finally:
-        listening.close()
-
-
-async def test_googles_live_client(running: Running, tmp_path: Path) -> None:
-    async with in_tls(running.system.url, tmp_path) as (url, trusting):
-        assert isinstance(trusting, ssl.SSLContext)
-        options = types.HttpOptions(base_url=url, async_client_args={"ssl": trusting}, api_version="v1beta")
-        client = genai.Client(api_key=running.system.key, http_options=options)
-        said = ""
-        config = types.LiveConnectConfig(response_modalities=[types.Modality.TEXT])
-        async with client.aio.live.connect(model="gemini-live", config=config) as session:
-            for _ in range(2):
-                turn = types.Content(role="user", parts=[types.Part(text="hello")])
-                await session.send_client_content(turns=turn, turn_complete=True)
-                async for answer in session.receive():
-                    said += answer.text or ""
-    assert len(said.split()) >= 24
-    entry = agrees(running.system, "gemini_live")
-    assert (entry["provider"], entry["model"], entry["output_tokens"]) == ("gemini", "gemini-live", 24)
-
-
-async def test_a_browser_shows_its_key_as_a_subprotocol(running: Running) -> None:
-    url = f"{running.system.url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"
-    offered = [Subprotocol("realtime"), Subprotocol(f"openai-insecure-api-key.{running.system.key}")]
-    async with connect(url, subprotocols=offered) as websocket:
-        assert websocket.subprotocol == "realtime"
-        assert json.loads(await websocket.recv())["type"] == "session.created"
-    with pytest.raises(InvalidStatus) as refused:
-        await connect(url, subprotocols=[Subprotocol("openai-insecure-api-key.ek_of_somebody")])
-    assert refused.value.response.status_code == 401
-
-
-async def test_an_answer_that_is_no_switch_passes(running: Running) -> None:
-    url = f"{running.system.url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"
-    given = {"authorization": f"Bearer {running.system.key}", "x-demo": "status=429"}
-    with pytest.raises(InvalidStatus) as refused:
-        await connect(url, additional_headers=given)
-    answer = refused.value.response
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "0")
-    entry = running.booked(answer.headers["x-generation-id"])
-    assert (entry["status"], entry["input_tokens"], entry["ended"]) == (429, 0, "error")
 
 
 # Bytes.
@@ -385,21 +219,6 @@ def test_a_key_with_a_list_is_held_to_it(running: Running) -> None:
     with connected(system.url) as refused:
         refused.sendall(HANDSHAKE.format("/own/v1/realtime?model=other", f"authorization: Bearer {key}\r\n").encode())
         assert head_of(refused).startswith(b"HTTP/1.1 403 ")
-
-
-async def test_a_list_holds_for_the_messages_of_responses(running: Running) -> None:
-    key = running.listed("gpt-5")
-    client = openai.AsyncOpenAI(api_key=key, base_url=f"{running.system.url}/v1", max_retries=0)
-    async with client, client.responses.connect() as connection:
-        await connection.response.create(model="gpt-5", input="hello")
-        async for event in connection:
-            if event.type == "response.completed":
-                break
-        await connection.response.create(model="gpt-5-pro", input="hello")
-        with pytest.raises(ConnectionClosedError) as closed:
-            await connection.recv()
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1008
 
 
 # The gateway's own end.
