@@ -24,7 +24,7 @@ from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
-from services.gateway.routing.routes import Match, Route, choose, family_of, match
+from services.gateway.routing.routes import LONGEST_REMEMBERED, REMEMBERED, Match, Route, choose, family_of, match
 from services.gateway.routing.sockets import socket_of
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
@@ -39,8 +39,6 @@ from shared.contract.tail import Open
 from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
-_PATHS = 4096  # matches that are cached: clients use few paths, again and again
-_LONGEST_REMEMBERED = 512  # characters of a path that is cached
 _STREAMED_UP = (Dialect.METADATA, Dialect.PASSTHROUGH)  # their bodies may go upstream as they arrive
 _NO_BODY = Received(b"", b"")
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
@@ -80,7 +78,7 @@ class DataPlane:
         self._intake = Intake(
             settings.max_body_bytes, settings.max_upload_bytes, settings.body_timeout, settings.body_total_timeout
         )
-        self._match = lru_cache(_PATHS)(
+        self._match = lru_cache(REMEMBERED)(
             lambda method, path, family, dated: understood(
                 method, path, partial(match, family=family, upstreams=upstreams, dated=dated)
             )
@@ -103,10 +101,12 @@ class DataPlane:
                 await self._tunnel(client, given, family, arrived)
                 return
             key = await self._admission.identify(client, given)
-            remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
+            remembered = self._match if len(path) <= LONGEST_REMEMBERED else self._match.__wrapped__
             matched = remembered(client.method, path, family, b"api-version=" in client.query)
             family = matched.family
-            body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
+            body = self._intake.at_once(client, given) if key.allowed_models is None else None
+            if body is None:
+                body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
             routed = self._routed(matched, body)
             permit = self._admission.admit(key, Asked(client.method, matched, routed.route, body))
@@ -163,7 +163,8 @@ class DataPlane:
     async def _tunnel(self, client: ClientRequest, given: dict[bytes, bytes], family: Family, arrived: float) -> None:
         """Serve a WebSocket. Refused as other requests are; with 426 where its path is none for it."""
         path, dated = client.target.decode("latin-1"), b"api-version=" in client.query
-        found = socket_of(path, lambda path: self._match("POST", path, family, dated), self._upstreams)
+        find = self._match if len(path) <= LONGEST_REMEMBERED else self._match.__wrapped__
+        found = socket_of(path, lambda path: find("POST", path, family, dated), self._upstreams)
         if found is None:
             raise handshake.not_served()
         if _has_body(given):

@@ -98,7 +98,8 @@ class SocketExchange(Exchange):
     async def _pass_on(self, answer: Answer, *, leading: bool) -> Ending:
         if answer.status != SWITCHING:
             return await super()._pass_on(answer, leading=leading)
-        given = headers.downstream_response(answer.headers, self._tap.name, status=SWITCHING, stream=False)
+        answered = self._attempts.answered
+        given = headers.downstream_response(answer.headers, answered, self._tap.name, status=SWITCHING, stream=False)
         self._tap.head(Head(answer.status))
         self._since = self._clock()
         tunnel = self._tunnel = Tunnel(self._client, self.relay, self._tap, self._guard, self._room, self._clock)
