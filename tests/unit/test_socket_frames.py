@@ -99,7 +99,7 @@ def test_no_bytes_raise(data: bytes, step: int) -> None:
     assert parser.lost <= len(data)
 
 
-@pytest.mark.parametrize("step", [0, 1, 1000])
+@pytest.mark.parametrize("step", [0, 23, 1000])
 @pytest.mark.parametrize("masked", [False, True])
 def test_of_a_large_message_the_beginning_and_the_end_are_kept(step: int, *, masked: bool) -> None:
     payload = bytes(at % 251 for at in range(40_000))

@@ -262,26 +262,34 @@ def test_thoughts_beside_a_total_that_leaves_them_out_are_added_and_marked() -> 
 
 def test_without_room_reports_are_copied_all_the_same() -> None:
     steps: list[Step] = []
-    for number in range(50):
+    for number in range(20):
         id = f"r{number}"
         steps += [begun(id), *(said(id, f"word{at} " * 20) for at in range(10)), done(id, 30, 4, output=["x" * 900])]
     entry = entry_of(steps, REALTIME, room=5_000)
-    assert (entry.input_tokens, entry.output_tokens, entry.source) == (1500, 200, "reported")
+    assert (entry.input_tokens, entry.output_tokens, entry.source) == (600, 80, "reported")
     assert len(tail_of(steps, REALTIME, room=5_000)) < len(tail_of(steps, REALTIME)) / 2
     cut = entry_of(steps[:-1], REALTIME, room=5_000)
     assert cut.source == "partial"
-    assert (cut.output_tokens or 0) >= 49 * 4 + 10  # the deltas that were not copied are counted by their number
+    assert (cut.output_tokens or 0) >= 19 * 4 + 10  # the deltas that were not copied are counted by their number
 
 
 def test_an_hour_of_speech_is_a_few_lines() -> None:
-    append: Step = (">", {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(960)).decode()})
-    heard = [append] * 3000  # a minute
+    append: Step = (">", {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(9600)).decode()})
+    heard = [append] * 300  # a minute
     steps = [CREATED, *heard, begun("a"), *[spoken("a", 100)] * 100, done("a", 700, 200)]
     assert len(tail_of(steps, REALTIME)) < 16_000
     assert entry_of(steps, REALTIME).source == "reported"
     cut = entry_of(steps[:-1], REALTIME)
     assert 550 <= (cut.input_tokens or 0) <= 660  # a minute is 600 tokens
     assert 190 <= (cut.output_tokens or 0) <= 210  # ten seconds are 200
+
+
+def test_speech_that_was_heard_stands_before_its_answer() -> None:
+    speech = base64.b64encode(bytes(32_000)).decode()  # a second
+    heard: Step = (">", {"realtimeInput": {"audio": {"data": speech, "mimeType": "audio/pcm;rate=16000"}}})
+    entry = entry_of([SETUP, READY, *[heard] * 4, WORDS], LIVE)
+    assert 100 <= (entry.input_tokens or 0) <= 110  # 25 a second, and the setup
+    assert entry.source == "partial"
 
 
 def test_a_report_that_cannot_be_true_is_quarantined() -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+from typing import Any, cast
 
+import pytest
+from pydantic import SecretStr
+
+from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.client import Handshakes, UpstreamClient
+from services.gateway.upstream.connection import Connection
 from services.gateway.upstream.parser import ResponseParser, State
 from services.gateway.upstream.switching import HandshakeParser
 
@@ -54,3 +61,51 @@ def test_a_switch_without_its_headers_is_broken() -> None:
     parser = HandshakeParser()
     assert parsed(b"HTTP/1.1 101 Switching Protocols\r\nx: y\r\n\r\n" + FRAMES, 10_000, parser) == b""
     assert (parser.status, parser.switched, parser.state) == (0, False, State.BROKEN)
+
+
+class Board:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def came(self, data: bytes) -> None:
+        self.told.append(data)
+
+    def provider_gone(self, exc: Exception | None) -> None:
+        self.told.append("gone" if exc is None else "broken")
+
+    def provider_full(self) -> None: ...
+
+    def provider_ready(self) -> None: ...
+
+
+class Owner:
+    """A pool that forgets."""
+
+    tick = 1.0
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def forget(self, connection: Connection) -> None: ...
+
+
+@pytest.mark.parametrize(("error", "end"), [(None, "gone"), (ConnectionResetError(), "broken")])
+async def test_a_provider_that_leaves_at_once_is_heard_all_the_same(error: Exception | None, end: str) -> None:
+    connection, board = Connection(cast("Any", Owner()), ("http", "h", 80), HandshakeParser()), Board()
+    connection.parser.begin(b"GET")
+    connection.data_received(SWITCH + FRAMES)
+    connection.data_received(b"\x88\x00")
+    connection.connection_lost(error)
+    switched = connection.switch(board)
+    switched.write(b"to nobody")
+    await asyncio.sleep(0)
+    assert board.told == [FRAMES + b"\x88\x00", end]
+
+
+def test_no_tunnel_leads_through_a_proxy() -> None:
+    settings = GatewaySettings(upstream_proxy=SecretStr("http://proxy.example:3128"), no_proxy="near.example")
+    handshakes = Handshakes(UpstreamClient(settings))
+    assert not handshakes.possible("openai", "https://far.example/v1/realtime")
+    assert handshakes.possible("openai", "https://near.example/v1/realtime")

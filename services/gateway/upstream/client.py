@@ -82,7 +82,7 @@ class Tunnel(Answer, Protocol):
     """The answer to a handshake. Where its status is 101, it becomes a tunnel."""
 
     def switch(self, board: Switchboard) -> Switched:
-        """Give `board` every byte from now on. UpstreamBroken where the provider is gone already."""
+        """Give `board` every byte from now on, and tell it when the provider is gone."""
 
 
 class UpstreamClient:

@@ -230,15 +230,15 @@ class Connection(asyncio.Protocol):
             self._sink = None
 
     def switch(self, board: Switchboard) -> Switched:
-        """The provider has switched protocols: `board` gets every byte from now on, and those that are here at once.
-        ClosedEarly where it is gone already."""
-        if self._transport is None:
-            raise ClosedEarly("the provider closed the connection")
+        """The provider has switched protocols: `board` gets every byte from now on, and at once those that are here."""
         switched = Switched(self._transport, self.connection_lost, board)
-        self._transport.set_protocol(switched)
-        self.resume()
         if self._early:
             board.came(self.take())
+        if self._transport is None:  # it has said what it had to say
+            self._owner.loop.call_soon(board.provider_gone, self._error)
+        else:
+            self._transport.set_protocol(switched)
+            self.resume()
         return switched
 
     def pause(self) -> None:

@@ -38,10 +38,7 @@ class PushedAnswer:
     def switch(self, board: Switchboard) -> Switched:
         """As `Tunnel.switch`."""
         assert self._connection is not None
-        try:
-            return self._connection.switch(board)
-        except TRANSPORT_ERRORS as exc:
-            raise translate(exc, begun=True) from exc
+        return self._connection.switch(board)
 
     def pause(self) -> None:
         if self._connection is not None:  # once closed, it may belong to another exchange

@@ -61,9 +61,9 @@ class Switched(asyncio.Protocol):
     __slots__ = ("_board", "_lost", "_transport")
 
     def __init__(
-        self, transport: asyncio.Transport, lost: Callable[[Exception | None], None], board: Switchboard
+        self, transport: asyncio.Transport | None, lost: Callable[[Exception | None], None], board: Switchboard
     ) -> None:
-        """`lost`: what the pool's connection does when its transport is closed."""
+        """`transport`: None where it is closed already. `lost`: what the pool's connection does when it is."""
         self._transport = transport
         self._board = board
         self._lost = lost
@@ -83,5 +83,5 @@ class Switched(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the provider; nothing once it is gone."""
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)

@@ -33,6 +33,12 @@ _TURNS: Final = re.compile(
     rb'|"(?:setup|session\.(?:created|updated|update))"|"error"'
 )
 
+# What the client has sent before an answer begins is input of it, and must stand before it.
+_BEGINS: Final = re.compile(rb'"response\.created"|"model_?[tT]urn"')
+_ENDS: Final = re.compile(
+    rb'"response\.(?:done|completed|incomplete|failed|cancelled)"|"(?:turn_?[cC]omplete|interrupted)"'
+)
+
 Feed = Callable[[bytes], None]
 
 
@@ -55,10 +61,11 @@ class _Run:
 class Copies:
     """The copies of one socket. `feed` takes the bytes of the tail, a whole number of messages at a time."""
 
-    __slots__ = ("_feed", "_received", "_room", "_runs", "_sent")
+    __slots__ = ("_answering", "_feed", "_room", "_runs", "_sent")
 
     def __init__(self, feed: Feed, room: int) -> None:
         """`room`: bytes of whole messages, as long as reports have not taken them."""
+        self._answering = False  # the model has begun an answer
         self._feed = feed
         self._room = room
         self._sent = min(SENT_BYTES, room // 4)
@@ -68,6 +75,8 @@ class Copies:
         """Copy a message, or note that it was there. `sent`: by the client."""
         if message.opcode >= CLOSE:
             return
+        if not sent:
+            self._follow(message)
         report = None if sent else _report(message)
         if self._has_room(message, sent=sent) and (report or not bulky(message.body)):
             self._put(SocketMessage(sent, message.size, message.body))
@@ -84,6 +93,14 @@ class Copies:
         """The socket is closed: note what is not noted yet."""
         self._flush(sent=True)
         self._flush(sent=False)
+
+    def _follow(self, message: Message) -> None:
+        """Note where answers begin and end."""
+        if self._answering:
+            self._answering = _ENDS.search(message.body, 0, HEAD_BYTES) is None
+        elif _BEGINS.search(message.body, 0, HEAD_BYTES):
+            self._answering = True
+            self._flush(sent=True)
 
     def _has_room(self, message: Message, *, sent: bool) -> bool:
         return message.whole and message.size <= min(WHOLE_BYTES, self._sent if sent else self._room)

@@ -117,6 +117,8 @@ class Tunnel:
 
     def came(self, data: bytes) -> None:
         """The provider has sent bytes."""
+        if self.over.done():
+            return  # nothing stands behind a close frame of ours
         self._out.write(data)
         self.sizes[0] += len(data)
         if self._relay.first_byte is None:
