@@ -49,6 +49,7 @@ class Measured(NamedTuple):
     entry: Entry  # of a result of such work: as if it is booked here
     lesson: Lesson | None  # None where there is nothing
     note: Note | None = None
+    held: str = ""  # why it goes into quarantine though it is booked; "" where it does not
 
 
 def measure(tail: Tail, estimator: Estimator) -> Measured:
@@ -69,7 +70,7 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
         found = tails.read(tail, observe=True)
     model = _model(tail, found.reading)
     if found.how is Ended.UNREADABLE:
-        return Measured(entry_of(tail, model, found, UNKNOWN, None, estimator.prices, drift=False), None)
+        return _held(tail, model, found, estimator.prices, "its answer cannot be read")
     observed = _observe(tail, model, found.reading, estimator) if sees and dialect not in TOKENLESS else None
     booked = _book(tail, found, observed)
     lesson = taught(model, _final(found, booked), observed)
@@ -81,11 +82,20 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
 def _measure_socket(tail: Tail, found: Found, estimator: Estimator) -> Measured:
     model = (tail.model or found.reading.asked or found.reading.model)[:MAX_NAME]
     if found.how is Ended.UNREADABLE:
-        return Measured(entry_of(tail, model, found, UNKNOWN, None, estimator.prices, drift=False), None)
+        return _held(tail, model, found, estimator.prices, "its answer cannot be read")
     known = estimator.calibration(tail.provider, model)
     counted = partial(estimator.count, model=model)
     booked, observed = sockets.book(found, tail.end.outcome, model, known, counted)
     return Measured(entry_of(tail, model, found, booked, observed, estimator.prices, drift=False), None)
+
+
+def sealed(tail: Tail, prices: PriceBook, why: str) -> Measured:
+    """The entry of an exchange whose bytes are sealed and cannot be opened: nothing of it is known, which is not 0."""
+    return _held(tail, tail.model, Found(Reading(), None, False, Ended.UNREADABLE, None), prices, why)
+
+
+def _held(tail: Tail, model: str, found: Found, prices: PriceBook, why: str) -> Measured:
+    return Measured(entry_of(tail, model, found, UNKNOWN, None, prices, drift=False), None, held=why)
 
 
 def _sees(tail: Tail, found: Found, sample: float) -> bool:
