@@ -18,8 +18,10 @@ from typing import IO, NamedTuple
 
 import httptools
 
+from services.demo import sockets
 from services.demo.performance import Performance
 from services.demo.routes import answer, understand
+from services.demo.socket_performance import SocketPerformance, accept
 from shared.runtime.tasks import Tasks
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: close sends a RST
@@ -33,7 +35,7 @@ class EmitLog:
     def __init__(self, path: Path | None) -> None:
         self._file: IO[str] | None = open(path, "a", buffering=1) if path else None  # noqa: SIM115  # kept open
 
-    def write(self, exchange_id: str, performance: Performance) -> None:
+    def write(self, exchange_id: str, performance: Performance | SocketPerformance) -> None:
         if self._file is None:
             return
         request, script = performance.request, performance.script
@@ -76,6 +78,7 @@ class Connection(asyncio.Protocol):
         self._chunked = False
         self._closes = False
         self._head_only = False
+        self._socket: SocketPerformance | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -93,8 +96,13 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._socket is not None:
+            self._socket.feed(data)
+            return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # a client sends nothing before the handshake is answered
         except httptools.HttpParserError:
             self._transport.close()
 
@@ -124,13 +132,28 @@ class Connection(asyncio.Protocol):
         except ValueError as exc:
             await self._complain(str(exc))
             return
-        performance = Performance(request, answer(request, target, headers))
+        performance: Performance | SocketPerformance = Performance(request, answer(request, target, headers))
+        talk = sockets.conversation(target, headers) if "websocket" in headers.get("upgrade", "") else None
+        if talk is not None and request.scenario.status == 200:
+            performance = self._socket = SocketPerformance(request, talk)
+            await self._switch(headers)
         try:
             await performance.play(self)
         except (ConnectionError, asyncio.CancelledError):
             self._transport.abort()
         finally:
             self._shared.emitted.write(headers.get("x-generation-id", ""), performance)
+
+    async def _switch(self, headers: dict[str, str]) -> None:
+        offered = headers.get("sec-websocket-protocol", "")
+        lines = [
+            "HTTP/1.1 101 Switching Protocols",
+            "upgrade: websocket",
+            "connection: Upgrade",
+            f"sec-websocket-accept: {accept(headers.get('sec-websocket-key', ''))}",
+            *([f"sec-websocket-protocol: {offered.partition(',')[0].strip()}"] if offered else []),
+        ]
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n")
 
     async def _complain(self, problem: str) -> None:
         body = json.dumps({"error": {"message": f"x-demo: {problem}", "type": "invalid_request_error"}}).encode()
@@ -144,16 +167,16 @@ class Connection(asyncio.Protocol):
         lines = [f"HTTP/1.1 {status} Demo", *(f"{name}: {value}" for name, value in headers)]
         lines.append(framed.get(framing, f"content-length: {framing}"))
         self._closes = framing == "close"
-        await self._send("\r\n".join(lines).encode() + b"\r\n\r\n")
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n")
 
     async def write(self, data: bytes) -> None:
         if not self._head_only:
-            await self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            await self.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         await asyncio.sleep(0)  # so that what follows is a write of its own
 
     async def end(self) -> None:
         if self._chunked and not self._head_only:
-            await self._send(b"0\r\n\r\n")
+            await self.send(b"0\r\n\r\n")
         if self._closes:
             self._transport.close()
 
@@ -164,7 +187,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    async def _send(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         await self._writable.wait()
         if self._transport.is_closing():
             raise ConnectionResetError("the client is gone")

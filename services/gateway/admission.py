@@ -17,7 +17,7 @@ from shared.access.credentials import caller_key, ticket_of, without_key
 from shared.access.key_format import Kind
 from shared.access.keyring import KeyRing
 from shared.access.keys import KeyRecord
-from shared.contract.dialects import Dialect
+from shared.contract.dialects import LATE_MODELS, Dialect
 from shared.contract.tail import Open
 from shared.runtime.errors import JournalFailed, Refused
 
@@ -88,7 +88,9 @@ class Admission:
 
 def checks_model(key: KeyRecord, method: str, matched: Match) -> bool:
     """Whether a request must name a model that its key may call."""
-    return key.allowed_models is not None and (matched.dialect is not Dialect.METADATA or method not in ("GET", "HEAD"))
+    if key.allowed_models is None or matched.dialect in LATE_MODELS:
+        return False  # of a socket each message is checked
+    return matched.dialect is not Dialect.METADATA or method not in ("GET", "HEAD")
 
 
 def _allowed(key: KeyRecord, asked: Asked) -> tuple[Route, ...]:

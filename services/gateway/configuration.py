@@ -17,7 +17,7 @@ from services.gateway.retries import Retries
 from services.gateway.routing.authenticators import Held
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.client import TransportFactory, UpstreamClient
+from services.gateway.upstream.client import Handshakes, TransportFactory, UpstreamClient
 from shared.runtime.files import contents
 from shared.runtime.reloading import Change
 from shared.runtime.settings import named_files
@@ -122,7 +122,9 @@ def loaded(settings: GatewaySettings, parts: Parts, before: Loaded | None = None
                 kept[name] = upstream
     found = upstreams(settings, parts.healths, kept=kept)
     client = UpstreamClient(settings, parts.transport, before.client if before is not None else None)
-    configured = Configured(found, client, _retries(settings, parts, before), lists=settings.request_fallback)
+    configured = Configured(
+        found, client, Handshakes(client), _retries(settings, parts, before), lists=settings.request_fallback
+    )
     return Loaded(settings, files, configured, client, sources(found, settings))
 
 

@@ -3,8 +3,9 @@ it to its end, so that a running exchange goes on with what it began with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from services.gateway.attempts import Upstream as Connections
 from services.gateway.retries import Retries
@@ -12,6 +13,7 @@ from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import LONGEST_REMEMBERED, REMEMBERED, Match, match
 from services.gateway.routing.upstreams import Upstreams
+from services.gateway.upstream.client import Handshakes
 from shared.contract.dialects import Family
 
 
@@ -19,15 +21,32 @@ class _Matching(Protocol):
     def __call__(self, method: str, path: str, family: Family, dated: bool) -> Match: ...
 
 
+class Tunnels(NamedTuple):
+    """The same as `Configured`, for the exchanges of WebSockets."""
+
+    upstream: Handshakes
+    retries: Retries
+    inward: Callable[[str, str], str | None]
+
+
 class Configured:
     """The reloadable part of a gateway's settings, as requests use it. `upstream`: the connections to the providers;
     `retries`: the policy of attempts; `lists`: whether a request may list models to fall back on."""
 
-    __slots__ = ("_match", "_remembered", "lists", "retries", "upstream", "upstreams")
+    __slots__ = ("_match", "_remembered", "lists", "retries", "tunnels", "upstream", "upstreams")
 
-    def __init__(self, upstreams: Upstreams, upstream: Connections, retries: Retries, *, lists: bool = True) -> None:
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        upstream: Connections,
+        handshakes: Handshakes,
+        retries: Retries,
+        *,
+        lists: bool = True,
+    ) -> None:
         self.lists = lists
         self.retries = retries
+        self.tunnels = Tunnels(handshakes, retries, self.inward)
         self.upstream = upstream
         self.upstreams = upstreams
         self._match: _Matching = lambda method, path, family, dated: understood(

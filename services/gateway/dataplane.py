@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -26,19 +27,24 @@ from services.gateway.refusal import refuse
 from services.gateway.routing.plans import passed_on, plan
 from services.gateway.routing.pools import Credential
 from services.gateway.routing.routes import Match, Route, family_of
+from services.gateway.routing.sockets import Socket, socket_of
 from services.gateway.routing.states import states
 from services.gateway.routing.upstreams import FAMILIES
 from services.gateway.settings import GatewaySettings
+from services.gateway.websocket import handshake
+from services.gateway.websocket.exchange import SocketExchange
+from services.gateway.websocket.guard import Guard
 from shared.access.credentials import without_key
 from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
 from shared.contract.provider_state import ProviderState
-from shared.contract.tail import Open, Outcome
+from shared.contract.tail import Open
 from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
 _STREAMED_UP = (Dialect.METADATA, Dialect.PASSTHROUGH)  # their bodies may go upstream as they arrive
 _CALLS = tuple(FAMILIES)  # no set: members of enums are slow to hash
+_NO_BODY = Received(b"", b"")
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
@@ -65,6 +71,7 @@ class DataPlane:
         self.configured = configured
         self.open: set[Exchange] = set()
         self.observer = observer
+        self.socket_room = settings.tap_bytes // 2  # the other half is for reports beyond it
         self.send_generation_id = settings.send_generation_id
         self.limits = Limits(
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
@@ -88,8 +95,9 @@ class DataPlane:
             return
         unread = _has_body(given)
         try:
-            if b"upgrade" in given and _is_handshake(client.method, given):
-                raise _no_websockets()
+            if b"upgrade" in given and handshake.is_handshake(client.method, given):
+                await self._tunnel(client, given, family, arrived)
+                return
             key = await self._admission.identify(client, given)
             matched = configured.match(client.method, path, family, b"api-version=" in client.query)
             family = matched.family
@@ -129,10 +137,7 @@ class DataPlane:
         """End exchanges that exceed a limit at `now`, a monotonic time."""
         slow = now - self._settings.slow_reader_timeout
         for exchange in list(self.open):
-            if now > exchange.deadline:
-                exchange.end_early(Outcome.TIMED_OUT, "total_timeout")
-            elif exchange.relay.takes_nothing(slow):
-                exchange.end_early(Outcome.TIMED_OUT, "slow_reader")
+            exchange.end_late(now, slow)
 
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
@@ -149,10 +154,40 @@ class DataPlane:
         while self.open and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
+    async def _tunnel(self, client: ClientRequest, given: dict[bytes, bytes], family: Family, arrived: float) -> None:
+        """Serve a WebSocket. Refused as other requests are; with 426 where its path is none for it."""
+        configured = self.configured
+        path, dated = client.target.decode("latin-1"), b"api-version=" in client.query
+        found = socket_of(path, lambda path: configured.match("POST", path, family, dated), configured.upstreams)
+        if found is None:
+            raise handshake.not_served()
+        if _has_body(given):
+            raise Refused(400, "a handshake has no body")
+        key = await self._admission.identify(client, handshake.with_key(given, client.query))
+        matched = replace(found.match, path_model=handshake.model_of(client.query, found.model_in))
+        possible = configured.tunnels.upstream.possible
+        routes = plan(matched, Flags(), configured.upstreams, key.hash, lists=False)
+        routes = tuple(route for route in routes if possible(route.upstream.provider, route.url))
+        if not routes:
+            raise handshake.not_served()
+        permit = self._admission.admit(key, Asked(client.method, matched, routes, _NO_BODY))
+        first = permit.routes[0].upstream
+        guard = None
+        if key.allowed_models is not None:  # each message is checked, against what the key may call at this provider
+            permit = permit._replace(routes=tuple(one for one in permit.routes if one.upstream is first))
+            allows = partial(key.allows_model, first.provider)
+            guard = Guard(allows, matched.dialect, self._settings.max_body_bytes)
+        chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
+        call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
+        tap = permit.open(_socket_record(permit, matched, chosen.first))
+        await self._follow(SocketExchange(call, tap, client, self, arrived, guard))
+
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
         tap = permit.open(_open_record(permit, routed, call))
-        exchange = Exchange(call, tap, client, self, arrived)
+        await self._follow(Exchange(call, tap, client, self, arrived))
+
+    async def _follow(self, exchange: Exchange) -> None:
         self.open.add(exchange)
         try:
             await exchange.run()
@@ -222,18 +257,6 @@ def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route
     )
 
 
-def _is_handshake(method: str, given: dict[bytes, bytes]) -> bool:
-    """Whether a client wants to speak WebSocket. Other upgrades may be ignored (RFC 9110, 7.8)."""
-    return method == "GET" and b"websocket" in given[b"upgrade"].lower()
-
-
-def _no_websockets() -> Refused:
-    """Codex tries this for sixteen seconds where it gets anything else, and plain HTTP at once after a 426."""
-    refused = Refused(426, "this gateway does not serve WebSockets: use HTTP", code="no_websockets")
-    refused.headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"upgrade")]
-    return refused
-
-
 def _has_body(given: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in given or given.get(b"content-length", b"0") != b"0"
 
@@ -244,6 +267,44 @@ def _wanted(key: KeyRecord, method: str, matched: Match) -> Wanted:
     signed = matched.upstream is not None and matched.upstream.whole_bodies
     up = matched.dialect in _STREAMED_UP and not signed
     return Wanted(checked or not up, checked or not (up or matched.upstream or matched.path_model), checked)
+
+
+def _handshake(
+    client: ClientRequest, found: Socket, matched: Match, caller: str, route: Route, credential: Credential
+) -> Candidate:
+    """A handshake for a provider: as it came, but for the key, for extensions, and for the name of the model."""
+    upstream = route.upstream
+    query = without_key(client.query)
+    if matched.path_model is not None and route.model != matched.path_model:
+        query = handshake.with_model(query, found.model_in, route.model)
+    given = headers.upstream_request(handshake.cleaned(client.headers, upstream.passes), upstream.passes)
+    return Candidate(
+        upstream.provider,
+        route.model,
+        credential.name,
+        client.method,
+        route.url,
+        query,
+        [*given, *handshake.UPGRADE],
+        b"",
+        credential.authenticators[matched.family],
+        health=credential.health,
+        caller=caller,
+        shown=upstream.shown,
+    )
+
+
+def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open:
+    return Open(
+        key=permit.key.hash,
+        dialect=matched.dialect,
+        provider=candidate.provider,
+        model=candidate.model,
+        opened_ms=time.time_ns() // 1_000_000,
+        streamed=True,
+        path=candidate.url.partition("://")[2].partition("/")[2],
+        requested_model=permit.routes[0].asked and (matched.path_model or ""),
+    )
 
 
 def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:

@@ -190,6 +190,14 @@ class Exchange:
         self._ended_by = _CLIENT_GONE if self.relay.client_left else Ending(outcome, cause)
         self._task.cancel()
 
+    def end_late(self, now: float, slow: float) -> None:
+        """End the exchange where it exceeds a limit at `now`. `slow`: a client that has taken nothing since then is too
+        slow. Monotonic times."""
+        if now > self.deadline:
+            self.end_early(Outcome.TIMED_OUT, "total_timeout")
+        elif self.relay.takes_nothing(slow):
+            self.end_early(Outcome.TIMED_OUT, "slow_reader")
+
     def client_gone(self) -> None:
         """The client has closed its connection."""
         self.end_early(Outcome.CLIENT_GONE, "client_gone")
@@ -318,9 +326,12 @@ class Exchange:
         extra = [*self._attempts.shown, *self._call.cors]
         refuse(self._client, self._call.family, refused, self._tap.name, extra=extra)
 
-    def _record(self, ending: Ending) -> None:
-        relay, body = self.relay, self._attempts.candidate.request
-        facts = Facts(
+    def _responds(self) -> None:
+        self._state = _State.RESPONDING
+
+    def _facts(self, ending: Ending) -> Facts:
+        relay = self.relay
+        return Facts(
             ending=ending,
             attempts=self._attempts,
             status=relay.answer.status if relay.answer is not None else None,
@@ -328,6 +339,9 @@ class Exchange:
             first_byte=relay.first_byte,
             ended=self._clock(),
         )
+
+    def _record(self, ending: Ending) -> None:
+        facts, body = self._facts(ending), self._attempts.candidate.request
         bought = facts.status is not None and facts.status < 300  # of nothing else is the input ever estimated
         self._tap.end(end_record(facts), body if bought and self._call.keep_body else None)
         self._plane.observer.ended(summary(facts, self._tap))

@@ -25,7 +25,7 @@ def entry_of(
     """The entry of an exchange. `model`: the one that it is booked under."""
     opened, end, reading = tail.open, tail.end, found.reading
     asked = observed.asked if observed and booked.input_estimated else None
-    several = found.note is not None and found.note.ends and found.note.several
+    several = reading.several or (found.note is not None and found.note.ends and found.note.several)
     cost = None if several else _cost(tail, model, booked, prices)
     model_usage = of_model(reading)
     return Entry(

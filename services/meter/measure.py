@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from typing import NamedTuple, Protocol
 
-from services.meter import tails
+from services.meter import sockets, tails
 from services.meter.entries import MAX_NAME, entry_of
 from services.meter.estimate import calibration, prompt
 from services.meter.estimate.calibration import Known
@@ -62,6 +63,8 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
     found = tails.read(tail, observe=False)
     if found.reading.bad_usage:
         raise BadRecord(f"usage cannot be true: {found.reading.bad_usage}")
+    if sockets.is_socket(tail):
+        return _measure_socket(tail, found, estimator)
     sees = _sees(tail, found, estimator.sample)
     if sees:  # zeros beside output are found out only by looking at the output
         found = tails.read(tail, observe=True)
@@ -74,6 +77,16 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
     drift = lesson is not None and _drifted(lesson, estimator.calibration(tail.provider, model), estimator.drift_limit)
     entry = entry_of(tail, model, found, booked, observed, estimator.prices, drift=drift)
     return Measured(entry, lesson, found.note)
+
+
+def _measure_socket(tail: Tail, found: Found, estimator: Estimator) -> Measured:
+    model = (tail.model or found.reading.asked or found.reading.model)[:MAX_NAME]
+    if found.how is Ended.UNREADABLE:
+        return _held(tail, model, found, estimator.prices, "its answer cannot be read")
+    known = estimator.calibration(tail.provider, model)
+    counted = partial(estimator.count, model=model)
+    booked, observed = sockets.book(found, tail.end.outcome, model, known, counted)
+    return Measured(entry_of(tail, model, found, booked, observed, estimator.prices, drift=False), None)
 
 
 def sealed(tail: Tail, prices: PriceBook, why: str) -> Measured:

@@ -12,15 +12,17 @@ from services.meter.endings import confirmed, ended
 from services.meter.readers import encodings
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import Reading
+from services.meter.readers.sockets import SocketReader
 from services.meter.work import Note, note_of
 from shared.contract import seals
-from shared.contract.dialects import Dialect
+from shared.contract.dialects import SOCKETS, Dialect
 from shared.contract.entry import Ended, Mark
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import End, Open, Outcome, Packed, Segment
 from shared.contract.usage import Usage
 
+SWITCHED = 101  # the status of a socket; any other is that of an ordinary answer
 # Of calls that look something up, and buy nothing.
 LOOKED_UP = (Dialect.COUNT_TOKENS, Dialect.METADATA)
 
@@ -92,7 +94,8 @@ class Found(NamedTuple):
 def read(tail: Tail, *, observe: bool) -> Found:
     """What a tail's answer says. A body that does not decode ends it early; so does a gap in one that is compressed."""
     dialect, end = tail.open.dialect, tail.end
-    reader = Reader(dialect, end.content_type, observe=observe)
+    switched = dialect in SOCKETS and end.status == SWITCHED
+    reader = SocketReader(dialect) if switched else Reader(dialect, end.content_type, observe=observe)
     decoded = True
     try:
         for piece in tail.body():

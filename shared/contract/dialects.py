@@ -27,6 +27,10 @@ class Dialect(StrEnum):
     COHERE_V1_CHAT = "cohere_v1_chat"
     COHERE_V2_CHAT = "cohere_v2_chat"
     OLLAMA_CHAT = "ollama_chat"
+    # WebSockets; what is in their tails is told by `messages.py`.
+    OPENAI_REALTIME = "openai_realtime"
+    OPENAI_RESPONSES_SOCKET = "openai_responses_socket"
+    GEMINI_LIVE = "gemini_live"
     # Meters read them, and gateways do not route them: Bedrock's requests are signed for its own host.
     BEDROCK_CONVERSE = "bedrock_converse"
     BEDROCK_CONVERSE_STREAM = "bedrock_converse_stream"
@@ -41,3 +45,7 @@ class Dialect(StrEnum):
 
 # Usage of these is never estimated.
 TOKENLESS = frozenset({Dialect.COUNT_TOKENS, Dialect.METADATA, Dialect.PASSTHROUGH})
+
+SOCKETS = frozenset({Dialect.OPENAI_REALTIME, Dialect.OPENAI_RESPONSES_SOCKET, Dialect.GEMINI_LIVE})
+# Those whose messages name the model, and not their handshake.
+LATE_MODELS = frozenset({Dialect.OPENAI_RESPONSES_SOCKET, Dialect.GEMINI_LIVE})

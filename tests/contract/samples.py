@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
-from shared.contract import entry, frames, running, seals, tail, work
+from shared.contract import entry, frames, messages, running, seals, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import ExchangeId
+from shared.contract.messages import SocketMessage
 from shared.contract.provider_state import CredentialState, Health, ProviderState
 from shared.contract.running import GatewayState, Reloaded, Result, Service
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
@@ -180,6 +181,14 @@ PROVIDER_STATE = ProviderState(
     ),
 )
 
+# What a tail of a socket holds: a message, one that is told by its beginning and its report, a run, lost bytes.
+MESSAGES = (
+    SocketMessage(True, 26, b'{"type":"response.create"}'),
+    SocketMessage(False, 90_000, b'{"type":"response.done"', b'"usage":{"input_tokens":7}}'),
+    SocketMessage(False, 5_000_000, b'{"type":"response.output_audio.delta"', times=173),
+    SocketMessage(False, 9, b"", times=0),
+)
+
 WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "open.bin": lambda: tail.pack(OPEN),
     "segment_first.bin": lambda: tail.pack(FIRST_SEGMENT),
@@ -194,6 +203,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
     "reloaded.json": lambda: running.encode(RELOADED),
     "provider_state.json": lambda: msgspec.json.encode(PROVIDER_STATE),
+    "messages.bin": lambda: b"".join(map(messages.encode, MESSAGES)),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
     "sealed.journal": lambda: frames.encode(SEALED_ITEMS),

@@ -21,6 +21,7 @@ from shared.books.boots import BootState
 from shared.contract import entry, frames, names, running, seals, tail, work
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
+from shared.contract.messages import Messages
 from shared.contract.provider_state import ProviderState
 from shared.contract.running import GatewayState, Reloaded
 from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment
@@ -63,6 +64,7 @@ def test_records_of_this_version() -> None:
     assert running.decode(golden(version, "reloaded.json"), Reloaded) == samples.RELOADED
     state = golden(version, "provider_state.json")
     assert msgspec.json.decode(state, type=ProviderState) == samples.PROVIDER_STATE
+    assert tuple(Messages().feed(golden(version, "messages.bin"))) == samples.MESSAGES
     assert Provisional.decode(golden(version, "provisional.txt").decode()) == samples.PROVISIONAL
 
 

@@ -24,15 +24,20 @@ from services.gateway.routing.configured import upstreams
 from services.gateway.routing.readings import understood
 from services.gateway.routing.routes import choose, family_of, match
 from services.gateway.settings import GatewaySettings
+from services.gateway.websocket import handshake
+from services.gateway.websocket.copying import Copies, bulky
+from services.gateway.websocket.frames import FrameParser
+from services.gateway.websocket.guard import Forbidden, Guard
 from shared.access import key_format
 from shared.access.credentials import caller_key, ticket_of, without_key
-from shared.contract.dialects import Family
+from shared.contract.dialects import Dialect, Family
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.runtime.errors import Refused
 from shared.runtime.settings import Settings
 from tests.support.steps import Pump, assert_linear
 
+PROTOCOL = b"sec-websocket-protocol"
 NAMES = ("openai", "anthropic", "gemini", "azure", "groq")
 UPSTREAMS = upstreams(
     GatewaySettings(
@@ -162,7 +167,48 @@ class Asked:
         self.server = None
 
 
+def frames_of(text: bytes, piece: int) -> None:
+    """Parsed and copied, as of a client's."""
+    parser, copies = FrameParser(300, bulky), Copies(lambda _: None, 1000)
+    for at in range(0, len(text), piece):
+        for message in parser.feed(bytes(text[at : at + piece])):
+            copies.take(message, sent=True)
+    copies.close()
+
+
+def guarded(text: bytes, piece: int) -> None:
+    guard = Guard(lambda model: model == "m", Dialect.OPENAI_REALTIME, 1 << 20)
+    for at in range(0, len(text), piece):
+        guard.feed(bytes(text[at : at + piece]))
+
+
+FRAME = ("\x01", "\x00", "\x02", "\t", "{}", "~", "\x7f")
+FRAMES = (
+    Pump(b"", b"\x81\x00"),
+    Pump(b"", b"\x89\x80mask"),
+    Pump(b"\x01\x00", b"\x00\x01x"),
+    Pump(b"\x01\x80mask", b"\x00\x81maskx"),
+    Pump(b"\x81\x7f" + b"\0\0\0\0\0\xff\xff\xff", b"x"),
+    Pump(b"\x81\x7f" + b"\0\0\0\0\0\xff\xff\xff" + b'{"audio":{"', b"x"),
+    Pump(b"", b"\x81\x06" + b'"usage'),
+    Pump(b"\x01\x00", b"\x00\x06" + b'"usage', b"\x80\x00"),
+    Pump(b"", b"\xff"),
+)
+NESTED = (Pump(b"\x01\x00", b"\x00\x01[", b"\x80\x00"), Pump(b"\x01\x01[", b"\x00\x03{},", b"\x80\x03{}]"))
 PARSERS = {
+    "frames, whole": Parser(lambda text: frames_of(text, 1 << 20), FRAME, FRAMES),
+    "frames, in pieces": Parser(lambda text: frames_of(text, 3), FRAME, FRAMES),
+    "guarded messages": Parser(lambda text: guarded(text, 3), FRAME, (*FRAMES, *NESTED)),
+    "model in a query": Parser(
+        lambda text: handshake.with_model(text, (b"model",), handshake.model_of(text, (b"model",)) or ""),
+        QUERY,
+        (Pump(b"", b"&"), Pump(b"", b";"), Pump(b"model=", b"%25")),
+    ),
+    "subprotocols": Parser(
+        lambda text: (handshake.with_key({PROTOCOL: text}, text), handshake.cleaned([(PROTOCOL, text)], frozenset())),
+        ("openai-insecure-api-key.", ",", " ", "a"),
+        (Pump(b"", b","), Pump(b"", b"openai-insecure-api-key.,")),
+    ),
     "request head, whole": Parser(lambda text: request(text, 1 << 20), HEAD),
     "request head, in pieces": Parser(lambda text: request(text, 3), HEAD, HEADS),
     "family": Parser(lambda text: family_of(text.decode("latin-1"), {}, text), (*PATH, *QUERY), PATHS),
@@ -203,7 +249,7 @@ PARSERS = {
     "new key": Parser(NewKey.model_validate_json, JSON, (Pump(b'{"allowed_models":[', b"1,", b"1]}"), *BODIES)),
     "changes of a key": Parser(KeyChanges.model_validate_json, JSON, BODIES),
 }  # fmt: skip
-REFUSALS = (Refused, BadRequest, BadRecord, ValidationError, ValueError)
+REFUSALS = (Refused, BadRequest, BadRecord, ValidationError, ValueError, Forbidden)
 HARD = [
     pytest.param(parser.read, pump, id=f"{name}-{pump}") for name, parser in PARSERS.items() for pump in parser.hard
 ]

@@ -7,11 +7,19 @@ import json
 
 import pytest
 
-from services.meter.estimate import media, prompt
+from services.meter import sockets
+from services.meter.estimate import calibration, media, prompt
 from services.meter.estimate.blobs import Blob, Kind
+from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.readers import documents
 from services.meter.readers.reader import Reader
+from services.meter.readers.reading import Reading, Unreported
+from services.meter.readers.sockets import SocketReader
+from services.meter.tails import Found
 from shared.contract.dialects import Dialect
+from shared.contract.entry import Ended
+from shared.contract.messages import SocketMessage, encode
+from shared.contract.tail import Outcome
 from tests.support.steps import Pump, assert_linear, steps
 
 EVENTS, JSON, LINES = "text/event-stream", "application/json", "application/x-ndjson"
@@ -44,6 +52,48 @@ BODIES: dict[str, tuple[Dialect, str, Pump]] = {
     "frames of nothing": (Dialect.BEDROCK_CONVERSE_STREAM, "application/vnd.amazon.eventstream", Pump(b"", b"\0")),
     "a file": (OTHER, "application/octet-stream", Pump(b"\x89PNG", b"\x01\x02")),
 }
+
+
+def of_socket(document: bytes, times: int = 1) -> bytes:
+    return encode(SocketMessage(False, len(document), document, times=times))
+
+
+MESSAGES: dict[str, tuple[Dialect, Pump]] = {
+    "turns without a report": (
+        Dialect.OPENAI_REALTIME,
+        Pump(b"", of_socket(b'{"type":"response.created"}') + of_socket(b'{"type":"response.done","response":{}}')),
+    ),
+    "text of one turn": (Dialect.OPENAI_REALTIME, Pump(b"", of_socket(b'{"type":"response.text.delta","delta":"a"}'))),
+    "turns of Gemini's": (Dialect.GEMINI_LIVE, Pump(b"", of_socket(b'{"serverContent":{"turnComplete":1},"x":{}}'))),
+    "runs": (Dialect.GEMINI_LIVE, Pump(b"", of_socket(b'{"serverContent":', times=7))),
+    "one message": (Dialect.OPENAI_REALTIME, Pump(b"\0\1\0\0", b"x")),
+    "no messages": (Dialect.OPENAI_REALTIME, Pump(b"", b"\0\0\0\1x")),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_reading_of_sockets(name: str) -> None:
+    dialect, pump = MESSAGES[name]
+
+    def read(text: bytes) -> object:
+        reader = SocketReader(dialect)
+        for at in range(0, len(text), PIECE):
+            reader.feed(bytes(text[at : at + PIECE]))
+        return reader.close()
+
+    assert_linear(read, pump, size=4000)
+
+
+def test_an_estimate_of_many_turns_counts_each_piece_once() -> None:
+    def book(text: bytes) -> object:
+        pieces: list[bytes | str | int] = [text[at : at + 10].decode() for at in range(0, len(text), 10)]
+        missing = tuple(Unreported(0, pieces, at, {}, 0, done=True) for at in range(len(pieces)))
+        reading = Reading(unreported=missing)
+        found = Found(reading, None, normal_end=True, how=Ended.WHOLE, note=None)
+        known = calibration.none_yet(tokenizer_of("m"))
+        return sockets.book(found, Outcome.COMPLETED, "m", known, len)
+
+    assert_linear(book, Pump(b"", b"some words"), size=2000)
 
 
 @pytest.mark.parametrize("observe", [False, True])

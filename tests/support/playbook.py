@@ -165,7 +165,7 @@ class Tap:
     def feed(self, chunk: bytes) -> None:
         self.body += chunk
 
-    def end(self, end: End, request: bytes | None) -> None:
+    def end(self, end: End, request: bytes | None, *, relayed: int | None = None) -> None:
         self.ends.append(end)
         self.requests.append(request)
 

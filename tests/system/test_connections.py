@@ -88,8 +88,10 @@ def test_so_does_a_refused_chunk(running: System) -> None:
         assert exchange_bytes(running.url, head + body).startswith(b"HTTP/1.1 " + status)
 
 
-@pytest.mark.parametrize("path", ["/v1/responses", "/openai/v1/realtime?model=m", "/nobody/x", "/llm/v1/responses"])
-def test_a_websocket_handshake_gets_426_at_once(running: System, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/v1/embeddings", "/openai/v1/realtime/x?model=m", "/nobody/x", "/llm/v1/chat/completions"]
+)
+def test_a_websocket_handshake_on_another_path_gets_426_at_once(running: System, path: str) -> None:
     before = len(running.ledger())
     answers = []
     for key in (running.key, "nobody"):

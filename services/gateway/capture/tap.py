@@ -123,10 +123,11 @@ class ExchangeTap:
                 self._tap.journal.cut(self.name, self._seq, len(body))
             self._ship(record)
 
-    def end(self, ending: End, request: bytes | None) -> None:
+    def end(self, ending: End, request: bytes | None, *, relayed: int | None = None) -> None:
         """Send the last bytes with the end record, and forget the exchange.
 
         `request`: the request's body, where usage may have to be estimated; it is left out where the tail has usage.
+        `relayed`: bytes that went to the client, where the tail holds something else than these.
         """
         body = self._take()
         if self._budget.spent:
@@ -137,7 +138,7 @@ class ExchangeTap:
         record = tail.pack(
             msgspec.structs.replace(
                 ending,
-                response_bytes=self.bytes,
+                response_bytes=self.bytes if relayed is None else relayed,
                 body=self._packed(seals.END, body),
                 request=self._packed(seals.REQUEST, request) if held and request else None,
                 lost_bytes=self._budget.lost,

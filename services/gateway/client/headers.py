@@ -208,7 +208,7 @@ def downstream_response(
     banned = _NOT_DOWNSTREAM_OF_STREAMS if stream else _NOT_DOWNSTREAM
     if b"connection" in answered:
         banned |= _named_by_connection([(name.lower(), value) for name, value in headers])
-    if status in (204, 304) or b"transfer-encoding" in answered:
+    if status in (101, 204, 304) or b"transfer-encoding" in answered:
         # There is no body it could describe, or the transfer encoding overrides it (RFC 9112, 6.3).
         banned |= _LENGTH
     passed = [(low, value) for name, value in headers if (low := name.lower()) not in banned]

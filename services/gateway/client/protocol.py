@@ -192,6 +192,13 @@ class ClientProtocol(asyncio.Protocol):
         if self._out.unsent:
             self._wait_for_reader()
 
+    def switch(self, received: Callable[[bytes], None]) -> None:
+        """The protocol is another one from now on: `received` gets every byte that comes."""
+        if len(self._queue) > 1:
+            self._out.abort()  # a request behind the handshake, which would not have its answer
+            return
+        self._out.transport.set_protocol(Switched(self, received))
+
     def _linger(self) -> None:
         """End the connection, and discard what the client still sends for a while: a close with bytes unread is a
         reset, which takes the answer from a client that sends before it reads (RFC 9112, 9.6)."""
@@ -247,6 +254,8 @@ class ClientProtocol(asyncio.Protocol):
         else:
             if self._queue[-1].body.coming:
                 self._queue.pop().leave()
+            if any(name == b"upgrade" for name, _ in self._queue[-1].headers):
+                self._out.abort()  # it may be the begin of a tunnel, whose first bytes are lost now
             self._queue[-1].close_after()
 
     def _wait_for_reader(self) -> None:
@@ -266,6 +275,28 @@ class ClientProtocol(asyncio.Protocol):
             self._waiting.next()
         else:
             self._out.close()
+
+
+class Switched(asyncio.Protocol):
+    """Stands between the transport and a connection that has switched protocols. No request looks for it."""
+
+    __slots__ = ("_connection", "_received")
+
+    def __init__(self, connection: ClientProtocol, received: Callable[[bytes], None]) -> None:
+        self._connection = connection
+        self._received = received
+
+    def data_received(self, data: bytes) -> None:
+        self._received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
 
 
 def protocol_class(handler: Handler, limits: Limits, drain: Drain, unread: Callable[[], None]) -> type[ClientProtocol]:

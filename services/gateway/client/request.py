@@ -43,6 +43,9 @@ class Connection(Reading, Protocol):
     def hang_up(self) -> None:
         """Close, and give the client time to read what is written."""
 
+    def switch(self, received: Callable[[bytes], None]) -> None:
+        """Give everything that the client sends from now on to `received`."""
+
 
 class _Phase(Enum):
     NEW = auto()
@@ -230,6 +233,24 @@ class ClientRequest:
         head = response.head(status, headers, ours)
         self._out.write(head if bodiless else head + body)
         self._ended()
+
+    def switch(self, headers: list[Header], received: Callable[[bytes], None]) -> SocketWriter:
+        """Answer that protocols are switched: from now on the client's bytes go to `received`, and those for it into
+        the writer. `abort` ends the connection."""
+        if self._may_begin():
+            self._phase = _Phase.BEGUN
+            self._left = None
+            self._out.write(response.head(101, headers, []))
+            self._connection.switch(received)
+        return self._out
+
+    def pause(self) -> None:
+        """Read no more from the client, until `resume`."""
+        self._connection.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._connection.resume_reading()
 
     def abort(self, *, flush: bool) -> None:
         """Close without a proper end, so that the client cannot take a part for the whole answer.

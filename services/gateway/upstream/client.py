@@ -19,6 +19,7 @@ from services.gateway.upstream.pool import Ages, Pool
 from services.gateway.upstream.proxies import proxy_of
 from services.gateway.upstream.pulled import PulledPath, through_proxy
 from services.gateway.upstream.pushed import PushedPath
+from services.gateway.upstream.switching import SWITCHING
 from services.gateway.upstream.tls import ResumingContext
 from services.gateway.upstream.ways import Answer, Path, Ways
 from shared.runtime.errors import UpstreamUnreachable
@@ -65,9 +66,10 @@ class UpstreamClient:
         body: Body,
         *,
         fresh: bool = False,
+        switch: bool = False,
     ) -> Answer:
         """Send a request to a provider and wait for the answer's headers. UpstreamUnreachable or UpstreamTimeout where
-        none come. May be cancelled, which closes the connection. `fresh`: on a new connection."""
+        none come. May be cancelled, which closes the connection. `fresh` and `switch` as in `Path.send`."""
         # The provider gets path and query as the client wrote them; httpx would normalise them.
         scheme, _, rest = url.partition("://")
         place, _, path = rest.partition("/")
@@ -78,10 +80,10 @@ class UpstreamClient:
             if framing := _framing(method, body):
                 given.append(framing)
             path_ = self.ways.get(provider).path or self._path(provider, origin)
-            answer = await path_.send(origin, method, target, given, body, self._timeouts, fresh=fresh)
+            answer = await path_.send(origin, method, target, given, body, self._timeouts, fresh=fresh, switch=switch)
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
-        if not 200 <= answer.status <= 599:
+        if not 200 <= answer.status <= 599 and not (switch and answer.status == SWITCHING):
             answer.close()
             raise UpstreamUnreachable(f"its status is {answer.status}", cause="bad_status")
         return answer
@@ -115,6 +117,31 @@ class UpstreamClient:
             origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
             found = self._places[scheme + place] = (origin, url.netloc)
         return found
+
+
+class Handshakes:
+    """Sends handshakes as the client sends requests: each on a connection of its own."""
+
+    def __init__(self, client: UpstreamClient) -> None:
+        self._client = client
+
+    async def send(
+        self,
+        provider: str,
+        method: str,
+        url: str,
+        query: bytes,
+        headers: list[Header],
+        body: Body,
+        *,
+        fresh: bool = False,
+    ) -> Answer:
+        """As of the client; the answer is a `Tunnel`."""
+        return await self._client.send(provider, method, url, query, headers, body, fresh=True, switch=True)
+
+    def possible(self, provider: str, url: str) -> bool:
+        """Whether a tunnel leads to a provider: none leads through a proxy."""
+        return not self._client.proxy(provider, url)
 
 
 def _framing(method: str, body: Body) -> Header | None:

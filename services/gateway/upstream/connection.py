@@ -14,12 +14,14 @@ from typing import Final, Protocol, cast
 import httpx
 
 from services.gateway.upstream.parser import ResponseParser, State
+from services.gateway.upstream.switching import Switchboard, Switched
 
 _HIGH_WATER = 256 * 1024
 # Below this, one write of head and body is cheaper than two; above it, copying the body costs more.
 _JOIN_BYTES = 64 * 1024
 # A server that closes an idle connection does so within a round trip of the request. Later it may have worked for it.
 _RACE_SECONDS = 1.0
+_FLUSH_SECONDS = 10.0
 # Looking up a member of an enum is slow in Python 3.11, and every read does it.
 _IDLE: Final = State.IDLE
 _BETWEEN_CHUNKS: Final = State.BETWEEN_CHUNKS
@@ -99,9 +101,10 @@ class Connection(asyncio.Protocol):
         "parser",
     )
 
-    def __init__(self, owner: Owner, origin: Origin) -> None:
+    def __init__(self, owner: Owner, origin: Origin, parser: ResponseParser | None = None) -> None:
+        """`parser`: in place of the usual one."""
         self.origin = origin
-        self.parser = ResponseParser()
+        self.parser = parser or ResponseParser()
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -226,6 +229,18 @@ class Connection(asyncio.Protocol):
         finally:
             self._sink = None
 
+    def switch(self, board: Switchboard) -> Switched:
+        """The provider has switched protocols: `board` gets every byte from now on, and at once those that are here."""
+        switched = Switched(self._transport, self.connection_lost, board)
+        if self._early:
+            board.came(self.take())
+        if self._transport is None:  # it has said what it had to say
+            self._owner.loop.call_soon(board.provider_gone, self._error)
+        else:
+            self._transport.set_protocol(switched)
+            self.resume()
+        return switched
+
     def pause(self) -> None:
         """Stop reading. Meanwhile silence does not count."""
         if not self._paused and self._transport is not None:
@@ -251,6 +266,13 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
         self._owner.give_back(self, reusable=reusable)
+
+    def leave(self) -> None:
+        """Give the connection up. A provider that it was switched with may read what it was sent, for a while."""
+        if self._transport is not None:
+            self._transport.close()
+            self._owner.loop.call_later(_FLUSH_SECONDS, self._transport.abort)
+        self._owner.give_back(self, reusable=False)
 
     def expire_after(self, seconds: float) -> None:
         """Abort the connection if it is not used within `seconds`."""

@@ -159,8 +159,8 @@ class ResponseParser:
     def _parse(self, data: bytes, *, whole_head: bool = False) -> bytes:
         try:
             self._http.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._break("the provider switched protocols")
+        except httptools.HttpParserUpgrade as exc:
+            self._switched(data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             if whole_head and self.state is _HEAD:
                 return self._read_anew(data)
@@ -178,6 +178,10 @@ class ResponseParser:
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         return body
+
+    def _switched(self, rest: bytes) -> None:
+        """The provider has switched protocols; `rest` is behind its head."""
+        self._break("the provider switched protocols")
 
     def _break(self, fault: str) -> None:
         """An answer that was whole before stays good; nothing else does."""

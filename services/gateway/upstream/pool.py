@@ -13,7 +13,8 @@ import httpx
 
 from services.gateway.upstream.connection import Body, ClosedEarly, Connection, Origin, Timeouts, Unheard
 from services.gateway.upstream.dialer import Dialer
-from services.gateway.upstream.parser import Header
+from services.gateway.upstream.parser import Header, ResponseParser
+from services.gateway.upstream.switching import HandshakeParser
 from services.gateway.upstream.tls import ResumingContext
 
 # One ticker counts every connection's silence, so that a read needs no timer and no clock. Limits hold to a tick.
@@ -57,12 +58,20 @@ class Pool:
         return len(self._all)
 
     async def open(
-        self, origin: Origin, method: bytes, head: bytes, body: Body, timeouts: Timeouts, *, fresh: bool = False
+        self,
+        origin: Origin,
+        method: bytes,
+        head: bytes,
+        body: Body,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,
+        switch: bool = False,
     ) -> Connection:
         """Send a request, and wait for the head of its answer. `head` has its empty line. `release` ends it.
 
-        `fresh`: on a new connection. httpx.TransportError where it fails; Unheard where it may have failed for the age
-        of the connection alone. May be cancelled.
+        `fresh`: on a new connection; `switch`: the answer may be that protocols are switched. httpx.TransportError
+        where it fails; Unheard where it may have failed for the age of the connection alone. May be cancelled.
         """
         await self._enter(timeouts)
         connection = None
@@ -75,7 +84,7 @@ class Pool:
                     connection = await self._checked(connection, timeouts)
                 reused = connection is not None
             if connection is None:
-                connection = await self._connect(origin, timeouts)
+                connection = await self._connect(origin, timeouts, HandshakeParser() if switch else None)
             await connection.send(method, head, body, timeouts)
         except BaseException as exc:  # a cancelled request, too, leaves an answer that nobody reads
             if connection is not None:
@@ -165,11 +174,11 @@ class Pool:
             self._all[connection] = self._ticks
         return not moved and connection.usable
 
-    async def _connect(self, origin: Origin, timeouts: Timeouts) -> Connection:
+    async def _connect(self, origin: Origin, timeouts: Timeouts, parser: ResponseParser | None = None) -> Connection:
         try:
             async with asyncio.timeout(timeouts.get("connect")):
                 connection = await self._dialer.connect(
-                    lambda: Connection(self, origin), origin[1:], secure=origin[0] == "https"
+                    lambda: Connection(self, origin, parser), origin[1:], secure=origin[0] == "https"
                 )
         except TimeoutError:
             raise httpx.ConnectTimeout("no connection to the provider in time") from None

@@ -73,8 +73,11 @@ class PulledPath:
         timeouts: Timeouts,
         *,
         fresh: bool = False,  # a transport chooses its connections itself, and no error of it asks for another try
+        switch: bool = False,
     ) -> PulledAnswer:
-        """As `Path.send`."""
+        """As `Path.send`. httpx.UnsupportedProtocol where protocols are to be switched."""
+        if switch:
+            raise httpx.UnsupportedProtocol("no WebSocket goes through a proxy")
         stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body)
         timeouts = {**timeouts}  # the answer changes its own
         request = httpx.Request(method, "", headers=headers, stream=stream, extensions={"timeout": timeouts})

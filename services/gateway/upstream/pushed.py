@@ -6,6 +6,7 @@ from services.gateway.upstream.connection import Body, Connection, Origin, Sink,
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.parser import Header
 from services.gateway.upstream.pool import Pool, request_head
+from services.gateway.upstream.switching import SWITCHING, Switchboard, Switched
 
 
 class PushedAnswer:
@@ -34,6 +35,11 @@ class PushedAnswer:
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=True) from exc
 
+    def switch(self, board: Switchboard) -> Switched:
+        """As `Tunnel.switch`."""
+        assert self._connection is not None
+        return self._connection.switch(board)
+
     def pause(self) -> None:
         if self._connection is not None:  # once closed, it may belong to another exchange
             self._connection.pause()
@@ -44,7 +50,9 @@ class PushedAnswer:
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is not None and self.status == SWITCHING:
+            connection.leave()
+        elif connection is not None:
             if not isinstance(self._body, bytes) and not self._body.ended:
                 connection.abort()  # the provider answered early, and still waits for the rest
             connection.release()
@@ -66,11 +74,13 @@ class PushedPath:
         timeouts: Timeouts,
         *,
         fresh: bool = False,
+        switch: bool = False,
     ) -> PushedAnswer:
         """As `Path.send`."""
         verb = method.encode()
         head = request_head(verb, target, headers)
-        return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts, fresh=fresh), body)
+        connection = await self._pool.open(origin, verb, head, body, timeouts, fresh=fresh, switch=switch)
+        return PushedAnswer(connection, body)
 
     @property
     def idle(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 from services.gateway.client.headers import Header
 from services.gateway.provider_settings import ProviderSettings
 from services.gateway.upstream.connection import Body, Origin, Sink, Timeouts
+from services.gateway.upstream.switching import Switchboard, Switched
 from services.gateway.upstream.tls import Files, ResumingContext, client_context
 from shared.runtime.errors import SettingsError
 from shared.runtime.files import contents
@@ -55,9 +56,10 @@ class Path(Protocol):
         timeouts: Timeouts,
         *,
         fresh: bool = False,
+        switch: bool = False,
     ) -> Answer:
         """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled. `fresh`: on a new
-        connection."""
+        connection; `switch`: the answer may be that protocols are switched."""
 
     @property
     def idle(self) -> bool:
@@ -68,6 +70,13 @@ class Path(Protocol):
 
     async def close(self) -> None:
         """Close every connection."""
+
+
+class Tunnel(Answer, Protocol):
+    """The answer to a handshake. Where its status is 101, it becomes a tunnel."""
+
+    def switch(self, board: Switchboard) -> Switched:
+        """Give `board` every byte from now on, and tell it when the provider is gone."""
 
 
 class Way:

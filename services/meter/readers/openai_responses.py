@@ -25,11 +25,11 @@ from services.meter.readers.work import of_response
 from shared.contract.entry import Mark
 from shared.contract.work import WorkKind
 
-_ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
+ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
 
 # What is new in a stream, by kind; `.done` events and the final response repeat it.
-_DELTAS = {
+DELTAS = {
     "response.output_text.delta": TEXT,
     "response.refusal.delta": TEXT,
     "response.reasoning_text.delta": REASONING,
@@ -58,11 +58,11 @@ class ResponsesReader:
                 if not response.get("usage") and "usage" in document:  # some relays put it beside
                     self._read_usage(mapping(document["usage"]), response)
                 self.reading.work = of_response(WorkKind.RESPONSE, response, _STATUSES, alone=False)
-            if kind in _ENDS:
+            if kind in ENDS:
                 self.reading.finish = [kind]
                 self.reading.complete = True
-            if observe and kind in _DELTAS:
-                self.reading.say(_DELTAS[kind], document.get("output_index"), document.get("delta"))
+            if observe and kind in DELTAS:
+                self.reading.say(DELTAS[kind], document.get("output_index"), document.get("delta"))
             elif observe and kind == "response.output_item.added":
                 self.reading.say(CALL, document.get("output_index"), mapping(document.get("item")).get("name"))
         elif text(document.get("object")).startswith("response"):
@@ -98,7 +98,7 @@ class ResponsesReader:
     def _read_usage(self, usage: Json, response: Json) -> None:
         if usage:
             report = openai_usage.report(usage, model=self.reading.model)
-            self.reading.report(usage, _with_tools(report, mapping(response.get("tool_usage"))))
+            self.reading.report(usage, with_tools(report, mapping(response.get("tool_usage"))))
 
     def _observe_output(self, response: Json) -> None:
         for index, item in enumerate(map(mapping, sequence(response.get("output")))):
@@ -109,7 +109,7 @@ class ResponsesReader:
             self.reading.say(REASONING, index, *(mapping(part).get("text") for part in sequence(item.get("summary"))))
 
 
-def _with_tools(report: Report, tools: Json) -> Report:
+def with_tools(report: Report, tools: Json) -> Report:
     """What hosted tools used is billed too, and stands outside the usage: an image's tokens are another model's."""
     images = mapping(tools.get("image_gen"))
     read, written = count(images, "input_tokens"), count(images, "output_tokens")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -67,6 +67,17 @@ class Work:
     several: bool = False  # its result is of several models, or of some that are not named
 
 
+class Unreported(NamedTuple):
+    """A response of a socket that has no report, and what an estimate needs of it."""
+
+    base: int  # tokens of the conversation before it, as far as they were reported
+    pieces: Sequence[bytes | str | int]  # what came since then: the client's messages, the model's text, tokens
+    heard: int  # how many of these came before it
+    said: Mapping[Slot, Sequence[str]]
+    tokens: int  # of output that is no text
+    done: bool  # it has ended, and said nothing of its cost
+
+
 @dataclass(slots=True)
 class Reading:
     """The state of one answer as far as it was read."""
@@ -91,6 +102,9 @@ class Reading:
     reported_last: bool = True  # the report stands behind the last gap of the body, if there is one
     sums: bool = False  # each document has its own report, and all of them are added up: the lines of a batch's result
     work: Work | None = None  # work that ends elsewhere
+    asked: str = ""  # the model that messages of the client name
+    several: bool = False  # it is several models
+    unreported: Sequence[Unreported] = ()  # responses of a socket without a report
     documents: int = 0  # JSON documents and other signs of a protocol that could be read
     unread: int = 0  # bytes of payloads in which no document was found
     broke_off: bool = False  # the last document was cut
