@@ -1,4 +1,4 @@
-"""Which messages of a WebSocket are copied for the meter, and how much of each. Pure (decision 131).
+"""Which messages of a WebSocket are copied for the meter, and how much of each. Pure (decision 99).
 
 An hour of audio is hundreds of megabytes, and its figures are a few lines: what every response reports. So reports are
 copied for as long as the tail has room at all, text as long as its own share lasts, and audio never: runs of it are

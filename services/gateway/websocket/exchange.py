@@ -1,6 +1,6 @@
 """A WebSocket as an exchange: its handshake is the request, and where the answer is a 101, its tunnel is the body.
 
-Any other answer is passed on as usual. A socket is one exchange, however many responses it carries (decision 130).
+Any other answer is passed on as usual. A socket is one exchange, however many responses it carries (decision 98).
 """
 
 from __future__ import annotations

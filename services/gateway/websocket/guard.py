@@ -1,6 +1,6 @@
 """The messages of a client whose key may call certain models alone: each is read before it goes upstream. Pure.
 
-A handshake names one model at most, and later messages may name others (decision 132). So the bytes of a message are
+A handshake names one model at most, and later messages may name others (decision 100). So the bytes of a message are
 held until it is complete, and go on as they came.
 """
 

@@ -1,7 +1,7 @@
 """Gemini Live. Pure.
 
 The usage of a turn comes with its end, and counts the whole conversation as input again: turns are added up. Within a
-turn a later usage that is nowhere smaller, and has the same prompt, is the same one grown (decision 133).
+turn a later usage that is nowhere smaller, and has the same prompt, is the same one grown (decision 101).
 """
 
 from __future__ import annotations
