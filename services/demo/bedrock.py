@@ -16,6 +16,7 @@ from services.demo import anthropic
 from services.demo.script import Piece, Request, Script, compact, normal, words
 
 _STREAM = "application/vnd.amazon.eventstream"
+_KINDS = {401: "UnrecognizedClientException", 403: "ExpiredTokenException", 429: "ThrottlingException"}
 _SIGNATURE = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[^/ ]+/(\d{8})/[a-z0-9-]+/bedrock/aws4_request, "
     r"SignedHeaders=([a-z0-9;-]+), Signature=[0-9a-f]{64}"
@@ -89,7 +90,8 @@ def invoke_stream(request: Request) -> Script:
 
 
 def http_error(status: int) -> bytes:
-    return compact({"message": f"demo error {status}"})
+    kind = _KINDS.get(status, "ValidationException" if status < 500 else "ServiceUnavailableException")
+    return compact({"__type": kind, "message": f"demo error {status}"})
 
 
 def _usage(request: Request) -> tuple[dict[str, int], dict[str, int | None]]:
