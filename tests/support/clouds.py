@@ -9,7 +9,7 @@ from tests.support.tokens import TokenServer, service_account
 
 
 def settings(upstream: str, folder: Path, tokens: TokenServer) -> Mapping[str, str]:
-    """Environment of a gateway whose clouds are all at `upstream`. `folder`: where the service account's file is put."""
+    """Environment of a gateway whose clouds are all at `upstream`. `folder`: for the service account's file."""
     return {
         "AROUTER_PROVIDERS__BEDROCK__REGION": "eu-west-1",
         "AROUTER_PROVIDERS__BEDROCK__BASE_URL": upstream,

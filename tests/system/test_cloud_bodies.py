@@ -1,5 +1,5 @@
-"""Answers of Bedrock and Vertex as the clouds give them, in every kind of body: through a real gateway each arrives byte
-for byte, and its figures are booked."""
+"""Answers of Bedrock and Vertex as the clouds give them, in every kind of body: through a real gateway each arrives
+byte for byte, and its figures are booked."""
 
 from __future__ import annotations
 
@@ -49,17 +49,21 @@ def chunks(*documents: dict[str, Any]) -> bytes:
     return b"".join(frame("chunk", one) for one in wrapped)
 
 
-def claude(*, ends: bool = True, **last: Any) -> list[dict[str, Any]]:
+def claude(last: dict[str, Any] | None = None, *, ends: bool = True) -> list[dict[str, Any]]:
     """Claude's events; without the last two where it does not end."""
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "usage": STARTED}
     delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Three short words"}}
     stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 6}}
-    return [{"type": "message_start", "message": message}, delta, *([stop, {"type": "message_stop", **last}] * ends)]
+    return [
+        {"type": "message_start", "message": message},
+        delta,
+        *([stop, {"type": "message_stop", **(last or {})}] * ends),
+    ]
 
 
 def conversed(*events: tuple[str, dict[str, Any]]) -> bytes:
     said = {"contentBlockIndex": 0, "delta": {"text": "Three short words"}}
-    begun = [("messageStart", {"role": "assistant"}), ("contentBlockDelta", said)]
+    begun: list[tuple[str, dict[str, Any]]] = [("messageStart", {"role": "assistant"}), ("contentBlockDelta", said)]
     return b"".join(frame(name, event) for name, event in (*begun, *events))
 
 
@@ -100,7 +104,7 @@ GIVEN = {
         (21, 6, None),
     ),
     "Claude, a stream": Given(
-        f"{MODEL}/invoke-with-response-stream", STREAM, chunks(*claude(**METRICS)), "reported", (124, 6, 103)
+        f"{MODEL}/invoke-with-response-stream", STREAM, chunks(*claude(METRICS)), "reported", (124, 6, 103)
     ),
     "Claude, no end": Given(
         f"{UNKNOWN}/invoke-with-response-stream", STREAM, chunks(*claude(ends=False)), "partial", (124, 3, 103)
