@@ -18,7 +18,7 @@ _BEDROCK = re.compile(r"/model/(.+)/(converse|converse-stream|invoke|invoke-with
 _VERTEX = re.compile(r"/(?:v1|v1beta1)/projects/demo/locations/global/publishers/(google|anthropic)/models/(.+):(\w+)")
 # Where providers keep their other endpoints: Azure's deployments, Gemini's and DeepSeek's compatible ones.
 _ELSEWHERE = re.compile(
-    r"^/(?:openai/deployments/[^/]+|v1beta/openai|openai/v1|anthropic/v1|v1/projects/demo/locations/global/endpoints/openapi)/"
+    r"^/(?:openai(?:/deployments/[^/]+|/v1)?|v1beta/openai|anthropic/v1|v1/projects/demo/locations/global/endpoints/openapi)/"
 )
 _SCENARIO = re.compile(r"^/(demo-[^/]*)(?=/)")
 _SIGNER = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/ ]+)/\d{8}/([a-z0-9-]+)/")
