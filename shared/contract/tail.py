@@ -159,7 +159,6 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
 Record = Open | Segment | End
 
 
-
 class _Zstd(threading.local):
     """zstandard's objects, for each thread its own: two threads in one at once read wrong bytes, or crash."""
 
