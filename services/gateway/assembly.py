@@ -22,6 +22,7 @@ from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.observers import AccessLog, Observers
 from services.gateway.redis_check import RedisCheck
+from services.gateway.retries import Retries
 from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory, UpstreamClient
@@ -70,7 +71,8 @@ class Gateway:
         admission = Admission(KeyRing(self._redis, settings), self._tap)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
         configured = upstreams(settings)
-        self._plane = DataPlane(settings, configured, self._client, admission, observer)
+        retries = Retries(settings.attempts, lambda: self.health.draining)
+        self._plane = DataPlane(settings, configured, self._client, admission, observer, retries)
         self._renewal = Renewal(sources(configured, settings))
         self._show()
 
@@ -124,6 +126,7 @@ class Gateway:
         request.respond(503 if reasons else 200, headers, msgspec.json.encode(answer))
 
     def _show(self) -> None:
+        self.metrics.show_upstreams(lambda: self._plane.upstreams, lambda: self._plane.retries.unmade)
         self.metrics.show(
             open_streams=lambda: len(self._plane.open),
             read_on_upstreams=lambda: self._plane.read_on,

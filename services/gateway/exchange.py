@@ -26,6 +26,7 @@ from services.gateway.ending import Ending, Facts, Times, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.relay import ReadOnExceeded, Relay
+from services.gateway.retries import Retries
 from services.gateway.upstream.client import Answer
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId
@@ -56,7 +57,6 @@ class Call(msgspec.Struct, frozen=True):
     family: Family
     streamed: bool
     keep_body: bool  # the meter may need the request's body to estimate
-    read_on: bool  # when the client leaves, read on for the usage at the answer's end
     cors: list[Header]  # for browsers
     way_back: WayBack | None = None  # of URLs in the answer
 
@@ -78,6 +78,9 @@ class Plane(Protocol):
 
     @property
     def upstream(self) -> Upstream: ...
+
+    @property
+    def retries(self) -> Retries: ...
 
     @property
     def observer(self) -> Observer: ...
@@ -128,7 +131,7 @@ class Exchange:
         """`arrived`: when the request's head arrived, by `clock`."""
         self.relay = Relay(client, tap, plane.observer.began(), plane.limits.read_on_bytes, clock)
         self.deadline = clock() + plane.limits.total
-        self._attempts = Attempts(call.plan, plane.upstream, clock)
+        self._attempts = Attempts(call.plan, plane.upstream, plane.retries, clock)
         self._call = call
         self._client = client
         self._clock = clock
@@ -176,6 +179,7 @@ class Exchange:
             return  # it has the whole answer; many clients close as soon as they have its last byte
         if outcome is Outcome.CLIENT_GONE and self._may_read_on():
             self.relay.read_on()
+            self._attempts.alone = True
             self.deadline = min(self.deadline, self._clock() + self._plane.limits.read_on)
             return
         self._ended_by = _CLIENT_GONE if self.relay.client_left else Ending(outcome, cause)
@@ -198,7 +202,7 @@ class Exchange:
         return {"exchange_id": str(self.id)}
 
     def _may_read_on(self) -> bool:
-        return not self.relay.client_left and self._call.read_on and self._plane.may_read_on()
+        return not self.relay.client_left and self._attempts.candidate.read_on and self._plane.may_read_on()
 
     async def _forward(self) -> Ending:
         generation = [(headers.GENERATION_ID, self._tap.name.encode())] if self._plane.send_generation_id else []
@@ -257,6 +261,7 @@ class Exchange:
         content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._call.streamed and answer.status == 200)
         given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
+        given += self._attempts.shown
         if leading:
             here = self._client.target.decode("latin-1")
             given = leads.turned(given, self._attempts.candidate.url, here, self._inward)
@@ -303,7 +308,8 @@ class Exchange:
 
     def _refuse(self, refused: Refused) -> None:
         self._state = _State.RESPONDING
-        refuse(self._client, self._call.family, refused, self._tap.name, extra=self._call.cors)
+        extra = [*self._attempts.shown, *self._call.cors]
+        refuse(self._client, self._call.family, refused, self._tap.name, extra=extra)
 
     def _record(self, ending: Ending) -> None:
         relay, body = self.relay, self._attempts.candidate.request

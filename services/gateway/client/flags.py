@@ -26,6 +26,7 @@ class Flags(msgspec.Struct, frozen=True):
     model: str | None = None
     stream: bool = False
     usage_asked: bool | None = None  # `stream_options.include_usage`; None where the client left it open
+    models: tuple[str, ...] = ()  # to try where `model` fails: `models`, with `route: "fallback"`
 
 
 class _Fields(msgspec.Struct, frozen=True):
@@ -34,6 +35,8 @@ class _Fields(msgspec.Struct, frozen=True):
     model: msgspec.Raw = msgspec.Raw(b"")
     stream: msgspec.Raw = msgspec.Raw(b"")
     stream_options: msgspec.Raw = msgspec.Raw(b"")
+    models: msgspec.Raw = msgspec.Raw(b"")
+    route: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -62,7 +65,10 @@ def read_flags(body: bytes) -> Flags:
         fields = _scanned(body)
     model = _decoded(fields.model)
     return Flags(
-        model if isinstance(model, str) else None, _is_true(_decoded(fields.stream)), _asked(fields.stream_options)
+        model if isinstance(model, str) else None,
+        _is_true(_decoded(fields.stream)),
+        _asked(fields.stream_options),
+        _listed(fields) if bytes(fields.route) else (),
     )
 
 
@@ -146,6 +152,14 @@ def _decoded(value: msgspec.Raw) -> Any:
 
 def _is_true(value: Any) -> bool:
     return value.lower() in _TRUE if isinstance(value, str) else value in (True, 1)
+
+
+def _listed(fields: _Fields) -> tuple[str, ...]:
+    """The models of a list that is for the gateway. Any other is left to the provider, as it came."""
+    models = _decoded(fields.models) if _decoded(fields.route) == "fallback" else None
+    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+        return ()
+    return tuple(models)
 
 
 def _asked(options: msgspec.Raw) -> bool | None:
