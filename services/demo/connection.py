@@ -114,8 +114,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     async def document(self, status: int, document: Any) -> None:
-        """Answer with JSON."""
-        body = json.dumps(document).encode()
+        """Answer with a line of JSON."""
+        body = json.dumps(document).encode() + b"\n"
         await self.start(status, [("content-type", "application/json")], str(len(body)))
         await self.write(body)
         await self.end()

@@ -31,6 +31,8 @@ def tls(certificate: Path, expired: Path | None, outages: Outages) -> ssl.SSLCon
 
 def _context(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # a session that is resumed shows no certificate
     context.load_cert_chain(certificate)
     return context
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -64,6 +65,7 @@ class Performance:
     def __init__(self, request: Request, script: Script, name: str = "") -> None:
         """`name`: of the provider that answers."""
         self.name = name
+        self.began = time.time()
         self.request = request
         self.script = script
         self.sha256 = hashlib.sha256()

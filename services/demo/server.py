@@ -35,6 +35,7 @@ class EmitLog:
             return
         request, script = performance.request, performance.script
         line = {
+            "began": performance.began,
             "at": time.time(),
             "exchange_id": exchange_id,
             "dialect": script.dialect,

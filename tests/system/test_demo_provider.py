@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,9 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.cli.processes import Processes
+from services.cli.processes import Processes, free_port
+from shared.runtime.settings import own_environment
 from tests.support import web
 from tests.support.certificates import PEM, certificate
+from tests.support.guide import snippets
 from tests.support.provider import DemoProvider
 from tests.support.requests import ASKS
 
@@ -139,3 +144,29 @@ def test_tls_fails_in_the_handshake_or_by_an_expired_certificate(processes: Proc
                 ask(provider, client=client)
             provider.recover()
             assert ask(provider, client=client).status_code == 200
+
+
+def test_the_outage_of_the_page_is_played(tmp_path: Path) -> None:
+    """As it stands there, but for the ports; its comments say what it prints."""
+    (script,) = (snippet.text for snippet in snippets("bash", page="demo-provider.md"))
+    expected = re.findall(r"^ask +# (\d+ \w+ \d)", script, re.MULTILINE)
+    assert len(expected) == 4
+    for port in ("8080", "8091", "8092", "8191", "8192"):
+        script = script.replace(port, str(free_port(0)))
+    settings = {
+        "AROUTER_DATA_DIR": str(tmp_path / "data"),
+        "AROUTER_METRICS_PORT": "0",
+        "AROUTER_METER_METRICS_PORT": "0",
+        "NO_PROXY": "127.0.0.1",
+    }
+    here = f"PATH={Path(sys.executable).parent}:$PATH\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", here + script],
+        cwd=tmp_path,
+        env=own_environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert re.findall(r"^\d{3} \w+ \d$", done.stdout, re.MULTILINE) == expected, done.stdout + done.stderr
