@@ -83,6 +83,10 @@ class Plan:
     def __init__(self, first: Candidate) -> None:
         self.first = first
 
+    def more(self, now: float) -> bool:
+        """Whether there is another candidate to try. `now`: monotonic seconds."""
+        return False
+
     def another(self, *, elsewhere: bool, now: float) -> Candidate | None:
         """The next candidate to try; None where there is none. `elsewhere`: better at another provider."""
         return None
@@ -245,6 +249,8 @@ class Attempts:
             return None
         wanted = policy.wanted(status, cause)
         if not (wanted or refused or forbidden):
+            return None
+        if not self.plan.more(now) and not (wanted and policy.settings.wait):
             return None
         free = refused and failed.trusted  # it puts its credential out, so that it does not happen again and again
         if not free and not policy.allowed(now):

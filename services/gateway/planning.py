@@ -34,6 +34,9 @@ class _Choice(Plan):
         self._make = make
         super().__init__(self._taken(self._usable(now) or [min(places, key=_last_resort)]))
 
+    def more(self, now: float) -> bool:
+        return bool(self._usable(now))
+
     def another(self, *, elsewhere: bool, now: float) -> Candidate | None:
         """The next one that is usable. One that is cooling or out is not asked after a failure: it would fail, too."""
         usable = self._usable(now)

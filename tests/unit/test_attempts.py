@@ -61,6 +61,9 @@ class Listed(Plan):
         self._rest = candidates[1:]
         self.elsewhere: list[bool] = []
 
+    def more(self, now: float) -> bool:
+        return bool(self._rest)
+
     def another(self, *, elsewhere: bool, now: float) -> Candidate | None:
         assert now >= 1000
         self.elsewhere.append(elsewhere)
@@ -177,7 +180,7 @@ TABLE = [
     Row("401 200", "200", "a b", {"budget": 0}),
     Row("403 200", "403", "a", {"budget": 0}),
     # The only candidate is waited for where the policy says so.
-    Row("429/0 200", "200", "a a", {}, "a"),
+    Row("429/0 200", "200", "a a", {"wait": 0.1}, "a"),
     Row("429/1 200", "429", "a", {}, "a"),
     Row("429/9 200", "429", "a", {"wait": 5}, "a"),
     Row("429 200", "429", "a", {}, "a"),
@@ -214,6 +217,15 @@ async def test_every_attempt_is_told() -> None:
     assert scene.plan.elsewhere == [False, True, True]
     assert [health.state for health in scene.healths] == [State.COOLING, State.HEALTHY, State.HEALTHY, State.HEALTHY]
     assert [health.failures for health in scene.healths] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("words", "places", "unmade"), [("500 200", "a b", 1), ("500", "a", 0), ("404", "a b", 0)])
+async def test_attempts_without_budget_are_counted_where_there_was_a_candidate(
+    words: str, places: str, unmade: int
+) -> None:
+    scene = Scene(words, places, budget=0)
+    await scene.ask()
+    assert scene.retries.unmade == unmade
 
 
 async def test_an_upload_has_one_attempt() -> None:

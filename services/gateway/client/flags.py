@@ -43,10 +43,25 @@ class _Options(msgspec.Struct, frozen=True):
     include_usage: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _UsualOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Usual(msgspec.Struct, frozen=True):
+    """The same fields as nearly every client writes them."""
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _UsualOptions | None = None
+    route: str | None = None  # with it, the models of a request are looked for
+
+
+_USUAL = msgspec.json.Decoder(_Usual)
 _SKIM = msgspec.json.Decoder(_Fields)
 _SKIM_OPTIONS = msgspec.json.Decoder(_Options | None)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+_FALLBACK = "fallback"  # what `route` says where `models` are to be tried
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _SCALAR = re.compile(rb'[^\s,\]}"]{1,64}')
 _WORDS = re.compile(rb"\b(?:true|false|null|NaN|Infinity)\b")
@@ -57,6 +72,18 @@ _MARK = b"\xef\xbb\xbf"  # byte order
 
 def read_flags(body: bytes) -> Flags:
     """The flags of a body, or of the first part of one; none where it is no JSON object."""
+    try:
+        usual = _USUAL.decode(body)
+    except _UNREADABLE:
+        return _read_leniently(body)
+    if usual.route == _FALLBACK:
+        return _read_leniently(body)
+    options = usual.stream_options
+    asked = None if options is None or options.include_usage is msgspec.UNSET else options.include_usage
+    return Flags(usual.model, usual.stream is True, asked)
+
+
+def _read_leniently(body: bytes) -> Flags:
     try:
         fields = _SKIM.decode(body)
     except msgspec.ValidationError:
@@ -156,7 +183,7 @@ def _is_true(value: Any) -> bool:
 
 def _listed(fields: _Fields) -> tuple[str, ...]:
     """The models of a list that is for the gateway. Any other is left to the provider, as it came."""
-    models = _decoded(fields.models) if _decoded(fields.route) == "fallback" else None
+    models = _decoded(fields.models) if _decoded(fields.route) == _FALLBACK else None
     if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
         return ()
     return tuple(models)
