@@ -32,7 +32,14 @@ class BadCursor(ARouterError):
 def add_commands(commands: Any) -> None:
     one = commands.add_parser("audit", help="compare totals, ledger and open exchanges; exit 1 where they differ")
     one.add_argument("--json", action="store_true")
-    one.add_argument("--oracle", type=Path, metavar="FILE", help="also compare with a demo provider's emit log")
+    one.add_argument(
+        "--oracle",
+        type=Path,
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="also compare with a demo provider's emit log; once for each provider",
+    )
     one.set_defaults(run=run_audit)
     books = commands.add_parser("ledger", help="show or export what was booked").add_subparsers(required=True)
     one = books.add_parser("show", help="every revision of one exchange, as JSON lines")
@@ -54,9 +61,9 @@ def run_audit(arguments: argparse.Namespace) -> int:
     async def check(books: Books) -> None:
         nonlocal status
         found = await audit.audit(books)
-        if arguments.oracle is not None:
+        if arguments.oracle:
             entries = [entry for shard in range(books.shards) async for entry in ledger.read(books.store, shard)]
-            lines = [json.loads(line) for line in arguments.oracle.read_text().splitlines()]
+            lines = [json.loads(line) for file in arguments.oracle for line in file.read_text().splitlines()]
             found.differences += oracle.compare(entries, lines)
         status = 1 if found.differences else 0
         if arguments.json:

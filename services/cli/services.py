@@ -62,6 +62,10 @@ def add_commands(commands: Any) -> None:
     one.add_argument(
         "--default", default="", metavar="DIRECTIVES", help="for requests that name none: docs/demo-provider.md"
     )
+    one.add_argument("--name", default="", help="what its answers give as x-demo-provider")
+    one.add_argument("--control", type=int, metavar="PORT", help="take orders for outages here: docs/demo-provider.md")
+    one.add_argument("--certificate", type=Path, metavar="PEM", help="speak TLS with this key and certificate")
+    one.add_argument("--expired", type=Path, metavar="PEM", help="another certificate, for an outage that shows it")
     one.set_defaults(run=provider)
 
 
@@ -132,7 +136,17 @@ def _http(base_path: str, app: asgi.Application, drain: control_server.Drain) ->
 
 def provider(arguments: argparse.Namespace) -> int:
     """Run the demo provider until SIGTERM."""
-    asyncio.run(demo_server.run(arguments.host, arguments.port, arguments.log, arguments.default))
+    options = demo_server.Options(
+        arguments.host,
+        arguments.port,
+        arguments.log,
+        arguments.default,
+        arguments.name,
+        arguments.control,
+        arguments.certificate,
+        arguments.expired,
+    )
+    asyncio.run(demo_server.run(options))
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from services.demo.script import Piece, Request, Script, compact, named_event, normal, words
 
 _SSE = "text/event-stream; charset=utf-8"
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 529: "overloaded_error"}
 _INPUT = ['{"city":', ' "São Paulo"', ', "days"', ": 3}"]
 
 
@@ -80,8 +81,10 @@ def models() -> Script:
 
 
 def http_error(status: int) -> bytes:
-    kind = {429: "rate_limit_error", 529: "overloaded_error"}.get(status, "invalid_request_error")
-    error = {"type": kind, "message": f"demo error {status}"}
+    error = {
+        "type": _KINDS.get(status, "invalid_request_error" if status < 500 else "api_error"),
+        "message": f"demo error {status}",
+    }
     return compact({"type": "error", "error": error, "request_id": "req_demo"})
 
 

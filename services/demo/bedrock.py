@@ -16,6 +16,7 @@ from services.demo import anthropic
 from services.demo.script import Piece, Request, Script, compact, normal, words
 
 _STREAM = "application/vnd.amazon.eventstream"
+_KINDS = {401: "UnrecognizedClientException", 403: "ExpiredTokenException", 429: "ThrottlingException"}
 _SIGNATURE = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[^/ ]+/(\d{8})/[a-z0-9-]+/bedrock/aws4_request, "
     r"SignedHeaders=([a-z0-9;-]+), Signature=[0-9a-f]{64}"
@@ -50,14 +51,14 @@ def converse(request: Request) -> Script:
 def converse_stream(request: Request) -> Script:
     usage, booked = _usage(request)
     script = Script("bedrock_converse_stream", _STREAM, usage=booked, error=_exception())
-    script.pieces.append(Piece(_frame("messageStart", {"role": "assistant"})))
+    script.pieces.append(Piece(frame("messageStart", {"role": "assistant"})))
     for word in words(request.scenario):
         delta = {"contentBlockIndex": 0, "delta": {"text": word}, "p": "abcdefghij"}
-        script.pieces.append(Piece(_frame("contentBlockDelta", delta), tokens=1))
+        script.pieces.append(Piece(frame("contentBlockDelta", delta), tokens=1))
     script.pieces += [
-        Piece(_frame("contentBlockStop", {"contentBlockIndex": 0})),
-        Piece(_frame("messageStop", {"stopReason": "end_turn"})),
-        Piece(_frame("metadata", {"usage": usage, "metrics": {"latencyMs": 7}}), usage=True),
+        Piece(frame("contentBlockStop", {"contentBlockIndex": 0})),
+        Piece(frame("messageStop", {"stopReason": "end_turn"})),
+        Piece(frame("metadata", {"usage": usage, "metrics": {"latencyMs": 7}}), usage=True),
     ]
     return script
 
@@ -84,12 +85,13 @@ def invoke_stream(request: Request) -> Script:
                 "cacheWriteInputTokenCount": counts["cache_write_tokens"],
             }
         chunk = {"bytes": base64.b64encode(compact(event)).decode(), "p": "abcd"}
-        script.pieces.append(Piece(_frame("chunk", chunk), tokens=piece.tokens, usage=piece.usage))
+        script.pieces.append(Piece(frame("chunk", chunk), tokens=piece.tokens, usage=piece.usage))
     return script
 
 
 def http_error(status: int) -> bytes:
-    return compact({"message": f"demo error {status}"})
+    kind = _KINDS.get(status, "ValidationException" if status < 500 else "ServiceUnavailableException")
+    return compact({"__type": kind, "message": f"demo error {status}"})
 
 
 def _usage(request: Request) -> tuple[dict[str, int], dict[str, int | None]]:
@@ -117,7 +119,8 @@ def _exception() -> bytes:
     return _framed(headers, {"message": "demo error", "originalStatusCode": 424})
 
 
-def _frame(event: str, document: dict[str, Any]) -> bytes:
+def frame(event: str, document: dict[str, Any]) -> bytes:
+    """One event of a stream, in AWS's framing."""
     return _framed({":event-type": event, ":message-type": "event"}, document)
 
 

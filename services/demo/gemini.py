@@ -8,6 +8,7 @@ from typing import Any
 from services.demo.script import Piece, Request, Script, compact, data_event, normal, words
 
 _JSON = "application/json; charset=UTF-8"
+_STATES = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED"}
 _WORDS_PER_CHUNK = 3
 
 
@@ -64,7 +65,7 @@ def http_error(status: int) -> bytes:
 
 
 def _error(status: int) -> dict[str, Any]:
-    return {"code": status, "message": f"demo error {status}", "status": "UNAVAILABLE"}
+    return {"code": status, "message": f"demo error {status}", "status": _STATES.get(status, "UNAVAILABLE")}
 
 
 def _documents(

@@ -159,7 +159,7 @@ def models() -> Script:
 
 
 def http_error(status: int) -> bytes:
-    kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
     return compact(
         {"error": {"message": f"demo error {status}", "type": kind, "param": None, "code": f"demo_{status}"}}
     )

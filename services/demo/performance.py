@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -61,7 +62,10 @@ class _Encoder:
 class Performance:
     """One answer on its way out; its fields are what the emit log says of it."""
 
-    def __init__(self, request: Request, script: Script) -> None:
+    def __init__(self, request: Request, script: Script, name: str = "") -> None:
+        """`name`: of the provider that answers."""
+        self.name = name
+        self.began = time.time()
         self.request = request
         self.script = script
         self.sha256 = hashlib.sha256()
@@ -108,8 +112,13 @@ class Performance:
         headers = [("content-type", self.script.content_type), ("x-request-id", "req_demo"), ("set-cookie", "demo=1")]
         if self.request.scenario.encoding:
             headers.append(("content-encoding", self.request.scenario.encoding))
-        if self.script.status == 429:
-            headers.append(("retry-after", "0"))
+        retry_after = self.request.scenario.retry_after
+        if retry_after is not None or self.script.status == 429:
+            headers.append(("retry-after", str(retry_after or 0)))
+        if self.name:
+            headers.append(("x-demo-provider", self.name))
+        if self.request.credential:
+            headers.append(("x-demo-credential", self.request.credential))
         return headers
 
     def _framing(self) -> str:

@@ -18,8 +18,11 @@ _BEDROCK = re.compile(r"/model/(.+)/(converse|converse-stream|invoke|invoke-with
 _VERTEX = re.compile(r"/(?:v1|v1beta1)/projects/demo/locations/global/publishers/(google|anthropic)/models/(.+):(\w+)")
 # Where providers keep their other endpoints: Azure's deployments, Gemini's and DeepSeek's compatible ones.
 _ELSEWHERE = re.compile(
-    r"^/(?:openai/deployments/[^/]+|v1beta/openai|openai/v1|anthropic/v1|v1/projects/demo/locations/global/endpoints/openapi)/"
+    r"^/(?:openai(?:/deployments/[^/]+|/v1)?|v1beta/openai|anthropic/v1|v1/projects/demo/locations/global/endpoints/openapi)/"
 )
+_SCENARIO = re.compile(r"^/(demo-[^/]*)(?=/)")
+_SIGNER = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/ ]+)/\d{8}/([a-z0-9-]+)/")
+_KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 _POSTS: Mapping[str, Callable[[Request], Script]] = {
     "/v1/chat/completions": openai.chat,
     "/v1/completions": openai.completions,
@@ -42,9 +45,19 @@ _BEDROCK_METHODS: Mapping[str, Callable[[Request], Script]] = {
 }
 
 
-def understand(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Request:
-    """A request with its scenario. ValueError where a directive is unknown."""
-    path = _ELSEWHERE.sub("/v1/", target.partition("?")[0])
+def understand(
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    outage_for: Callable[[str], str] = lambda credential: "",
+) -> Request:
+    """A request with its scenario. `outage_for`: the directives of an outage, by credential.
+
+    ValueError where a directive is unknown."""
+    path = target.partition("?")[0]
+    asked = found[1] if (found := _SCENARIO.match(path)) else ""
+    path = _ELSEWHERE.sub("/v1/", _SCENARIO.sub("", path))
     try:
         document = json.loads(body) if body else {}
     except ValueError:
@@ -52,6 +65,7 @@ def understand(method: str, target: str, headers: Mapping[str, str], body: bytes
     document = document if isinstance(document, dict) else {}
     model, method_name = _call(path) or (str(document.get("model", "")), None)
     options: Any = document.get("stream_options")
+    credential = _shown(headers)
     return Request(
         method=method,
         path=path,
@@ -59,8 +73,16 @@ def understand(method: str, target: str, headers: Mapping[str, str], body: bytes
         streamed="stream" in method_name if method_name else bool(document.get("stream")),
         include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         body=body,
-        scenario=parse(headers.get("x-demo", ""), model),
+        scenario=parse(headers.get("x-demo", ""), model, asked, outage=outage_for(credential)),
+        credential=credential,
     )
+
+
+def _shown(headers: Mapping[str, str]) -> str:
+    """The end of a key or token; of a signature, the access key's id and the region."""
+    given = next((headers[name] for name in _KEY_HEADERS if name in headers), "")
+    signer = _SIGNER.match(given)
+    return f"{signer[1]}/{signer[2]}" if signer is not None else given[-5:]
 
 
 def _call(path: str) -> tuple[str, str] | None:

@@ -1,7 +1,9 @@
-"""What a request asks of the demo provider: directives in an `x-demo` header, or behind `demo-` in the model name.
+"""What a request asks of the demo provider: directives in an `x-demo` header, or behind `demo-` in the model name or in
+front of the path.
 
-`x-demo: tokens=20, pace=5, cut` or the model `demo-cut`, `demo-tokens=20+no-usage`. Times are in milliseconds. The
-misbehaviours `cut`, `truncate`, `reset`, `error` and `stall` strike `after` events, half of them by default.
+`x-demo: tokens=20, pace=5, cut`, the model `demo-cut` or `demo-tokens=20+no-usage`, or the base URL
+`http://127.0.0.1:8090/demo-status=529/v1`. Times are in milliseconds. The misbehaviours `cut`, `truncate`, `reset`,
+`error` and `stall` strike `after` events, half of them by default.
 
 | directive | the provider |
 |---|---|
@@ -19,6 +21,7 @@ misbehaviours `cut`, `truncate`, `reset`, `error` and `stall` strike `after` eve
 | hang=MS | waits before the headers (for ever) |
 | refuse | closes the connection instead of answering |
 | status=N | answers with this error, in the dialect's form |
+| retry-after=S | says so many seconds in `retry-after` (0 with a 429) |
 | after=N | lets N events pass before it misbehaves |
 | work=MS | needs so long for a response in the background (200) |
 | stall=MS | is silent in the middle of the body (for ever) |
@@ -58,6 +61,7 @@ class Scenario:
     hang: int = 0
     refuse: bool = False
     status: int = 200
+    retry_after: int | None = None
     after: int | None = None
     stall: int = 0
     work: int = 200
@@ -81,11 +85,15 @@ _TYPES = {field.name: field.type for field in fields(Scenario)}
 _PREFIX = "demo-"
 
 
-def parse(header: str, model: str) -> Scenario:
-    """The scenario of a request. Unknown directives raise ValueError: a test that asks for nothing must not pass."""
-    directives = [part.strip() for part in header.split(",") if part.strip()]
-    if model.startswith(_PREFIX):
-        directives += model.removeprefix(_PREFIX).split("+")
+def parse(header: str, *names: str, outage: str = "") -> Scenario:
+    """The scenario of a request. What comes later counts: the names that may begin with `demo-`, then an outage.
+
+    Unknown directives raise ValueError: a test that asks for nothing must not pass."""
+    directives = header.split(",")
+    for name in names:
+        if name.startswith(_PREFIX):
+            directives += name.removeprefix(_PREFIX).split("+")
+    directives = [part.strip() for part in [*directives, *outage.split(",")] if part.strip()]
     values: dict[str, int | bool] = {}
     for directive in directives:
         name, equals, value = directive.partition("=")

@@ -52,6 +52,7 @@ class Request:
     include_usage: bool
     body: bytes
     scenario: Scenario
+    credential: str = ""  # as far as it may be shown
 
     @property
     def input_tokens(self) -> int:

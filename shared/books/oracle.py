@@ -14,11 +14,14 @@ _WHOLE = "complete"  # how the demo provider calls an answer that it has sent to
 
 
 def compare(entries: Iterable[LedgerEntry], emitted: Iterable[dict[str, Any]]) -> list[str]:
-    """Differences between the ledger and a demo provider's emit log, one line of text each."""
+    """Differences between the ledger and demo providers' emit logs, one line of text each.
+
+    Of the attempts of an exchange the last one counts: what the others were answered reached nobody.
+    """
     book = {entry.exchange_id: entry for entry in entries}
     differences: list[str] = []
-    for line in emitted:
-        id = line["exchange_id"]
+    answers = {line["exchange_id"]: line for line in sorted(emitted, key=lambda line: float(line["began"]))}
+    for id, line in answers.items():
         if not id:
             continue
         entry = book.get(id)

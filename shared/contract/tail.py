@@ -10,6 +10,7 @@ So a field is appended, with a default; none is ever moved, removed, or used for
 
 from __future__ import annotations
 
+import threading
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def pack(cls, data: bytes) -> Packed:
         if len(data) < _COMPRESS_FROM:
             return cls(data)
-        return cls(_COMPRESSOR.compress(data), True)
+        return cls(_ZSTD.compressor.compress(data), True)
 
     @property
     def size(self) -> int:
@@ -90,7 +91,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
         try:
             if zstandard.frame_content_size(self.data) > MAX_SEGMENT_BYTES:
                 raise BadRecord("segment unpacks to more than the limit")
-            return _DECOMPRESSOR.decompress(self.data)
+            return _ZSTD.decompressor.decompress(self.data)
         except zstandard.ZstdError as exc:
             raise BadRecord(f"segment does not unpack: {exc}") from exc
 
@@ -173,8 +174,16 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
 
 Record = Open | Segment | End
 
-_COMPRESSOR = zstandard.ZstdCompressor(level=1, write_checksum=False, write_content_size=True)
-_DECOMPRESSOR = zstandard.ZstdDecompressor()
+
+class _Zstd(threading.local):
+    """zstandard's objects, for each thread its own: two threads in one at once read wrong bytes, or crash."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=1, write_checksum=False, write_content_size=True)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_ZSTD = _Zstd()
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Record)
 

@@ -17,17 +17,18 @@ from services.gateway.upstream.tls import client_context
 PEM = "server.pem"  # in the folder; what trusts it loads it
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with a certificate of its own, and a client's that trusts it."""
+def certificate(folder: Path, age: dt.timedelta = dt.timedelta()) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context with a certificate of its own, and a client's that trusts it. It is good for a day; `age`: how
+    long ago it was made."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])
+    now = dt.datetime.now(dt.UTC) - age
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(1)
+        .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)

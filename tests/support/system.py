@@ -118,7 +118,8 @@ class System:
             "AZURE": "",
         }.items():
             environment[f"AROUTER_PROVIDERS__{provider}__BASE_URL"] = self.provider + suffix
-            environment[f"AROUTER_PROVIDERS__{provider}__API_KEY"] = f"sk-{provider.lower()}-credential"
+            if f"AROUTER_PROVIDERS__{provider}__AUTH" not in self.extra:
+                environment[f"AROUTER_PROVIDERS__{provider}__API_KEY"] = f"sk-{provider.lower()}-credential"
         return environment
 
     def command(self, *arguments: str, expected: Collection[int] = (0,)) -> str:

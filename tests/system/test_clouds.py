@@ -21,6 +21,7 @@ from services.cli.processes import ProcessFailed
 from services.demo.scenario import Scenario
 from services.demo.script import words
 from tests.support import web
+from tests.support.clouds import settings
 from tests.support.guide import Snippet, snippets
 from tests.support.system import System
 from tests.support.tokens import TokenServer, service_account
@@ -42,18 +43,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory, tokens: TokenServer) -> Ite
     """A system whose gateway has a region of AWS, a project of Google's, and keys for both."""
     folder = tmp_path_factory.mktemp("clouds")
     system = System(folder)
-    system.extra |= {
-        "AROUTER_PROVIDERS__BEDROCK__REGION": "eu-west-1",
-        "AROUTER_PROVIDERS__BEDROCK__BASE_URL": system.provider,
-        "AROUTER_PROVIDERS__VERTEX__PROJECT": "demo",
-        "AROUTER_PROVIDERS__VERTEX__BASE_URL": system.provider,
-        "AROUTER_PROVIDERS__VERTEX__CREDENTIALS_FILE": str(service_account(folder, f"{tokens.url}/token")),
-        "AROUTER_MAX_BODY_BYTES": "100000",
-        "AWS_ACCESS_KEY_ID": "AKIATESTS",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_SESSION_TOKEN": "session",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    system.extra |= {**settings(system.provider, folder, tokens), "AROUTER_MAX_BODY_BYTES": "100000"}
     with system:
         yield system
 

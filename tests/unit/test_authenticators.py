@@ -193,6 +193,12 @@ class TestSources:
         assert token == "azure-1"
         assert 3000 < expires - time.time() <= 3600
 
+    def test_a_variable_of_azures_that_means_nothing_stops_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):
+            monkeypatch.setenv(name, "")
+        with pytest.raises(SettingsError, match=r"^Azure's default credential cannot be used: client_id should be"):
+            fetched("azure", base_url="https://mine.openai.azure.com", auth="entra")
+
     def test_a_key_needs_no_source(self) -> None:
         bedrock = ProviderSettings.model_validate({"region": "eu-west-1", "api_key": "k"})
         settings = GatewaySettings(providers={"bedrock": bedrock})

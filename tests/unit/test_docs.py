@@ -6,6 +6,7 @@ import re
 from dataclasses import fields
 
 from services.cli import settings_doc
+from services.demo.outages import DOORS
 from services.demo.scenario import Scenario
 from shared.contract.tail import Outcome
 from tests.faults.faults import FAULTS
@@ -24,6 +25,8 @@ def test_every_directive_and_outcome_is_documented() -> None:
     page = read("docs/demo-provider.md")
     for field in fields(Scenario):
         assert field.name.replace("_", "-") in page
+    for directive in (*DOORS, "credential=", "seconds="):
+        assert f"| {directive}" in page
     for outcome in set(Outcome) - {Outcome.GATEWAY_LOST}:
         assert outcome in read("docs/relay.md")
 

@@ -16,7 +16,7 @@ USAGE = {"input_tokens": 10, "output_tokens": 20}
 
 
 def line(ended: str, **changes: Any) -> dict[str, Any]:
-    return {"exchange_id": str(ID), "ended": ended, "bytes": 1000, "usage": USAGE, **changes}
+    return {"began": 1.0, "exchange_id": str(ID), "ended": ended, "bytes": 1000, "usage": USAGE, **changes}
 
 
 def booked(*, final: bool, **changes: Any) -> LedgerEntry:
@@ -40,3 +40,10 @@ def booked(*, final: bool, **changes: Any) -> LedgerEntry:
 def test_what_differs_is_named(ended: str, found: LedgerEntry | None, said: str) -> None:
     differences = oracle.compare([found] if found else [], [line(ended)])
     assert [said in difference for difference in differences] == [True] * bool(said), differences
+
+
+def test_of_several_attempts_the_last_one_counts() -> None:
+    first = line("complete", began=0.5, bytes=70, usage=None, status=503)
+    for emitted in ([first, line("complete")], [line("complete"), first]):  # of one log or of two
+        assert oracle.compare([booked(final=True)], emitted) == []
+    assert oracle.compare([booked(final=True)], [first, line("complete", bytes=999)]) != []

@@ -50,6 +50,7 @@ EITHER = [
     (behind(httpx.ConnectError("x"), ExceptionGroup("x", [OSError("x"), ConnectionRefusedError()])), "connect_refused"),
     (behind(httpx.ConnectError("x"), OSError("No route to host")), "connect_failed"),
     (httpx.ConnectError("x"), "connect_failed"),
+    (behind(httpx.ConnectError("x"), ConnectionResetError("x")), "connect_failed"),
     (behind(httpx.ReadError("x"), ConnectionResetError("x")), "reset"),
     (within(httpx.ReadError("x"), ssl.SSLError("x")), "tls"),
     (httpx.ReadError("x"), "reset"),

@@ -130,7 +130,10 @@ def _google(auth: Any, requests: Any, setting: str, file: Path | None) -> Source
 
 def _entra(identity: Any) -> Source:
     """Azure's default credential: variables, workload identity, managed identity, the command line's login."""
-    credential = identity.DefaultAzureCredential()
+    try:
+        credential = identity.DefaultAzureCredential()
+    except ValueError as exc:  # one of its variables is set to what cannot be meant, such as nothing
+        raise SettingsError(f"Azure's default credential cannot be used: {exc}") from None
 
     def fetch() -> Fetched:
         token = credential.get_token(_ENTRA_SCOPE)

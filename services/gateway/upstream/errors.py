@@ -91,7 +91,8 @@ def _cause(error: Exception, *, begun: bool) -> str:
         return _found(_LIMITS, error) or ("idle_timeout" if begun else "first_byte_timeout")
     for behind in _chain(error):
         if word := _found(_BEHIND, behind):
-            return word
+            # Before there was a connection nothing was asked, so that nothing can have been paid.
+            return "connect_failed" if word == "reset" and isinstance(error, httpx.ConnectError) else word
         if isinstance(behind, OSError) and any(text in str(behind) for text in _REFUSED):
             return "connect_refused"
     if str(error) == TOO_LARGE:
