@@ -31,7 +31,7 @@ class EmitLog:
     def __init__(self, path: Path | None) -> None:
         self._file: IO[str] | None = open(path, "a", buffering=1) if path else None  # noqa: SIM115  # kept open
 
-    def write(self, exchange_id: str, performance: Performance) -> None:
+    def write(self, exchange_id: str, performance: Performance | SocketPerformance) -> None:
         if self._file is None:
             return
         request, script = performance.request, performance.script
@@ -95,7 +95,7 @@ class Provider:
         performance: Performance | SocketPerformance = Performance(request, told, self._options.name)
         talk = sockets.conversation(received.target, headers) if "websocket" in headers.get("upgrade", "") else None
         if talk is not None and request.scenario.status == 200:
-            performance = connection.socket = SocketPerformance(request, talk)
+            performance = connection.socket = SocketPerformance(request, talk, self._options.name)
             await _switch(connection, headers)
         try:
             await performance.play(connection)

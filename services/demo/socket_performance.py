@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import struct
+import time
 from typing import Protocol
 
 from services.demo.scenario import Scenario
@@ -42,7 +43,10 @@ def frame(opcode: int, payload: bytes) -> bytes:
 class SocketPerformance:
     """One socket; its fields are what the emit log says of it."""
 
-    def __init__(self, request: Request, conversation: Conversation) -> None:
+    def __init__(self, request: Request, conversation: Conversation, name: str = "") -> None:
+        """`name`: of the provider that answers."""
+        self.name = name
+        self.began = time.time()
         self.request = request
         self.script = Script(conversation.dialect, "", status=101)
         self.sha256 = hashlib.sha256()  # of what was sent, frames and all
