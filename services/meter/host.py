@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from arq.connections import ArqRedis
@@ -36,8 +36,18 @@ _RESTART_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
-async def run(settings: MeterSettings, redis_url: str) -> None:
-    """Meter until SIGTERM or SIGINT. Raises the error of a failed consumer; SettingsError where it cannot start."""
+class Beside(Protocol):
+    """A loop that runs beside the meter: a follower of the ledger."""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping`."""
+
+
+async def run(
+    settings: MeterSettings, redis_url: str, beside: Callable[[store.Store], Sequence[Beside]] = lambda _: ()
+) -> None:
+    """Meter until SIGTERM or SIGINT, and run what is beside it. Raises the error of a failed consumer; SettingsError
+    where it cannot start."""
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
     arq_url = _arq_url(settings, redis_url)
     # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
@@ -58,14 +68,17 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
         metering = loop.create_task(meter.run(), name="meter")
         hosting = loop.create_task(_host(lambda: _worker(settings, arq_url, redis), metering), name="arq")
         rewriting = loop.create_task(append_only.watch(redis, metering), name="append-only file")
+        others = [loop.create_task(one.run(stopping), name="follower") for one in beside(redis)]
+        tasks = (metering, hosting, rewriting, *others)
         log.info("the meter runs")
         try:
-            await _first(stopping, metering, hosting, rewriting)
+            await _first(stopping, *tasks)
         finally:
             meter.stop()
+            stopping.set()
             try:
-                await asyncio.wait({metering, hosting, rewriting})
-                for task in (metering, hosting, rewriting):
+                await asyncio.wait(tasks)
+                for task in tasks:
                     task.result()
             finally:
                 await redis.aclose()

@@ -10,11 +10,11 @@ from services.meter.access_log import AccessLog
 from services.meter.books_monitor import BooksMonitor
 from services.meter.consumer import ShardConsumer
 from services.meter.estimator import TokenEstimator
-from services.meter.leases import Leases
 from services.meter.metrics import MeterMetrics
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
 from shared.books import boots, version
+from shared.books.leases import Leases
 from shared.contract import names
 from shared.contract.ids import new_boot
 from shared.runtime.errors import StoreError

@@ -1,4 +1,5 @@
-"""Leases: which worker reads which shard. They only save work; that nothing is counted twice is the settle script's.
+"""Leases: which worker reads which shard. They only save work; that nothing is counted twice is the settle script's,
+and that nothing is written twice is each sink's.
 
 Every worker holds its fair share, `shards / workers` rounded up: it lets go of what it has beyond, and takes what is
 free. A worker that dies is forgotten after METER_TTL_MS, its leases end after LEASE_TTL_MS.
@@ -8,26 +9,38 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 from shared.contract import names, scripts
 from shared.runtime.store import Store, translated
 
 
 class Leases:
-    """The leases of one worker."""
+    """The leases of one worker on the shards of one piece of work: metering, unless other names are given."""
 
-    def __init__(self, store: Store, worker: str, shards: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        worker: str,
+        shards: int,
+        *,
+        workers: str = names.METERS,
+        lease: Callable[[int], str] = names.lease,
+    ) -> None:
+        """`workers`: the key of those that share this work; `lease`: a shard's key of it."""
         self.held: set[int] = set()
         self._store = store
         self._worker = worker
         self.shards = shards
+        self._workers = workers
+        self._lease = lease
         self._script = store.register_script(scripts.LEASE)
         self._alive = store.register_script(scripts.ALIVE)
 
     async def share(self) -> int:
         """Say that this worker lives. Returns its fair share: how many shards it should hold now."""
         with translated():
-            workers = await self._alive(keys=[names.METERS], args=[self._worker, names.METER_TTL_MS])
+            workers = await self._alive(keys=[self._workers], args=[self._worker, names.METER_TTL_MS])
         return math.ceil(self.shards / max(1, int(workers)))
 
     async def renew(self) -> set[int]:
@@ -56,8 +69,8 @@ class Leases:
         for shard in list(self.held):
             await self.release(shard)
         with translated():
-            await self._store.zrem(names.METERS, self._worker)
+            await self._store.zrem(self._workers, self._worker)
 
     async def _set(self, shard: int, ttl_ms: int) -> bool:
         with translated():
-            return bool(await self._script(keys=[names.lease(shard)], args=[self._worker, ttl_ms]))
+            return bool(await self._script(keys=[self._lease(shard)], args=[self._worker, ttl_ms]))
