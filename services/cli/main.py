@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, followers, inspect, prices, quarantine, services, work
+from services.cli import books, commands, demo, doctor, followers, inspect, prices, quarantine, services, sinks, work
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import use_config
 
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     prices.add_commands(commands_)
     books.add_commands(commands_)
     followers.add_commands(commands_)
+    sinks.add_command(commands_)
     quarantine.add_commands(
         commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from services.cli import sinks
 from services.control import server as control_server
 from services.control.app import ControlApp
 from services.control.settings import ControlSettings
@@ -23,12 +24,13 @@ from services.gateway.client.waiting import Limits
 from services.gateway.settings import GatewaySettings
 from services.meter import host as meter_host
 from services.meter.settings import MeterSettings
+from services.sinks.settings import SinkSettings
 from shared.runtime import embedded, logs
 from shared.runtime.settings import Settings, old_variables, unknown_variables
 
 log = logging.getLogger(__name__)
 
-SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, MeterSettings, ControlSettings)
+SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, MeterSettings, ControlSettings, SinkSettings)
 
 
 def add_commands(commands: Any) -> None:
@@ -77,9 +79,10 @@ def gateway(arguments: argparse.Namespace) -> int:
 def meter(_: argparse.Namespace) -> int:
     """Run a meter until SIGTERM."""
     settings = MeterSettings.load()
+    beside = sinks.beside_meters(SinkSettings.load())
     _begin(settings)
     with embedded.redis_url(settings) as url:
-        asyncio.run(meter_host.run(settings, url))
+        asyncio.run(meter_host.run(settings, url, beside))
     return 0
 
 

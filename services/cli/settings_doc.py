@@ -12,6 +12,7 @@ from services.control.settings import ControlSettings
 from services.gateway.provider_settings import ProviderSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
+from services.sinks.settings import SinkSettings
 from shared.contract.providers import PROVIDERS, Provider
 from shared.runtime.settings import Settings, variable
 
@@ -48,6 +49,8 @@ def render() -> str:
             *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - {"providers"}, prefix=""),
             "\n## Meter\n",
             *_table(MeterSettings, set(MeterSettings.model_fields) - common, prefix=""),
+            "\n## Database\n",
+            *_table(SinkSettings, set(SinkSettings.model_fields) - common, prefix=""),
             "\n## Control\n",
             *_table(ControlSettings, set(ControlSettings.model_fields) - common, prefix=""),
             _PROVIDERS,
