@@ -43,21 +43,26 @@ class SqlSink:
         self._dialect = postgres.Postgres() if database.postgres else sqlite.Sqlite()
 
     async def cursors(self, shards: Collection[int]) -> dict[int, Cursor]:
-        """Where it is; the first time, the tables are brought to this version."""
-        if not self._ready:
-            await self._run(self._database.migrate, _TEND_SECONDS)
-            self._ready = True
+        await self._begin()
         return await self._run(lambda: self._cursors(shards), self._patience)
 
     async def write(self, batches: Sequence[Batch]) -> None:
+        await self._begin()
         await self._run(lambda: self._write(batches), self._patience)
 
     async def tend(self, now_ms: int) -> None:
+        await self._begin()
         await self._run(lambda: self._tend(datetime.fromtimestamp(now_ms / 1000, UTC)), _TEND_SECONDS)
 
     async def close(self) -> None:
         self._thread.shutdown(wait=False)
         self._database.close()
+
+    async def _begin(self) -> None:
+        """Bring the tables to this version, the first time."""
+        if not self._ready:
+            await self._run(self._database.migrate, _TEND_SECONDS)
+            self._ready = True
 
     async def _run(self, work: Callable[[], T], patience: float) -> T:
         """Do this in the sink's thread. SinkUnavailable where the database does not answer in time."""

@@ -249,6 +249,11 @@ async def test_a_database_of_a_later_version_is_left_alone(database: Database) -
         await SqlSink(database, SETTINGS).cursors([0])
 
 
+async def test_whatever_comes_first_makes_the_tables(database: Database) -> None:
+    await SqlSink(database, SinkSettings()).tend(OPENED_MS)
+    assert rows(database) == []
+
+
 async def test_old_rows_go_and_what_they_counted_stays(database: Database) -> None:
     now = datetime.fromtimestamp(OPENED_MS / 1000, UTC) + timedelta(days=100)
     now_ms = int(now.timestamp() * 1000)
