@@ -1,6 +1,7 @@
 """The tables of the books. A change of them is a migration, too: a test compares the two.
 
-Columns are the fields of a ledger entry (`shared.contract.entry`), by the same names. Counters are tokens, money is
+Columns are the fields of a ledger entry (`shared.contract.entry`), by the same names; a provider's error is left out,
+which may quote a request and would stay for longer than the ledger (docs/privacy.md). Counters are tokens, money is
 billionths (`nanousd`) and millionths (`microusd`) of a US dollar as integers; null is not known, and not 0.
 """
 
@@ -60,7 +61,7 @@ EXCHANGES = sa.Table(
     *map(_number, ("input_low", "input_high", "output_low", "output_high")),
     *map(_number, ("model_input_tokens", "model_output_tokens")),
     *map(_text, ("work_id", "work_begun_by", "work_booked_by", "fetched_by")),
-    *map(_json, ("tags", "marks", "finish", "error", "raw_usage", "attempts", "units", "modalities")),
+    *map(_json, ("tags", "marks", "finish", "raw_usage", "attempts", "units", "modalities")),
     sa.Index("exchanges_by_id", "exchange_id"),
     sa.Index("exchanges_by_key", "key", "opened_at"),
     postgresql_partition_by="RANGE (opened_at)",

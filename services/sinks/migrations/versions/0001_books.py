@@ -51,7 +51,7 @@ def upgrade() -> None:
         *_columns(sa.BigInteger, "input_low input_high output_low output_high"),
         *_columns(sa.BigInteger, "model_input_tokens model_output_tokens"),
         *_columns(sa.Text, "work_id work_begun_by work_booked_by fetched_by", **text),
-        *_columns(_JSON, "tags marks finish error raw_usage attempts units modalities"),
+        *_columns(_JSON, "tags marks finish raw_usage attempts units modalities"),
         sa.PrimaryKeyConstraint("opened_at", "exchange_id"),
         postgresql_partition_by="RANGE (opened_at)",
     )
