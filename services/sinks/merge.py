@@ -9,6 +9,9 @@ key, team, user, provider and model: so that it is the sum of the rows, whatever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from services.sinks.rows import COLUMNS
 from services.sinks.tables import GROUP
 from shared.contract.booked import BOOKED
@@ -25,7 +28,11 @@ AMOUNTS: dict[str, str] = {
     "cost_nanousd": 'coalesce({0}."cost_nanousd", 0)',
 }
 
-_SAME = 'o."opened_at" = n."opened_at" AND o."exchange_id" = n."exchange_id"'
+# With the span of the batch, so that the planner sees at once which months it is about.
+_SAME = """
+    o."opened_at" = n."opened_at" AND o."exchange_id" = n."exchange_id"
+    AND o."opened_at" BETWEEN '{first}' AND '{last}'
+"""
 _NOT_LOWER = '(o."epoch", o."revision") <= (n."epoch", n."revision")'
 
 
@@ -41,7 +48,10 @@ def _counted(row: str, hour: str, sign: str) -> str:
 
 
 def usage(hour: str) -> str:
-    """Add the difference that `incoming` makes. `hour`: the expression that cuts a time `{0}` to its hour."""
+    """Add the difference that `incoming` makes, to be formatted with the `first` and `last` time in it.
+
+    `hour`: the expression that cuts a time `{0}` to its hour.
+    """
     key = names(("hour", *GROUP))
     sums = ", ".join(f'sum(d."{name}")' for name in BOOKED)
     changes = " OR ".join(f'sum(d."{name}") <> 0' for name in BOOKED)
@@ -56,6 +66,12 @@ def usage(hour: str) -> str:
         ) d GROUP BY {", ".join(f'd."{name}"' for name in ("hour", *GROUP))} HAVING {changes}
         ON CONFLICT ({key}) DO UPDATE SET {added}
     """
+
+
+def span(rows: Sequence[tuple[Any, ...]]) -> dict[str, str]:
+    """When the first and the last of these rows were opened."""
+    times = [str(row[0]) for row in rows]
+    return {"first": min(times), "last": max(times)}
 
 
 def rows() -> str:

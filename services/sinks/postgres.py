@@ -42,7 +42,7 @@ class Postgres:
         # mistake a planner could make.
         connection.exec_driver_sql("SET LOCAL enable_hashjoin = off")
         connection.exec_driver_sql("SET LOCAL enable_mergejoin = off")
-        connection.exec_driver_sql(_USAGE)
+        connection.exec_driver_sql(_USAGE.format(**merge.span(rows)))
         connection.exec_driver_sql(_ROWS)
         connection.exec_driver_sql("DROP TABLE incoming")
 

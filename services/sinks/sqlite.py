@@ -28,7 +28,7 @@ class Sqlite:
         connection.exec_driver_sql("CREATE TEMP TABLE IF NOT EXISTS incoming AS SELECT * FROM exchanges WHERE false")
         connection.exec_driver_sql("DELETE FROM incoming")
         connection.exec_driver_sql(_INSERT, list(rows))
-        connection.exec_driver_sql(_USAGE)
+        connection.exec_driver_sql(_USAGE.format(**merge.span(rows)))
         connection.exec_driver_sql(_ROWS)
 
     def prepare(self, connection: Connection, now: datetime) -> None:
