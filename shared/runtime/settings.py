@@ -68,6 +68,12 @@ class Settings(BaseSettings):
         description="How long the journal keeps what Redis has taken, to send it again; followers of the ledger go "
         "back by as much, and a minute, after Redis has changed. Same on every process.",
     )
+    seal_keys_file: Path | None = Field(
+        default=None,
+        description="File of keys under which the text of answers and requests is sealed on its way from gateways to "
+        "meters, in journals and in Redis: one a line, made by `arouter seal-key`. The first one seals, all of them "
+        "open. Meters get it first. Unset: nothing is sealed (docs/privacy.md).",
+    )
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )
