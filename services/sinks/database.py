@@ -90,6 +90,8 @@ class Database:
     def migrate(self, revision: str = "head") -> None:
         """Bring the tables to this revision; `base` takes them away."""
         with self.begin() as connection:
+            if self.postgres:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS))
             config.attributes["connection"] = connection

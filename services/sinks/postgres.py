@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from services.sinks import merge
 from services.sinks.rows import COLUMNS
@@ -33,11 +34,9 @@ class Postgres:
         months = {one[0][:7] for one in rows} - self._months
         for month in sorted(months):
             self._make(connection, month)
-        connection.exec_driver_sql("CREATE TEMP TABLE incoming (LIKE exchanges) ON COMMIT DROP")
-        driver: Any = connection.connection.driver_connection
-        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-            for one in rows:
-                copy.write_row(one)
+        # With defaults: a later version may have added columns.
+        connection.exec_driver_sql("CREATE TEMP TABLE incoming (LIKE exchanges INCLUDING DEFAULTS) ON COMMIT DROP")
+        _copy(connection, rows)
         # By index, row for row: nothing is known of a table that was just made, and a scan of all months is the dearest
         # mistake a planner could make.
         connection.exec_driver_sql("SET LOCAL enable_hashjoin = off")
@@ -73,6 +72,18 @@ class Postgres:
     def text(self, at: datetime | None) -> str:
         """A time as rows have it; "" for none, which is before every other."""
         return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def _copy(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """COPY is the driver's alone; its errors leave it as SQLAlchemy's."""
+    driver: Any = connection.connection.driver_connection
+    errors: Any = connection.dialect.dbapi
+    try:
+        with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+            for one in rows:
+                copy.write_row(one)
+    except errors.Error as exc:
+        raise DBAPIError.instance(_COPY, None, exc, errors.Error, dialect=connection.dialect) from None
 
 
 def _next(month: str) -> str:

@@ -70,8 +70,11 @@ class Following:
                     log.info("%s", exc)
                     self._follower.forget()
                     await _pause(stopping, self._timing.again)
-                except (StoreError, SinkError) as exc:
-                    log.warning("the follower %s waits: %s", self._sink.name, exc)
+                except Exception as exc:  # a bug in a sink must not stop the meter that it runs beside
+                    if isinstance(exc, (StoreError, SinkError)):
+                        log.warning("the follower %s waits: %s", self._sink.name, exc)
+                    else:
+                        log.exception("the follower %s waits", self._sink.name)
                     self._follower.forget()
                     await self._failed(exc)
                     await _pause(stopping, pause)
@@ -86,10 +89,11 @@ class Following:
         if self._renewed is None or now - self._renewed >= self._timing.leases:
             await self._renew()
             self._renewed = now
+        read = await self._follower.round(sorted(self._leases.held))
         if 0 in self._leases.held and (self._tended is None or now - self._tended >= self._timing.tend):
+            self._tended = now  # where it fails, following goes on, and it is tried again in its time
             await self._sink.tend(await streams.now_ms(self._store))
-            self._tended = now
-        return await self._follower.round(sorted(self._leases.held))
+        return read
 
     async def _renew(self) -> None:
         await followers.register(self._store, self._sink.name)
@@ -105,7 +109,9 @@ class Following:
         with suppress(StoreError):
             now_ms = await streams.now_ms(self._store)
             held = self._leases.held or {0}
-            await followers.failed(self._store, self._sink.name, sorted(held), str(error), now_ms)
+            await followers.failed(
+                self._store, self._sink.name, sorted(held), f"{type(error).__name__}: {error}", now_ms
+            )
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -332,6 +332,30 @@ async def test_it_runs_under_leases_waits_for_its_sink_and_leaves(redis: Store) 
     assert len(sink.tended) == 1
     assert sink.closed
     assert await redis.exists(names.follow_lease(0, "memory"), names.workers("memory")) == 0
+
+
+async def test_a_bug_in_a_sink_stops_nobody(redis: Store, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(MemorySink):
+        async def write(self, batches: Sequence[Batch]) -> None:
+            if not self.delivered and any(batch.entries for batch in batches):
+                self.delivered.append(("broken", 0))
+                raise ZeroDivisionError("a bug")
+            await super().write(batches)
+
+        async def tend(self, now_ms: int) -> None:
+            raise SinkUnavailable("it may not do this")
+
+    await book(redis, 0)
+    sink = Broken()
+    stopping = asyncio.Event()
+    following = Following(redis, sink, shards=1, journal_keep=60, timing=AT_ONCE)
+    running = asyncio.get_running_loop().create_task(following.run(stopping))
+    async with asyncio.timeout(30):
+        while not sink.rows:
+            await asyncio.sleep(0.01)
+    stopping.set()
+    await running
+    assert "a bug" in caplog.text
 
 
 async def test_two_processes_share_the_shards(redis: Store) -> None:

@@ -302,6 +302,41 @@ async def test_a_server_that_does_not_answer_is_given_up(frozen: SqlSink, postgr
     assert 0 in await frozen.cursors([0])
 
 
+async def test_what_a_database_refuses_is_said_without_its_values(postgres_database: Database) -> None:
+    sink = await written(postgres_database, settled("x.0.1"))
+    with postgres_database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE exchanges ADD COLUMN fresh text NOT NULL DEFAULT ''")
+    second = batch(settled("x.0.2"), before=Cursor("1700000000001-0", 1, "server"))
+    await sink.write([second])  # a later version has added a column
+    with postgres_database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE exchanges ALTER COLUMN fresh DROP DEFAULT")
+    with pytest.raises(SinkRefused, match="fresh") as caught:
+        await sink.write([batch(settled("x.0.3", user="somebody"), before=second.after)])
+    assert "somebody" not in str(caught.value)
+    assert len(rows(postgres_database)) == 2
+
+
+def test_a_server_that_is_gone_amid_a_copy_is_waited_for(postgres_database: Database) -> None:
+    postgres_database.migrate()
+    copied = []
+
+    class Row(tuple[Any, ...]):
+        """The connection is gone when the driver reads this."""
+
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Any]:
+            copied.append(1)
+            postgres_database.abort()
+            return super().__iter__()
+
+    given = [row(settled(f"x.0.{n}"), 1) for n in range(2000)]
+    with pytest.raises(SinkUnavailable), postgres_database.begin() as connection:
+        postgres.Postgres().merge(connection, [*given, Row(given[0]), *given])
+    assert copied
+    assert rows(postgres_database) == []
+
+
 async def test_what_the_database_says_names_no_value() -> None:
     database = Database("postgresql://somebody:hidden-word@127.0.0.1:9/books")
     with pytest.raises(SinkUnavailable) as caught:
