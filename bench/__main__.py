@@ -38,8 +38,8 @@ One process on one core, with everything waiting in the streams.
 _DATABASE = """
 ## Database
 One follower and a PostgreSQL that syncs to its disk, on the same machine; all exchanges wait in the ledger. CPU per
-exchange of the follower's process (reading, decoding, writing), and of all of the server's. `python -m bench.books ROWS`
-measures with other numbers of rows in the database before.
+exchange of the follower's process (reading, decoding, writing), and of all of the server's. `python -m bench.books
+ROWS` measures with other numbers of rows in the database before.
 
 | rows there | per second | CPU of the follower, us | CPU of the server, us |
 |---|---|---|---|
