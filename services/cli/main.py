@@ -17,6 +17,7 @@ from services.cli import (
     followers,
     inspect,
     prices,
+    providers,
     quarantine,
     seals,
     services,
@@ -100,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_command(
         commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
     )
+    providers.add_commands(commands_)
     prices.add_commands(commands_)
     books.add_commands(commands_)
     followers.add_commands(commands_)

@@ -12,6 +12,7 @@ from services.meter.books_monitor import BooksMonitor
 from services.meter.consumer import ShardConsumer
 from services.meter.estimator import TokenEstimator
 from services.meter.metrics import MeterMetrics
+from services.meter.prices import PriceBook
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
 from shared.books import boots, version
@@ -59,6 +60,15 @@ class Meter:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    @property
+    def name(self) -> str:
+        """By which other processes know it."""
+        return self._leases.holder
+
+    def reprice(self, book: PriceBook) -> None:
+        """Settle at other prices from now on."""
+        self._estimator.prices = book
 
     def healthy(self) -> list[str]:
         """Nothing, or that the event loop hangs. A Redis that is away is not a reason to start anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
@@ -11,6 +12,8 @@ from shared.runtime.settings import EVERYWHERE, Settings
 
 class MeterSettings(Settings):
     """What a meter reads."""
+
+    RELOADED: ClassVar[frozenset[str]] = frozenset({"prices"})
 
     arq_redis_url: SecretStr | None = Field(
         default=None,

@@ -50,7 +50,7 @@ class Following:
             store,
             new_boot(),
             shards,
-            workers=names.workers(sink.name),
+            holders=names.following(sink.name),
             lease=partial(names.follow_lease, name=sink.name),
         )
         self._renewed: float | None = None

@@ -331,7 +331,7 @@ async def test_it_runs_under_leases_waits_for_its_sink_and_leaves(redis: Store) 
     await running
     assert len(sink.tended) == 1
     assert sink.closed
-    assert await redis.exists(names.follow_lease(0, "memory"), names.workers("memory")) == 0
+    assert await redis.exists(names.follow_lease(0, "memory"), names.following("memory")) == 0
 
 
 async def test_a_bug_in_a_sink_stops_nobody(redis: Store, caplog: pytest.LogCaptureFixture) -> None:
