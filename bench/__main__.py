@@ -8,8 +8,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import metering, readers, relay
+from bench import books, metering, readers, relay
 from bench.relay import Row
+from tests.support.postgres import NoPostgres
 
 PAGE = Path("docs/performance.md")
 
@@ -33,6 +34,15 @@ One process on one core, with everything waiting in the streams.
 
 | exchanges | per second of its CPU | per second |
 |---|---|---|
+"""
+_DATABASE = """
+## Database
+One follower and a PostgreSQL that syncs to its disk, on the same machine; all exchanges wait in the ledger. CPU per
+exchange of the follower's process (reading, decoding, writing), and of all of the server's. `python -m bench.books
+ROWS` measures with other numbers of rows in the database before.
+
+| rows there | per second | CPU of the follower, us | CPU of the server, us |
+|---|---|---|---|
 """
 _READERS = """
 ## Readers
@@ -70,6 +80,14 @@ def main() -> None:
         page += f"| {speed.title} | {speed.mb_per_s:.0f} | {speed.observing_mb_per_s:.0f} |\n"
     size, growth = readers.growth_on_a_long_tail()
     page += f"\nOn one tail of {size:.0f} MB the process grew by {growth:.1f} MB while reading.\n"
+    try:
+        written = books.written()
+    except NoPostgres as exc:
+        print(exc)
+    else:
+        page += _DATABASE
+        for row in written:
+            page += f"| {row.rows:,} | {row.per_second:,.0f} | {row.cpu_us:.0f} | {row.server_cpu_us:.0f} |\n"
     PAGE.write_text(page)
     print(page)
 

@@ -9,16 +9,22 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from services.cli import sinks
 from services.cli.redis import with_redis
+from services.sinks.settings import SinkSettings
 from shared.books import audit, ledger, oracle
 from shared.books.books import Books
 from shared.books.ledger import LedgerEntry
 from shared.contract.errors import ARouterError
 from shared.contract.ids import ExchangeId
+
+if TYPE_CHECKING:
+    from services.sinks.audit import Compared
+    from services.sinks.database import Database
 
 
 class NotInLedger(ARouterError):
@@ -30,7 +36,9 @@ class BadCursor(ARouterError):
 
 
 def add_commands(commands: Any) -> None:
-    one = commands.add_parser("audit", help="compare totals, ledger and open exchanges; exit 1 where they differ")
+    one = commands.add_parser(
+        "audit", help="compare totals, ledger, open exchanges and the database; exit 1 where they differ"
+    )
     one.add_argument("--json", action="store_true")
     one.add_argument(
         "--oracle",
@@ -57,26 +65,39 @@ def add_commands(commands: Any) -> None:
 def run_audit(arguments: argparse.Namespace) -> int:
     """Print every difference; 1 where there is one."""
     status = 0
+    database = sinks.database(SinkSettings.load())
 
     async def check(books: Books) -> None:
         nonlocal status
         found = await audit.audit(books)
+        kept = await _compared(books, database) if database is not None and database.exists else None
+        if kept is not None:
+            found.differences += kept.differences
         if arguments.oracle:
             entries = [entry for shard in range(books.shards) async for entry in ledger.read(books.store, shard)]
             lines = [json.loads(line) for file in arguments.oracle for line in file.read_text().splitlines()]
             found.differences += oracle.compare(entries, lines)
         status = 1 if found.differences else 0
         if arguments.json:
-            print(json.dumps(found.as_dict()))
+            said = {"exchanges": kept.exchanges, "behind": kept.behind} if kept is not None else None
+            print(json.dumps(found.as_dict() | {"database": said}))
             return
         for difference in found.differences:
             print(difference)
         sides = asdict(found.conservation) | {"gap": found.conservation.gap}
         print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sides.items()))
+        if kept is not None:
+            print(f"{kept.exchanges} exchanges compared with the database, {kept.behind} entries not read yet")
         print(f"{found.exchanges} exchanges in the ledger: {len(found.differences) or 'no'} differences")
 
     with_redis(check)
     return status
+
+
+async def _compared(books: Books, database: Database) -> Compared:
+    from services.sinks.audit import compare  # noqa: PLC0415  # its libraries are needed where there is a database only
+
+    return await compare(books, database)
 
 
 def show(arguments: argparse.Namespace) -> int:

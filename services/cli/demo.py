@@ -21,6 +21,7 @@ from services.cli.demo_requests import DemoRequest
 from services.cli.demo_table import Emitted
 from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
+from services.sinks.settings import SinkSettings
 from shared.access import keys, pepper
 from shared.access.keys import KeyRecord
 from shared.books.books import Books
@@ -47,6 +48,7 @@ def run(*, once: bool) -> int:
             "AROUTER_METRICS_PORT": "0",
             "AROUTER_METER_METRICS_PORT": "0",
             "REDIS_URL": redis_url,
+            "AROUTER_DATABASE_URL": SinkSettings.load().database or "off",
             **_providers(settings, demo_url),
         }
         real = sorted(name for name in _BASES if name in settings.providers)

@@ -9,7 +9,21 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, prices, providers, quarantine, seals, services, work
+from services.cli import (
+    books,
+    commands,
+    demo,
+    doctor,
+    followers,
+    inspect,
+    prices,
+    providers,
+    quarantine,
+    seals,
+    services,
+    sinks,
+    work,
+)
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import use_config
 
@@ -90,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     providers.add_commands(commands_)
     prices.add_commands(commands_)
     books.add_commands(commands_)
+    followers.add_commands(commands_)
+    sinks.add_command(commands_)
     quarantine.add_commands(
         commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
     )

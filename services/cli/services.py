@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from services.cli import workers
+from services.cli import sinks, workers
 from services.control import server as control_server
 from services.control.app import ControlApp
 from services.control.settings import ControlSettings
@@ -26,6 +26,7 @@ from services.gateway.client.waiting import Limits
 from services.gateway.settings import GatewaySettings
 from services.meter import host as meter_host
 from services.meter.settings import MeterSettings
+from services.sinks.settings import SinkSettings
 from shared.runtime import embedded, logs
 from shared.runtime.settings import Settings, old_variables, unknown_variables
 
@@ -33,7 +34,7 @@ T = TypeVar("T", bound=Settings)
 
 log = logging.getLogger(__name__)
 
-SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, MeterSettings, ControlSettings)
+SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, MeterSettings, ControlSettings, SinkSettings)
 
 
 def add_commands(commands: Any) -> None:
@@ -107,9 +108,10 @@ def _reread(load: Callable[[], T]) -> T:
 def meter(_: argparse.Namespace) -> int:
     """Run a meter until SIGTERM."""
     settings = MeterSettings.load()
+    beside = sinks.beside_meters(SinkSettings.load())
     _begin(settings)
     with embedded.redis_url(settings) as url:
-        asyncio.run(meter_host.run(settings, url, partial(_reread, MeterSettings.load)))
+        asyncio.run(meter_host.run(settings, url, partial(_reread, MeterSettings.load), beside))
     return 0
 
 

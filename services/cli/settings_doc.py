@@ -15,6 +15,7 @@ from services.gateway.provider_settings import ProviderSettings
 from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
+from services.sinks.settings import SinkSettings
 from shared.contract.providers import PROVIDERS, Provider
 from shared.runtime.settings import Settings, variable
 
@@ -72,6 +73,8 @@ def render() -> str:
             *_table(AttemptSettings, AttemptSettings.model_fields, prefix="ATTEMPTS__"),
             "\n## Meter\n",
             *_table(MeterSettings, set(MeterSettings.model_fields) - common, prefix=""),
+            "\n## Database\n",
+            *_table(SinkSettings, set(SinkSettings.model_fields) - common, prefix=""),
             "\n## Control\n",
             *_table(ControlSettings, set(ControlSettings.model_fields) - common, prefix=""),
             _PROVIDERS,

@@ -20,6 +20,7 @@ from services.gateway.provider_settings import ProviderSettings
 from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
+from services.sinks.settings import SinkSettings
 from shared.runtime.settings import Settings
 
 PATH = Path("arouter.toml.example")
@@ -44,6 +45,7 @@ _EXAMPLES = {
     "https_proxy": "http://proxy:3128",
     "no_proxy": "localhost, .internal.example.com, 10.0.0.0/8",
     "prices": "prices.toml",
+    "database_url": "postgresql://arouter:replace-me@db:5432/arouter",
     "cors_origins": "https://chat.example.com",
     "control_providers": "openai, vllm",
 }
@@ -81,6 +83,7 @@ def render() -> str:
             *_section("Every service", common.items()),
             *_section("Gateway", _own(GatewaySettings)),
             *_section("Meter", _own(MeterSettings)),
+            *_section("Database", _own(SinkSettings)),
             *_section("Control plane in a process of its own", _own(ControlSettings)),
             *_attempts(),
             *_blocks("Providers: one section each, by its name", ProviderSettings, "providers", _PROVIDERS),

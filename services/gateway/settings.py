@@ -173,9 +173,6 @@ class GatewaySettings(Settings):
         description="When the journal is full or cannot be written: refuse new requests with 503, or serve them though "
         "their usage may be lost.",
     )
-    journal_keep: float = Field(
-        default=60, ge=1, description="How long the journal keeps what Redis has taken, to send it again."
-    )
 
     def old_values(self) -> dict[str, str]:
         """Values that are given by their old names: `VARIABLE=value`, the old one to the new one."""

@@ -1,5 +1,5 @@
-"""The books monitor counts the books for metrics now and then: the backlog, conservation, and open work, of which it
-takes off the list what has expired."""
+"""The books monitor counts the books for metrics now and then: the backlog, conservation, followers, and open work, of
+which it takes off the list what has expired."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Set as AbstractSet
 
 from services.meter.metrics import BooksMetrics
-from shared.books import audit, streams, work
+from shared.books import audit, followers, streams, work
 from shared.books.books import Books
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store
@@ -41,6 +41,7 @@ class BooksMonitor:
                 log.warning("the books cannot be counted: %s", exc)
                 self._metrics.conservation(None)  # the last count is out of date
                 self._metrics.work(None)
+                self._metrics.followers([])
             try:
                 async with asyncio.timeout(_BACKLOG_SECONDS):
                     await stopping.wait()
@@ -53,12 +54,14 @@ class BooksMonitor:
         if 0 not in self._held:
             self._metrics.conservation(None)
             self._metrics.work(None)
+            self._metrics.followers([])
             self._looked = None
         elif self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
             books = await Books.find(self._store, self._shards)
             few = sum((await streams.lengths(self._store, range(books.shards))).values()) <= _MOST_RECORDS
             self._metrics.conservation(await audit.conservation(books) if few else None)
             await self._look_at_work()
+            self._metrics.followers(await followers.states(books, await streams.now_ms(self._store)))
             self._looked = time.monotonic()
 
     async def _look_at_work(self) -> None:

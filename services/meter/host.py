@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from arq.connections import ArqRedis
@@ -39,8 +39,20 @@ _RESTART_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
-async def run(settings: MeterSettings, redis_url: str, load: Callable[[], MeterSettings]) -> None:
-    """Meter until SIGTERM or SIGINT. `load`: reads the settings again, for reloads.
+class Beside(Protocol):
+    """A loop that runs beside the meter: a follower of the ledger."""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping`."""
+
+
+async def run(
+    settings: MeterSettings,
+    redis_url: str,
+    load: Callable[[], MeterSettings],
+    followers: Callable[[store.Store], Sequence[Beside]] = lambda _: (),
+) -> None:
+    """Meter until SIGTERM or SIGINT. `load`: reads the settings again, for reloads; `followers`: run beside it.
 
     Raises the error of a failed consumer; SettingsError where it cannot start.
     """
@@ -70,15 +82,18 @@ async def run(settings: MeterSettings, redis_url: str, load: Callable[[], MeterS
         beside = Tasks()
         beside.start(reloading.run(), "reloads")
         beside.start(listen(redis, reloading, meter.name), "asked reloads")
+        following = [loop.create_task(one.run(stopping), name="follower") for one in followers(redis)]
+        tasks = (metering, hosting, rewriting, *following)
         log.info("the meter runs")
         try:
-            await _first(stopping, metering, hosting, rewriting)
+            await _first(stopping, *tasks)
         finally:
             meter.stop()
+            stopping.set()
             try:
-                await asyncio.wait({metering, hosting, rewriting})
+                await asyncio.wait(tasks)
                 await beside.cancel()
-                for task in (metering, hosting, rewriting):
+                for task in tasks:
                     task.result()
             finally:
                 await redis.aclose()

@@ -11,12 +11,12 @@ from services.meter.access_log import AccessLog
 from services.meter.books_monitor import BooksMonitor
 from services.meter.consumer import ShardConsumer
 from services.meter.estimator import TokenEstimator
-from services.meter.leases import Leases
 from services.meter.metrics import MeterMetrics
 from services.meter.prices import PriceBook
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
 from shared.books import boots, version
+from shared.books.leases import Leases
 from shared.contract import names
 from shared.contract.ids import new_boot
 from shared.runtime import seal_keys
@@ -64,7 +64,7 @@ class Meter:
     @property
     def name(self) -> str:
         """By which other processes know it."""
-        return self._leases.meter
+        return self._leases.holder
 
     def reprice(self, book: PriceBook) -> None:
         """Settle at other prices from now on."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.books.audit import Conservation
+from shared.books.followers import State
 from shared.books.work import Summary
 from shared.contract.entry import Entry
 from shared.runtime.reload_metrics import ReloadMetrics
@@ -41,6 +42,24 @@ class BooksMetrics:
         self._oldest_work = Gauge(
             "arouter_oldest_open_work_seconds", "Since the oldest open work began; 0 for none.", registry=registry
         )
+        self._lags = Gauge(
+            "arouter_follower_lag_seconds",
+            "Since the oldest ledger entry was settled that a follower has not read; 0 for none.",
+            ["follower"],
+            registry=registry,
+        )
+        self._failing = Gauge(
+            "arouter_follower_failing",
+            "1 where the last round of a follower has failed: arouter books status says why.",
+            ["follower"],
+            registry=registry,
+        )
+        self._missing = Gauge(
+            "arouter_follower_gaps",
+            "Shards whose ledger was trimmed before this follower had read it, and entries that nobody can read.",
+            ["follower"],
+            registry=registry,
+        )
 
     def backlog(self, lengths: Iterable[tuple[int, int]]) -> None:
         """How long the streams are that this meter reads, by shard."""
@@ -54,6 +73,15 @@ class BooksMetrics:
         if found is not None:
             for side in ("opened", "settled", "in_flight", "quarantined", "gap"):
                 self._conservation.labels(side).set(getattr(found, side))
+
+    def followers(self, found: Iterable[State]) -> None:
+        """How the followers do; none where another meter looks."""
+        for gauge in (self._lags, self._failing, self._missing):
+            gauge.clear()
+        for state in found:
+            self._lags.labels(state.name).set(max(0, state.lag_ms) / 1000)
+            self._failing.labels(state.name).set(int(state.failing))
+            self._missing.labels(state.name).set(len(state.gaps) + state.skipped)
 
     def work(self, found: Summary | None, now_ms: int = 0) -> None:
         """Work that ends elsewhere, at a time of Redis's clock; None where another meter counts."""

@@ -32,6 +32,18 @@ class MeterSettings(Settings):
     ledger_keep: int = Field(
         default=7 * 86_400, ge=3600, description="Seconds a ledger entry stays; older ones are trimmed by age."
     )
+    ledger_hold: int = Field(
+        default=7 * 86_400,
+        ge=0,
+        description="Seconds that an entry stays beyond AROUTER_LEDGER_KEEP for a follower that has not read it. "
+        "Then it is trimmed, and the follower shows the gap.",
+    )
+    ledger_hold_memory: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Nothing is held back for a follower while Redis uses more than this share of its maxmemory.",
+    )
     aof_rewrite_hours: int = Field(
         default=24,
         ge=0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from functools import lru_cache
@@ -163,12 +163,12 @@ class Ledger:
             if len(pipeline):
                 await pipeline.execute()
 
-    async def trim(self, shards: int, older_than_ms: int) -> None:
-        """Drop ledger entries from before this time (UTC, milliseconds)."""
+    async def trim(self, bounds: Mapping[int, str]) -> None:
+        """Drop the ledger entries of each shard that are below this id."""
         with translated():
             pipeline = self._store.pipeline(transaction=False)
-            for shard in range(shards):
-                pipeline.xtrim(names.ledger(shard), minid=older_than_ms, approximate=True)
+            for shard, bound in bounds.items():
+                pipeline.xtrim(names.ledger(shard), minid=bound, approximate=True)
             await pipeline.execute()
 
     async def _load(self) -> str:

@@ -9,7 +9,7 @@ from arq.cron import CronJob, cron
 
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
-from shared.books import boots, streams
+from shared.books import boots, followers, streams
 from shared.runtime import store
 from shared.runtime.errors import StoreRefused
 from shared.runtime.store import Store
@@ -20,18 +20,35 @@ log = logging.getLogger(__name__)
 
 
 def jobs() -> list[CronJob]:
-    """Each runs once an hour, on whichever meter comes first."""
-    return [cron(trim_ledger, minute=0, keep_result=0), cron(rewrite_append_only_file, minute=30, keep_result=0)]
+    """Each runs on whichever meter comes first; trimming often, as what is held back for a follower may have to go."""
+    return [
+        cron(trim_ledger, minute=set(range(0, 60, 5)), keep_result=0),
+        cron(keep_marks, minute=15, keep_result=0),
+        cron(rewrite_append_only_file, minute=30, keep_result=0),
+    ]
 
 
-async def trim_ledger(ctx: dict[Any, Any]) -> None:
-    """Drop ledger entries older than the settings keep them, and keep the marks of boots that are known."""
+async def keep_marks(ctx: dict[Any, Any]) -> None:
+    """Keep the marks of boots that are known."""
     ledger: Ledger = ctx["ledger"]
     settings: MeterSettings = ctx["settings"]
     shards = await boots.shards(ctx["store"], settings.shards)
     await ledger.keep_marks(shards, await boots.known(ctx["store"]))
-    now_ms = await streams.now_ms(ctx["store"])  # the age of entries is measured by Redis's clock (decision 24)
-    await ledger.trim(shards, now_ms - settings.ledger_keep * 1000)
+
+
+async def trim_ledger(ctx: dict[Any, Any]) -> None:
+    """Drop ledger entries older than the settings keep them, unless a follower that lags holds them back."""
+    ledger: Ledger = ctx["ledger"]
+    settings: MeterSettings = ctx["settings"]
+    bounds = await followers.hold(
+        ctx["store"],
+        await boots.shards(ctx["store"], settings.shards),
+        now_ms=await streams.now_ms(ctx["store"]),  # the age of entries is measured by Redis's clock (decision 24)
+        keep_ms=settings.ledger_keep * 1000,
+        hold_ms=settings.ledger_hold * 1000,
+        most_memory=settings.ledger_hold_memory,
+    )
+    await ledger.trim(bounds)
 
 
 async def rewrite_append_only_file(ctx: dict[Any, Any]) -> None:

@@ -8,10 +8,12 @@ from typing import NamedTuple
 from shared.contract import booked, entry, names
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional
 from shared.contract.entry import Entry
+from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.runtime.store import Store, translated
 
 _PAGE = 1000
+NOTHING = "0-0"  # before every entry
 
 
 class LedgerEntry(NamedTuple):
@@ -54,6 +56,69 @@ async def read(
         start = f"({page[-1][0].decode()}"
 
 
+class Page(NamedTuple):
+    """The entries of one shard behind a position, as far as one page goes."""
+
+    entries: list[LedgerEntry]
+    last: str  # id of the last entry of the page, whether it can be read or not; "" for an empty one
+    unreadable: list[str]  # ids
+    there: bool  # whether the entry at the position is still in the ledger
+
+
+async def pages(store: Store, positions: Mapping[int, str], count: int) -> dict[int, Page]:
+    """The next `count` entries of each of these shards, behind the position of each: the id of an entry, or a time
+    (ms) as text; "" for the beginning."""
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for shard, position in positions.items():
+            pipeline.xrange(names.ledger(shard), position or "-", "+", count=count + 1)
+        replies = await pipeline.execute()
+    return {
+        shard: _page(shard, position, reply, count)
+        for (shard, position), reply in zip(positions.items(), replies, strict=True)
+    }
+
+
+def _page(shard: int, position: str, reply: list[tuple[bytes, Mapping[bytes, bytes]]], count: int) -> Page:
+    there = bool(reply) and reply[0][0].decode() == position
+    page = Page([], reply[-1][0].decode() if reply else "", [], there)
+    for id, fields in reply[1:] if there else reply[:count]:
+        page = page._replace(last=id.decode())
+        try:
+            page.entries.append(_entry(shard, id, fields))
+        except (BadRecord, KeyError, ValueError):
+            page.unreadable.append(id.decode())
+    return page
+
+
+class Extent(NamedTuple):
+    """What a shard's ledger holds, by the ids of its entries."""
+
+    first: str  # `NOTHING` where it is empty
+    last: str  # the newest that it ever had
+    trimmed: bool  # whether it ever had older ones than the first
+
+
+async def extent(store: Store, shard: int) -> Extent:
+    """What a shard's ledger holds now."""
+    with translated():
+        if not await store.exists(names.ledger(shard)):
+            return Extent(NOTHING, NOTHING, trimmed=False)
+        info = await store.xinfo_stream(names.ledger(shard))
+    first = info["first-entry"]
+    return Extent(
+        first[0].decode() if first else NOTHING,
+        info["last-generated-id"].decode(),
+        info["entries-added"] != info["length"],
+    )
+
+
+def order(id: str) -> tuple[int, int]:
+    """The id of an entry, or a time (ms) as text, as numbers; "" is before every other."""
+    milliseconds, _, number = id.partition("-")
+    return int(milliseconds or 0), int(number or 0)
+
+
 async def find(store: Store, id: ExchangeId) -> LedgerEntry | None:
     """The latest entry of an exchange; None where it has none, or it is trimmed."""
     with translated():
@@ -64,14 +129,10 @@ async def find(store: Store, id: ExchangeId) -> LedgerEntry | None:
 
 async def trimmed_until(store: Store, shard: int) -> int | None:
     """Time (ms) up to which entries may have been trimmed; None where none ever were."""
-    with translated():
-        if not await store.exists(names.ledger(shard)):
-            return None
-        info = await store.xinfo_stream(names.ledger(shard))
-    if info["entries-added"] == info["length"]:
+    found = await extent(store, shard)
+    if not found.trimmed:
         return None
-    first = info["first-entry"]
-    return int(first[0].partition(b"-")[0]) if first else int(info["last-generated-id"].partition(b"-")[0])
+    return order(found.last if found.first == NOTHING else found.first)[0]
 
 
 def _entry(shard: int, id: bytes, fields: Mapping[bytes, bytes]) -> LedgerEntry:

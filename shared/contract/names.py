@@ -48,6 +48,9 @@ WORK_STATS = "ar:{work}:stats"  # hash: how many pieces of work have expired
 WORK_TTL_S = FINAL_TTL_S
 BATCH_TTL_S = DAY_TTL_S  # OpenAI keeps a batch's output file until somebody deletes it
 
+# Set: names of the followers of the ledger. What one of them has not read is held back from the trim for a while.
+FOLLOWERS = "ar:followers"
+
 
 def key(key_hash: str) -> str:
     """Hash: the record of one caller's key."""
@@ -120,8 +123,23 @@ def entries(shard: int, boot: str, n: int) -> str:
 
 
 def ledger(shard: int) -> str:
-    """Stream: one entry per settlement, trimmed by age only."""
+    """Stream: one entry per settlement, trimmed by age, and by what followers have read."""
     return f"ar:{{{shard}}}:ledger"
+
+
+def following(name: str) -> str:
+    """Sorted set: processes that run a follower by the time of their last heartbeat (ms), as METERS."""
+    return f"ar:followers:{name}"
+
+
+def follow(shard: int, name: str) -> str:
+    """Hash: how far a follower has read the shard's ledger, and how it does."""
+    return f"ar:{{{shard}}}:follow:{name}"
+
+
+def follow_lease(shard: int, name: str) -> str:
+    """String: the process that runs a follower on the shard."""
+    return f"ar:{{{shard}}}:follow:{name}:lease"
 
 
 def quarantine(shard: int) -> str:

@@ -5,6 +5,10 @@ ARouterError
 ├── StoreError              Redis, translated in shared/runtime/store.py
 │   ├── StoreUnavailable    busy: unreachable, loading, full, read-only, failing over; try again later
 │   └── StoreRefused        bad: the command itself is wrong; trying again cannot help
+├── SinkError               where a follower writes to: a database, translated in services/sinks/database.py
+│   ├── SinkUnavailable     busy: unreachable, starting, full, locked; try again later
+│   └── SinkRefused         bad: it does not take what it is given; trying again cannot help
+├── Overtaken               another process has moved a follower's cursor; read it again
 ├── JournalFailed           the gateway's journal is full, or its disk refuses; nothing new may start
 ├── BadRecord               bytes in a tail stream that are not a record of ours; they go to quarantine
 ├── Refused                 the gateway turns a request away before it is an exchange
@@ -38,6 +42,22 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """Redis answered that the command is wrong."""
+
+
+class SinkError(ARouterError):
+    """A write to where a follower writes to failed."""
+
+
+class SinkUnavailable(SinkError):
+    """It cannot answer now; the same write may succeed later."""
+
+
+class SinkRefused(SinkError):
+    """It does not take what it is given."""
+
+
+class Overtaken(ARouterError):
+    """Another process has moved the cursor of a follower: its lease had ended."""
 
 
 class JournalFailed(ARouterError):

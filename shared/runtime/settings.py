@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         min_length=16,
         description="Secret under which keys are hashed. Unset: made once and kept in Redis, with a warning.",
     )
+    journal_keep: float = Field(
+        default=60,
+        ge=1,
+        description="How long the journal keeps what Redis has taken, to send it again; followers of the ledger go "
+        "back by as much, and a minute, after Redis has changed. Same on every process.",
+    )
     seal_keys_file: Path | None = Field(
         default=None,
         description="File of keys under which the text of answers and requests is sealed on its way from gateways to "

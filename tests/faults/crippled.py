@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,8 +29,11 @@ from services.meter.measure import Estimator, Measured
 from services.meter.meter import Meter
 from services.meter.readers import encodings
 from services.meter.tails import Tail
+from services.sinks import merge, postgres
+from services.sinks.sql import SqlSink
 from shared.access import keyring
 from shared.books import boots
+from shared.books.follow import Batch
 from shared.contract import scripts
 from shared.runtime import append_only
 from shared.runtime.store import Store
@@ -177,6 +180,29 @@ def budget() -> None:
     CopyLimits.of = lambda self, dialect: 1 << 60  # type: ignore[method-assign]
 
 
+def transaction() -> None:
+    """The database sink moves its cursors in a transaction of their own, before it writes the rows."""
+    write = SqlSink._write
+
+    def apart(self: SqlSink, batches: Sequence[Batch]) -> None:
+        write(self, [batch._replace(entries=[]) for batch in batches])
+        time.sleep(0.5)
+        again = [batch._replace(before=batch.after) for batch in batches]
+        write(self, again)
+
+    SqlSink._write = apart  # type: ignore[method-assign]
+
+
+def difference() -> None:
+    """Usage in the database grows by every row that comes, whether it was there before or not."""
+    plain = postgres._USAGE
+    first, _, rest = plain.partition("UNION ALL")
+    postgres._USAGE = (
+        first.replace(f'WHERE o."exchange_id" IS NULL OR {merge._NOT_LOWER}', "") + rest[rest.index(") d ") :]
+    )
+    assert len(postgres._USAGE) < len(plain)
+
+
 def greedy() -> None:
     """Measuring an exchange of the model `poison` takes all the memory there is."""
     plain = measure.measure
@@ -208,6 +234,8 @@ DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "bounds": (bounds, "bomb"),
     "suspects": (suspects, "meter_poisoned"),
     "budget": (budget, "giant_download"),
+    "transaction": (transaction, "follower_killed"),
+    "difference": (difference, "cursor_lost"),
     MEND: (mend, "redis_power_lost"),  # the last one: this process starts Redis, and is crippled itself
 }
 HARMS: dict[str, Callable[[], None]] = {"greedy": greedy}

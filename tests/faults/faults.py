@@ -20,7 +20,7 @@ from shared.books.boots import BootState
 from shared.contract import names
 from shared.runtime import embedded, store
 from shared.runtime.settings import Settings
-from tests.faults import bad_days, bulk
+from tests.faults import bad_days, bulk, followed
 from tests.faults.harness import Broken, Expectation, NotHere
 from tests.support.requests import ASKS, raw_request
 from tests.support.system import SHARDS
@@ -382,5 +382,10 @@ FAULTS: dict[str, Fault] = {
         bulk.bomb,
         bulk.meter_poisoned,
         bulk.giant_download,
+        followed.follower_killed,
+        followed.follower_frozen,
+        followed.database_away,
+        followed.cursor_lost,
+        followed.followed_redis_failed_over,
     )
 }

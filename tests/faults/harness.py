@@ -10,10 +10,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -23,6 +23,7 @@ from shared.runtime.settings import Settings
 from tests.support.requests import ASKS
 from tests.support.system import System
 
+T = TypeVar("T")
 _CLIENTS = 6
 _MISHAPS = ["", "", "", "", "split=50", "no-usage", "error", "truncate", "cut", "reset", "status=429", "refuse", "gzip"]
 # What a client may hold and the books not: one tick of the journal, on a machine that is busy.
@@ -76,6 +77,13 @@ class Broken(System):
 
     def start_gateway(self, url: str) -> subprocess.Popen[bytes]:
         return self._start("gateway", "--port", url.rpartition(":")[2])
+
+    def start_follower(self) -> subprocess.Popen[bytes]:
+        return self._start("follow", "sql")
+
+    def enter(self, context: AbstractContextManager[T]) -> T:
+        """Enter this, until the system ends."""
+        return self._stack.enter_context(context)
 
     def start_meter(self) -> subprocess.Popen[bytes]:
         return self._start("meter")
@@ -171,10 +179,12 @@ class Broken(System):
             unbooked = [line for line in differences if line.endswith(("it is not booked", "nowhere to be found"))]
             if len(unbooked) <= expected.unbooked + 1 and 0 <= found["conservation"]["gap"] <= expected.unbooked:
                 differences = [line for line in differences if line not in unbooked]
-            if not differences and (expected.provisional or not self.backlog()):
+            behind = (found["database"] or {"behind": 0})["behind"]
+            if not differences and not behind and (expected.provisional or not self.backlog()):
                 break
             if time.monotonic() > deadline:
-                raise Unmet(f"{len(differences)} differences, backlog {self.backlog()}: {differences[:5]}")
+                left = f"{behind} entries not followed, backlog {self.backlog()}"
+                raise Unmet(f"{len(differences)} differences, {left}: {differences[:5]}")
             time.sleep(1)
         self._check_received(expected)
         cases = json.loads(self.command("quarantine", "list", "--json"))

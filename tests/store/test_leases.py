@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.meter.leases import Leases
+from shared.books.leases import Leases
 from shared.contract import names
 from shared.runtime.store import Store
 

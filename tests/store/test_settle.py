@@ -130,5 +130,5 @@ async def test_a_counter_no_sum_can_hold_writes_nothing(redis: Store) -> None:
 async def test_the_ledger_is_trimmed_by_age_alone(redis: Store, keep: int) -> None:
     for n in range(1000):
         await redis.xadd(names.ledger(0), {"n": n}, id=f"{1000 + n}-0")
-    await Ledger(redis).trim(1, 1000 + 1000 - keep)
+    await Ledger(redis).trim({0: f"{1000 + 1000 - keep}-0"})
     assert keep <= await redis.xlen(names.ledger(0)) <= keep + 100  # Redis trims whole nodes

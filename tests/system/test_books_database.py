@@ -1,0 +1,106 @@
+"""The books in a database, through real processes: beside a meter, alone, and what the commands say of them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.cli.processes import ProcessFailed
+from tests.support import web
+from tests.support.requests import ASKS
+from tests.support.system import System
+
+CHAT = ASKS["chat"]
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system whose meter keeps the books in a file."""
+    folder = tmp_path_factory.mktemp("followed")
+    with System(folder, AROUTER_DATABASE_URL=f"sqlite:///{folder}/books.sqlite") as running:
+        yield running
+
+
+def ask(system: System) -> str:
+    response = web.post(system.url + CHAT.path, headers=CHAT.headers(system.key), json=CHAT.body)
+    assert response.status_code == 200, response.text
+    return response.headers["x-generation-id"]
+
+
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(f"file:{folder}/books.sqlite?mode=ro", uri=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def in_database(system: System, ids: list[str]) -> list[tuple[Any, ...]]:
+    """Wait until these are there; id, output tokens and cost of each."""
+
+    def found() -> list[tuple[Any, ...]]:
+        all_rows = rows(system.folder, "SELECT exchange_id, output_tokens, cost_nanousd FROM exchanges")
+        return [row for row in all_rows if row[0] in ids]
+
+    found_rows: list[tuple[Any, ...]] = system.until(lambda: len(found()) == len(ids) and found())
+    return found_rows
+
+
+def test_a_meter_keeps_the_books_in_a_database(followed: System) -> None:
+    ids = [ask(followed) for _ in range(3)]
+    book = followed.settled(ids)
+    for id, output, cost in in_database(followed, ids):
+        assert (output, cost) == (book[id]["output_tokens"], book[id]["cost_nanousd"])
+        assert output > 0 and cost > 0
+    found = json.loads(followed.command("audit", "--json"))
+    assert found["database"]["exchanges"] == found["exchanges"] >= 3
+    assert found["differences"] == []
+    [usage] = rows(followed.folder, "SELECT sum(requests), sum(output_tokens) FROM usage_hourly")
+    assert list(usage) == list(rows(followed.folder, "SELECT count(*), sum(output_tokens) FROM exchanges")[0])
+
+
+def test_status_says_how_a_follower_does(followed: System) -> None:
+    in_database(followed, [ask(followed)])
+
+    def at_rest() -> Any:
+        [state] = json.loads(followed.command("books", "status", "--json"))
+        return state if state["lag_seconds"] == 0 else None
+
+    state = followed.until(at_rest)
+    assert (state["name"], state["failing"], state["gaps"], state["unreadable_entries"]) == ("sql", False, [], 0)
+    assert (state["last_error"], state["shards_behind"]) == (None, 0)
+    heading, line = followed.command("books", "status").splitlines()
+    assert heading.split()[:2] == ["follower", "lag"]
+    assert line.startswith("sql")
+
+
+def test_an_audit_names_what_is_wrong_in_the_database(followed: System) -> None:
+    [(id, output, _)] = in_database(followed, [ask(followed)])
+    with sqlite3.connect(f"{followed.folder}/books.sqlite") as connection:
+        connection.execute("UPDATE exchanges SET output_tokens = output_tokens + 1 WHERE exchange_id = ?", (id,))
+    said = followed.command("audit", expected=(1,))
+    assert f"{id}: output_tokens is {output + 1} in the database, {output} in the ledger" in said
+    with sqlite3.connect(f"{followed.folder}/books.sqlite") as connection:
+        connection.execute("UPDATE exchanges SET output_tokens = ? WHERE exchange_id = ?", (output, id))
+    followed.command("audit")
+
+
+def test_a_follower_runs_alone(tmp_path: Path) -> None:
+    with System(tmp_path) as system:
+        before = ask(system)
+        system.settled([before])
+        with pytest.raises(ProcessFailed, match="AROUTER_DATABASE_URL: the follower sql needs it"):
+            system.command("follow", "sql")
+        system.extra["AROUTER_DATABASE_URL"] = f"sqlite:///{tmp_path}/books.sqlite"
+        follower = system.processes.start("follow", "sql", environment=system.environment)
+        system.until((tmp_path / "books.sqlite").exists)
+        system.until(lambda: rows(tmp_path, "SELECT 1 FROM sqlite_master WHERE name = 'kept'"))
+        assert len(in_database(system, [before, ask(system)])) == 2
+        system.stop(follower)
+        assert follower.returncode == 0
+        assert system.command("books", "forget", "sql").startswith("forgotten: sql")
+        assert json.loads(system.command("books", "status", "--json")) == []
+        with pytest.raises(ProcessFailed, match="there is no follower 'sql'"):
+            system.command("books", "forget", "sql")
