@@ -7,7 +7,7 @@ exchange's records are pending, whoever reads them again claims again, and finds
 from __future__ import annotations
 
 from services.meter.measure import Measured
-from services.meter.prices import PriceBook
+from services.meter.pricing.book import PriceBook
 from services.meter.settle import Ledger
 from services.meter.work import noted, with_claim
 from shared.books import work
