@@ -38,6 +38,8 @@ class Meter:
         self._round_seconds = round_seconds
         self._ledger = Ledger(store, settings.ledger_keep)
         self._estimator = TokenEstimator(settings)
+        if self._estimator.prices.list_prices:
+            log.info("prices: %s, which are list prices", self._estimator.prices.version)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = AccessLog() if settings.access_log else MeterMetrics()
         self._monitor = BooksMonitor(store, self.metrics.books, self._leases.held, settings.shards)

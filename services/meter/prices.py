@@ -60,7 +60,7 @@ def load(files: str, *, difference: float = 0.05) -> PriceBook:
 
 def _file(name: str) -> Sheet:
     try:
-        return list_prices() if name == LIST else sheet(_read(Path(name).expanduser().read_text()))
+        return list_prices() if name == LIST else sheet(read(Path(name).expanduser().read_text()))
     except (OSError, ValueError) as exc:
         raise SettingsError(f"{VARIABLE}: {name}: {' '.join(str(exc).split())}") from None
 
@@ -68,10 +68,11 @@ def _file(name: str) -> Sheet:
 @cache
 def list_prices() -> Sheet:
     """The list prices that come with this program."""
-    return sheet(_read(resources.files("services.meter.pricing").joinpath("list.toml").read_text()))
+    return sheet(read(resources.files("services.meter.pricing").joinpath("list.toml").read_text()))
 
 
-def _read(text: str) -> dict[str, Any]:
+def read(text: str) -> dict[str, Any]:
+    """TOML with its amounts as they are written. ValueError where it is none."""
     return tomllib.loads(text, parse_float=Decimal)
 
 

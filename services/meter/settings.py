@@ -37,7 +37,7 @@ class MeterSettings(Settings):
         "off its disk; 0 leaves them to Redis.",
     )
     prices: str = Field(
-        default="",
+        default="list",
         description="Files of the price book (docs/prices.md), comma-separated: the first one that has a price for a "
         "model decides. `list` stands for the list prices that come with this version; empty: every exchange is "
         "unpriced.",

@@ -28,6 +28,7 @@ BEGIN_TRY = _script("begin_try")
 CHANGE_KEY = _script("change_key")
 # The books.
 SETTLE = _script("settle")
+REPRICE = _script("reprice")
 # Work that ends elsewhere.
 NOTE_WORK = _script("note_work")
 EXPIRE_WORK = _script("expire_work")

@@ -145,7 +145,7 @@ PRICE = '[[prices]]\nprovider = "a"\nmodel = "b"\n'
         (HEAD + PRICE + "input = -0.1", "prices.0: input: an amount is from 0"),
         (HEAD + PRICE + "input = nan", "prices.0: input: an amount is from 0"),
         (HEAD + PRICE + "input = 2e6", "prices.0: input: an amount is from 0"),
-        (HEAD + PRICE + "input = 0.0000000000001", "prices.0: input: a price of a million"),
+        (HEAD + PRICE + "input = 0.0000000000000000001", "prices.0: input: a price of a million"),
         (HEAD + PRICE + "inptu = 1\ninput = 1", "prices.0.inptu"),
         (HEAD + PRICE + "tokens = {}\ninput = 1", "prices.0: tokens"),
         (HEAD + PRICE + "each = {web_serch = 1}", "prices.0: each.web_serch: not known"),

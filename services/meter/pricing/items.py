@@ -55,11 +55,14 @@ _NAMES: Final = {
     "source": ("num_sources_used",),
     "image": ("images",),
     "second": ("seconds", "prompt_audio_seconds", "audio_seconds"),
+    "minute": (),
+    "hour": (),
     "character": ("total_characters",),
     "page": ("pages",),
 }
 EACH: Final = frozenset(_NAMES)
 UNITS: Final = {name: unit for unit, names in _NAMES.items() for name in (unit, *names)}
+LENGTHS: Final = {"second": 1, "minute": 60, "hour": 3600}  # of a recording, in seconds
 # Those that providers bill wherever they are counted; the others are facts beside the tokens, unless they have a price.
 BILLED: Final = frozenset({"web_search", "x_search", "file_search", "search_unit", "image"})
 
@@ -90,6 +93,8 @@ def units_of(bill: Bill) -> dict[str, Fraction]:
         unit = UNITS.get(name)
         if unit is not None and amount > 0:
             found[unit] = max(found.get(unit, Fraction(0)), Fraction(Decimal(repr(amount))))
+    if "second" in found:
+        found |= {unit: found["second"] / seconds for unit, seconds in LENGTHS.items()}
     return found
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from services.meter.pricing import rates
 from services.meter.pricing.conditions import BATCH, STANDARD, Condition, Period, milliseconds
-from services.meter.pricing.items import EACH, INPUT, TOKENS, Bill
+from services.meter.pricing.items import EACH, INPUT, LENGTHS, TOKENS, Bill
 from services.meter.pricing.rates import Rate, Rates
 
 DOLLARS: Final = "USD"
@@ -100,7 +100,7 @@ class When(Condition):
 class Price(Period):
     """What models of a provider cost."""
 
-    provider: str = Field(min_length=1)
+    providers: tuple[str, ...] = Field(min_length=1, alias="provider")
     models: tuple[str, ...] = Field(min_length=1, alias="model")
     excluded: tuple[str, ...] = Field(default=(), alias="except")
     by: Literal["asked", "answered"] | None = None
@@ -115,7 +115,7 @@ class Price(Period):
     def _gathered(cls, raw: Any) -> Any:
         return _rates(raw)
 
-    @field_validator("models", "excluded", mode="before")
+    @field_validator("providers", "models", "excluded", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -129,6 +129,8 @@ class Price(Period):
     def _complete(self) -> Self:
         if not self.tokens and not self.each and self.prefer != "provider":
             raise ValueError("no price is named")
+        if len({*self.each, *(name for when in self.when for name in when.each)} & {*LENGTHS}) > 1:
+            raise ValueError(f"each: one of {', '.join(LENGTHS)}")
         return self
 
     def excludes(self, name: str) -> bool:
@@ -176,6 +178,18 @@ class Price(Period):
             beyond.append((when.above, when.laid_over(beyond[-1][1] if beyond else tokens)))
         return Rates(tokens, each, beyond)
 
+    @property
+    def named_rates(self) -> dict[str, Decimal]:
+        """Every price that it names, as it was written, with the condition it holds under."""
+        found: dict[str, Decimal] = {}
+        tables: list[tuple[str, Price | When]] = [("", self), *((f"{when.label}: ", when) for when in self.when)]
+        for before, table in tables:
+            found |= {before + name: rates.price_of_token(rate) for name, rate in table.tokens.items()}
+            found |= {before + name: rates.price_of_one(rate) for name, rate in table.each.items()}
+            if isinstance(table, When) and table.times != 1:
+                found[f"{before}times"] = table.times
+        return found
+
     def incomplete(self, bill: Bill, context: int) -> bool:
         """Whether it says nothing of the tier, or of a limit that a sum of requests may have gone over."""
         unknown_tier = bill.tier not in STANDARD and bill.tier not in self.tiers
@@ -185,7 +199,7 @@ class Price(Period):
     def label(self) -> str:
         """For people: whose price it is, and of when."""
         more = f" +{len(self.models) - 1}" if len(self.models) > 1 else ""
-        return f"{self.provider} {self.models[0]}{more}{self.named}"
+        return f"{'/'.join(self.providers)} {self.models[0]}{more}{self.named}"
 
 
 class Exchange(BaseModel):
@@ -238,8 +252,8 @@ class Sheet(BaseModel):
     def _by_name(self) -> dict[tuple[str, str, str], list[Price]]:
         found: dict[tuple[str, str, str], list[Price]] = defaultdict(list)
         for price in self.prices:
-            for name in price.models:
-                found[price.provider, name, price.by or self.by].append(price)
+            for provider, name in itertools.product(price.providers, price.models):
+                found[provider, name, price.by or self.by].append(price)
         return found
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Exact amounts: rates as whole numbers of a billionth of a nano-dollar, and their sum, rounded once. Pure."""
+"""Exact amounts: rates as whole numbers of 10^-24 dollars, and their sum, rounded once. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 
 from services.meter.pricing.items import INPUT, TOKENS
 
-_NANO: Final = 10**9
-_PER_TOKEN: Final = 10**12  # a price of a million tokens, in dollars, to the rate of one token
-_PER_ONE: Final = 10**18
+_NANO: Final = 10**15  # rates in a nano-dollar
+_PER_TOKEN: Final = 10**18  # a price of a million tokens, in dollars, to the rate of one token
+_PER_ONE: Final = 10**24
 
-Rate = int | Fraction  # of one token or of one of something, in billionths of a nano-unit of a currency
+Rate = int | Fraction  # of one token or of one of something, in 10^-24 of the currency
 
 # What one entry can cost at most, in nano-dollars: Redis's scripts count in doubles.
 MOST: Final = (1 << 53) - 1
@@ -44,13 +44,23 @@ class Rates(NamedTuple):
 
 
 def of_token(price: Decimal) -> int:
-    """The rate of a token from the price of a million. ValueError where that has more than 12 decimals."""
-    return _whole(price * _PER_TOKEN, "a price of a million tokens has at most 12 decimals")
+    """The rate of a token from the price of a million. ValueError where that has more than 18 decimals."""
+    return _whole(price * _PER_TOKEN, "a price of a million tokens has at most 18 decimals")
 
 
 def of_one(price: Decimal) -> int:
-    """The rate of one from its price. ValueError where that has more than 18 decimals."""
-    return _whole(price * _PER_ONE, "a price has at most 18 decimals")
+    """The rate of one from its price. ValueError where that has more than 24 decimals."""
+    return _whole(price * _PER_ONE, "a price has at most 24 decimals")
+
+
+def price_of_token(rate: int) -> Decimal:
+    """The inverse of `of_token`."""
+    return Decimal(rate) / _PER_TOKEN
+
+
+def price_of_one(rate: int) -> Decimal:
+    """The inverse of `of_one`."""
+    return Decimal(rate) / _PER_ONE
 
 
 def times(rate: Rate, factor: Decimal) -> Rate:
