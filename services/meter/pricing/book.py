@@ -64,37 +64,35 @@ class PriceBook:
 
 def _cost(bill: Bill, sheet: Sheet, price: Price) -> Cost:
     whole = bill.usage.input_tokens or 0
-    context = -1 if bill.tier == BATCH else whole  # a batch is the sum of its lines
-    places = price.holding(bill, context)
-    label = ", ".join([price.label, *(price.when[place].label for place in places)])
-    cost = Cost(
-        None,
-        sheet.version,
-        label,
-        prefers_provider=(price.prefer or sheet.prefer) == "provider",
-        incomplete=price.incomplete(bill, whole),
-    )
-    rates = price.rates(places)
+    rates, label = price.at(bill, -1 if bill.tier == BATCH else whole)  # a batch is the sum of its lines
     units = units_of(bill) if bill.units else {}
     priced = [name for name in units if name in rates.each]
+    incomplete = price.incomplete(bill, whole)
+    prefers = (price.prefer or sheet.prefer) == "provider"
+
+    def without(reason: str) -> Cost:
+        return Cost(None, sheet.version, label, reason=reason, incomplete=incomplete, prefers_provider=prefers)
+
     if price.counts_tokens:
         if not bill.known:
-            return cost._replace(reason=Unpriced.UNKNOWN)
+            return without(Unpriced.UNKNOWN)
     elif not priced and "request" not in rates.each:
-        return cost._replace(reason=Unpriced.UNKNOWN if price.each else Unpriced.NO_PRICE)
+        return without(Unpriced.UNKNOWN if price.each else Unpriced.NO_PRICE)
     try:
         counted = tokens_of(bill, reasoning_beside=price.reasoning_beside) if price.counts_tokens else {}
         lines = token_lines(counted, rates)
     except NoRate as exc:
-        return cost._replace(reason=f"{Unpriced.NO_RATE}: {exc}")
-    lines += [Line(name, units[name], rates.each[name]) for name in priced]
-    if "request" in rates.each:
-        lines.append(Line("request", 1, rates.each["request"]))
+        return without(f"{Unpriced.NO_RATE}: {exc}")
+    if rates.each:
+        lines += [Line(name, units[name], rates.each[name]) for name in priced]
+        if "request" in rates.each:
+            lines.append(Line("request", 1, rates.each["request"]))
     dollars = sheet.dollars(bill.opened_ms)
     if dollars is None:
-        return cost._replace(reason=f"{Unpriced.NO_CURRENCY}: {sheet.currency}")
+        return without(f"{Unpriced.NO_CURRENCY}: {sheet.currency}")
     nano = nano_dollars(lines, dollars)
     if nano > MOST:
-        return cost._replace(reason=Unpriced.TOO_LARGE)
-    missing = bool(units) and any(name in BILLED and name not in rates.each for name in units)
-    return cost._replace(nano=nano, lines=lines, dollars=dollars, incomplete=cost.incomplete or missing)
+        return without(Unpriced.TOO_LARGE)
+    if units:
+        incomplete = incomplete or any(name in BILLED and name not in rates.each for name in units)
+    return Cost(nano, sheet.version, label, lines, "", dollars, incomplete, prefers)

@@ -27,6 +27,9 @@ _LOCATION: Final = re.compile(r"/locations/([a-z0-9-]{1,40})/")
 # Marks that a price decides about.
 _OF_PRICES: Final = frozenset({Mark.UNPRICED, Mark.COST_DIFFERS, Mark.PRICE_INCOMPLETE})
 
+_UNMARKED: Final[frozenset[Mark]] = frozenset()
+_INCOMPLETE: Final = frozenset({Mark.PRICE_INCOMPLETE})
+
 
 class Priced(NamedTuple):
     """The fields of an entry that its cost decides, and its marks of prices."""
@@ -42,10 +45,16 @@ class Priced(NamedTuple):
     @property
     def fields(self) -> dict[str, Any]:
         """For an entry, without its marks. The micro-dollars are rounded half up."""
-        fields = self._asdict()
-        del fields["marks"]
         nano = self.cost_nanousd
-        return {**fields, "cost_microusd": None if nano is None else (nano + 500) // 1000}
+        return {
+            "cost_nanousd": nano,
+            "cost_microusd": None if nano is None else (nano + 500) // 1000,
+            "cost_source": self.cost_source,
+            "price_version": self.price_version,
+            "price_line": self.price_line,
+            "unpriced_reason": self.unpriced_reason,
+            "book_cost_nanousd": self.book_cost_nanousd,
+        }
 
 
 def tier_of(service_tier: str, usage: Mapping[str, Any] | None) -> str:
@@ -65,7 +74,7 @@ def region_of(usage: Mapping[str, Any] | None, path: str) -> str:
     said = usage.get("inference_geo") if usage is not None else None
     if isinstance(said, str) and said not in _NOWHERE:
         return said.lower()[:_MAX_NAME]
-    found = _LOCATION.search(path)
+    found = _LOCATION.search(path) if "/locations/" in path else None
     return found[1] if found and found[1] not in _NOWHERE else ""
 
 
@@ -107,12 +116,10 @@ def price(bill: Bill, book: PriceBook, stated: int | None, *, several: bool = Fa
         unpriced = bool(book.sheets) or not bill.usage.any_known
         marks = frozenset({Mark.UNPRICED} if unpriced else ())
         return Priced(None, CostSource.UNPRICED, version, cost.label, cost.reason, None, marks)
-    found = set()
-    if cost.incomplete:
-        found.add(Mark.PRICE_INCOMPLETE)
+    found = _INCOMPLETE if cost.incomplete else _UNMARKED
     if stated is not None and cost.label and _differs(cost.nano, stated, book.difference):
-        found.add(Mark.COST_DIFFERS)
-    return Priced(cost.nano, CostSource.BOOK, version, cost.label, "", None, frozenset(found))
+        found |= {Mark.COST_DIFFERS}
+    return Priced(cost.nano, CostSource.BOOK, version, cost.label, "", None, found)
 
 
 def _differs(ours: int, stated: int, share: float) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -19,6 +20,7 @@ from services.meter.pricing.items import EACH, INPUT, LENGTHS, TOKENS, Bill
 from services.meter.pricing.rates import Rate, Rates
 
 DOLLARS: Final = "USD"
+ONE: Final = Fraction(1)
 _MOST: Final = 10**6  # a million dollars for a million tokens, or for one of anything
 _NAMES_KEPT: Final = 4096  # names of models that have been looked up; callers choose them
 
@@ -147,24 +149,51 @@ class Price(Period):
 
     @cached_property
     def limits(self) -> tuple[int, ...]:
-        return tuple(when.above for when in self.when if when.above >= 0)
+        """Of the input, ascending."""
+        return tuple(sorted({when.above for when in self.when if when.above >= 0}))
 
     @cached_property
-    def _known(self) -> dict[tuple[int, ...], Rates]:
+    def _regions(self) -> frozenset[str]:
+        return frozenset(region for when in self.when for region in when.region)
+
+    @cached_property
+    def _times(self) -> list[int]:
+        """When a condition begins or ends to hold; without hours."""
+        return sorted({at for when in self.when for at in (when.since, when.until)})
+
+    @cached_property
+    def _has_hours(self) -> bool:
+        return any(when.hours or when.weekdays for when in self.when)
+
+    @cached_property
+    def _known(self) -> dict[Hashable, tuple[Rates, str]]:
         return {}
 
-    def holding(self, bill: Bill, context: int) -> tuple[int, ...]:
-        """The places of the conditions that hold."""
-        if not self.when:
-            return ()
-        return tuple(place for place, when in enumerate(self.when) if when.holds(bill, context))
+    def at(self, bill: Bill, context: int) -> tuple[Rates, str]:
+        """The rates under the conditions that hold, and their label; later ones are laid over earlier ones.
 
-    def rates(self, places: tuple[int, ...]) -> Rates:
-        """The rates under these conditions; later ones are laid over earlier ones."""
-        known = self._known.get(places)
+        What decides is known by a few words and numbers, so that the conditions are looked at once for each.
+        """
+        key: Hashable = ()
+        if self._has_hours:
+            key = self._holding(bill, context)
+        elif self.when:
+            key = (
+                bill.tier if bill.tier in self.tiers else "",
+                bill.region if bill.region in self._regions else "",
+                bisect_left(self.limits, context),
+                bisect_right(self._times, bill.opened_ms),
+            )
+        known = self._known.get(key)
         if known is None:
-            known = self._known[places] = self._laid_over(places)
+            places = self._holding(bill, context)
+            label = ", ".join([self.label, *(self.when[place].label for place in places)])
+            known = self._known[key] = self._laid_over(places), label
         return known
+
+    def _holding(self, bill: Bill, context: int) -> tuple[int, ...]:
+        """The places of the conditions that hold."""
+        return tuple(place for place, when in enumerate(self.when) if when.holds(bill, context))
 
     def _laid_over(self, places: Sequence[int]) -> Rates:
         whole = [self.when[place] for place in places if not self.when[place].part]
@@ -176,7 +205,7 @@ class Price(Period):
         beyond: list[tuple[int, Mapping[str, Rate]]] = []
         for when in parts:
             beyond.append((when.above, when.laid_over(beyond[-1][1] if beyond else tokens)))
-        return Rates(tokens, each, beyond)
+        return Rates(rates.filled(tokens), each, [(start, rates.filled(level)) for start, level in beyond])
 
     @property
     def named_rates(self) -> dict[str, Decimal]:
@@ -192,7 +221,9 @@ class Price(Period):
 
     def incomplete(self, bill: Bill, context: int) -> bool:
         """Whether it says nothing of the tier, or of a limit that a sum of requests may have gone over."""
-        unknown_tier = bill.tier not in STANDARD and bill.tier not in self.tiers
+        if bill.tier in STANDARD:
+            return False
+        unknown_tier = bill.tier not in self.tiers
         return unknown_tier or (bill.tier == BATCH and any(context > limit for limit in self.limits))
 
     @property
@@ -271,7 +302,7 @@ class Sheet(BaseModel):
     def dollars(self, at_ms: int) -> Fraction | None:
         """What one of the currency was worth; None where no rate is that old."""
         if self.currency == DOLLARS:
-            return Fraction(1)
+            return ONE
         known = [rate for rate in self.rates if rate.currency == self.currency and rate.since <= at_ms]
         return Fraction(max(known, key=lambda rate: rate.since).usd) if known else None
 

@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """The prices of an exchange, once the conditions are known."""
+    """The prices of an exchange, once the conditions are known; of tokens, as `filled` makes them."""
 
     tokens: Mapping[str, Rate]
     each: Mapping[str, Rate]
@@ -75,12 +75,12 @@ def _whole(rate: Decimal, else_: str) -> int:
     return int(rate)
 
 
-def rate_of(item: str, rates: Mapping[str, Rate]) -> Rate | None:
-    """The rate of tokens, or of what stands in for them; None where there is none."""
-    rate = rates.get(item)
-    if rate is None:
-        return next((rates[other] for other in TOKENS[item] if other in rates), None)
-    return rate
+def filled(rates: Mapping[str, Rate]) -> dict[str, Rate]:
+    """The same, with the rates of items for which others stand in."""
+    found = {
+        item: next((rates[name] for name in (item, *others) if name in rates), None) for item, others in TOKENS.items()
+    }
+    return {item: rate for item, rate in found.items() if rate is not None}
 
 
 class NoRate(ValueError):
@@ -91,14 +91,16 @@ def token_lines(tokens: Mapping[str, int], rates: Rates) -> list[Line]:
     """The lines of the tokens. NoRate names the first item that has none."""
     if rates.beyond:
         return list(_split(tokens, rates))
-    return [Line(item, count, _rate(item, rates.tokens)) for item, count in tokens.items() if count]
+    try:
+        return [Line(item, count, rates.tokens[item]) for item, count in tokens.items() if count]
+    except KeyError as exc:
+        raise NoRate(exc.args[0]) from None
 
 
 def _rate(item: str, rates: Mapping[str, Rate]) -> Rate:
-    rate = rate_of(item, rates)
-    if rate is None:
+    if item not in rates:
         raise NoRate(item)
-    return rate
+    return rates[item]
 
 
 def _split(tokens: Mapping[str, int], rates: Rates) -> Iterator[Line]:
@@ -122,6 +124,6 @@ def _split(tokens: Mapping[str, int], rates: Rates) -> Iterator[Line]:
 def nano_dollars(lines: Iterable[Line], dollars: Fraction = Fraction(1)) -> int:
     """The sum, rounded half up once, to a nano-dollar. `dollars`: of one unit of the book's currency."""
     total = sum(quantity * rate for _, quantity, rate in lines)
-    if dollars == 1 and isinstance(total, int):
+    if isinstance(total, int) and dollars == 1:
         return (total + _NANO // 2) // _NANO
     return int((Fraction(total) * dollars + Fraction(_NANO, 2)) // _NANO)
