@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -94,5 +94,11 @@ def _cost(bill: Bill, sheet: Sheet, price: Price) -> Cost:
     if nano > MOST:
         return without(Unpriced.TOO_LARGE)
     if units:
-        incomplete = incomplete or any(name in BILLED and name not in rates.each for name in units)
+        incomplete = incomplete or any(name in BILLED and _by(name, rates.each) is None for name in units)
     return Cost(nano, sheet.version, label, lines, "", dollars, incomplete, prefers)
+
+
+def _by(unit: str, each: Mapping[str, object]) -> str | None:
+    """The name of the price that a billed unit has; None where it has none."""
+    names = (unit, "grounded_request") if unit == "web_search" else (unit,)
+    return next((name for name in names if name in each), None)

@@ -45,11 +45,13 @@ TOKENS: Final[Mapping[str, tuple[str, ...]]] = {**INPUT, **OUTPUT}
 # Prices of a single one of something, by the names that providers have for it.
 _NAMES: Final = {
     "request": (),
-    "web_search": ("web_search_requests", "web_search_num_requests", "num_search_queries"),
+    "web_search": ("web_search_requests", "web_search_num_requests", "num_search_queries", "web_search_calls"),
+    "grounded_request": (),  # one that searched at all: Gemini 2.5 bills these, and Gemini 3 each search
     "web_fetch": ("web_fetch_requests",),
-    "x_search": (),
-    "file_search": (),
-    "code_execution": ("code_execution_requests",),
+    "x_search": ("x_search_calls",),
+    "file_search": ("file_search_calls",),
+    "document_search": ("document_search_calls",),
+    "code_execution": ("code_execution_requests", "code_interpreter_calls"),
     "search_unit": ("search_units",),
     "classification": ("classifications",),
     "source": ("num_sources_used",),
