@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from services.cli import seals
 from services.cli.services import odd_settings
 from services.gateway.attempts import Candidate
 from services.gateway.credentials.renewal import Renewal
@@ -25,8 +26,9 @@ from services.gateway.upstream.client import UpstreamClient
 from services.meter.settings import MeterSettings
 from shared.access import pepper
 from shared.books import streams
+from shared.books.books import Books
 from shared.contract.dialects import Family
-from shared.runtime import embedded, store
+from shared.runtime import embedded, seal_keys, store
 from shared.runtime.errors import SettingsError, StoreError, UpstreamError
 
 OK, WARNING, WRONG = "ok", "warning", "WRONG"
@@ -121,6 +123,7 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
             yield Finding(OK, "pepper", "fits the keys in Redis")
         except SettingsError as exc:
             yield Finding(WRONG, "pepper", str(exc))
+        yield await _sealed(redis, GatewaySettings.load())
         for finding in _kept(await store.info(redis, "persistence"), await store.info(redis, "memory")):
             yield finding
         if not all(map(store.mends, servers)):
@@ -137,6 +140,19 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
         yield Finding(WRONG, "redis", f"does not answer: {exc}")
     finally:
         await redis.aclose()
+
+
+async def _sealed(redis: store.Store, settings: GatewaySettings) -> Finding:
+    try:
+        keys = seal_keys.load(settings.seal_keys_file)
+    except SettingsError as exc:
+        return Finding(WRONG, "seals", str(exc))
+    missing = await seals.missing(Books(redis, settings.shards), keys)
+    if missing:
+        held = ", ".join(f"{number} with {key}" for key, number in sorted(missing.items()))
+        text = f"exchanges in quarantine are sealed with keys that are not here: {held}"
+        return Finding(WARNING, "seals", f"{text}; retry them where the keys are, or drop them")
+    return Finding(OK, "seals", seals.said_of(keys))
 
 
 def _kept(persistence: list[dict[str, Any]], memory: list[dict[str, Any]]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, services, work
+from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, seals, services, work
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import use_config
 
@@ -75,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     one = keys.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
     one.add_argument("hash")
     one.set_defaults(run=commands.revoke_key)
+
+    one = commands_.add_parser("seal-key", help="print a new key for AROUTER_SEAL_KEYS_FILE")
+    one.set_defaults(run=seals.print_key)
 
     one = commands_.add_parser("usage", help="print totals per key, provider and model")
     one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")

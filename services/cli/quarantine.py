@@ -16,10 +16,13 @@ from services.meter.give_up import give_up
 from shared.books import quarantine
 from shared.books.books import Books
 from shared.books.quarantine import Case
-from shared.contract import tail
+from shared.contract import seals, tail
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
-from shared.contract.tail import StreamEntry
+from shared.contract.tail import Open, StreamEntry
+from shared.runtime import seal_keys
+from shared.runtime.seal_keys import SealKeys
+from shared.runtime.settings import Settings
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -54,11 +57,12 @@ def list_cases(arguments: argparse.Namespace) -> int:
 
 
 def show_case(arguments: argparse.Namespace) -> int:
-    """Print everything of one case; bytes are shown as text with escapes."""
+    """Print everything of one case; bytes are shown as text with escapes, sealed ones where their key is here."""
+    keys = seal_keys.load(Settings.load().seal_keys_file)
 
     async def show(books: Books) -> None:
         case = await quarantine.find(books, arguments.id)
-        records = [_record(entry) for entry in case.entries]
+        records = [_record(entry, keys) for entry in case.entries]
         print(json.dumps(_summary(case) | {"records": records}, indent=2, ensure_ascii=False))
 
     return with_redis(show)
@@ -105,19 +109,21 @@ def _summary(case: Case) -> dict[str, Any]:
     }
 
 
-def _record(entry: StreamEntry) -> dict[str, Any]:
+def _record(entry: StreamEntry, keys: SealKeys) -> dict[str, Any]:
     """A record, decoded as far as possible."""
     try:
-        _, seq, record = tail.decode(entry.fields)
+        id, seq, record = tail.decode(entry.fields)
     except BadRecord as exc:
         raw = {name.decode("latin-1"): value.decode("latin-1") for name, value in entry.fields.items()}
         return {"entry": entry.id.decode(), "unreadable": str(exc), "fields": raw}
-    shown = msgspec.to_builtins(record, builtin_types=(bytes,), str_keys=True)
-    body = getattr(record, "body", None)
-    text = body.unpack().decode("utf-8", "backslashreplace") if body is not None else None
-    return {"entry": entry.id.decode(), "seq": seq, "kind": type(record).__name__, "body": text} | (
-        {"open": shown} if body is None else {}
-    )
+    about = {"entry": entry.id.decode(), "seq": seq, "kind": type(record).__name__}
+    if isinstance(record, Open):
+        return about | {"body": None, "open": msgspec.to_builtins(record, builtin_types=(bytes,), str_keys=True)}
+    try:
+        body = keys.opened(id, seals.place(seq, record), record.body).unpack()
+    except BadRecord as exc:
+        return about | {"body": None, "unreadable": str(exc)}
+    return about | {"body": body.decode("utf-8", "backslashreplace")}
 
 
 def _time(case: Case) -> str:

@@ -32,6 +32,7 @@ _EXAMPLES = {
     "data_dir": "~/.local/state/arouter",
     "embedded_server": "/usr/bin/valkey-server",
     "key_pepper": "replace-me-by-32-random-bytes-in-hex",
+    "seal_keys_file": "/run/secrets/arouter-seal-keys",
     "journal_dir": "/var/lib/arouter/journal",
     "arq_redis_url": "redis://127.0.0.1:6379/1",
     "ranks_dir": "/var/lib/arouter/ranks",

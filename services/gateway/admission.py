@@ -60,11 +60,14 @@ class Admission:
 
         Refused: 401 missing or unknown, 403 disabled or expired, 503 where it cannot be checked.
         """
-        key, ticket = caller_key(given, client.query), ticket_of(client.query)
-        if key is None and ticket is not None:
+        key = caller_key(given, client.query)
+        if key is not None:
+            return self._keyring.recall(key) or await self._keyring.authenticate(key)
+        ticket = ticket_of(client.query)
+        if ticket is not None:
             query = without_key(client.query)
             return await self._keyring.authenticate_upload(ticket, client.target + b"?" + query)
-        return await self._keyring.authenticate(key)
+        return await self._keyring.authenticate(None)
 
     def ticket(self, key: KeyRecord, target: bytes) -> str:
         """A ticket for an upload to a target, path and query, by this key."""

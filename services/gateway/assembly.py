@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Protocol
 
@@ -28,10 +29,12 @@ from services.gateway.upstream.client import TransportFactory, UpstreamClient
 from shared.access.keyring import KeyRing
 from shared.contract import paths
 from shared.contract.ids import ExchangeIds, new_boot
-from shared.runtime import store
+from shared.runtime import seal_keys, store
 from shared.runtime.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
+
+log = logging.getLogger(__name__)
 
 
 class Control(Protocol):
@@ -56,6 +59,9 @@ class Gateway:
         self._redis = store.connect(redis_url)
         self._client = UpstreamClient(settings, transport)
         self._control = control
+        sealer = seal_keys.load(settings.seal_keys_file).sealer()
+        if sealer is not None:
+            log.info("tails are sealed with the key %s", sealer.id)
         ids = ExchangeIds(new_boot(), settings.shards)
         root = settings.journal_dir or settings.data_dir.expanduser() / "journal"
         self._journal = Journal(root, ids.boot, limit=settings.journal_bytes, keep=settings.journal_keep)
@@ -63,7 +69,7 @@ class Gateway:
         self.metrics = GatewayMetrics()
         unkept = self.metrics.unkept if settings.journal_failed == "serve" else None
         limits = CopyLimits(settings.tap_bytes, settings.tap_file_bytes)
-        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits)
+        self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits, sealer=sealer)
         needed = settings.journal_failed == "refuse"
         self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)

@@ -23,7 +23,7 @@ from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.routing.inward import inward
 from services.gateway.routing.readings import understood
-from services.gateway.routing.routes import Match, Route, choose, family_of, match
+from services.gateway.routing.routes import LONGEST_REMEMBERED, REMEMBERED, Match, Route, choose, family_of, match
 from services.gateway.routing.upstreams import Upstreams
 from services.gateway.settings import GatewaySettings
 from shared.access.credentials import without_key
@@ -33,8 +33,6 @@ from shared.contract.tail import Open, Outcome
 from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
-_PATHS = 4096  # matches that are cached: clients use few paths, again and again
-_LONGEST_REMEMBERED = 512  # characters of a path that is cached
 _STREAMED_UP = (Dialect.METADATA, Dialect.PASSTHROUGH)  # their bodies may go upstream as they arrive
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
@@ -71,7 +69,7 @@ class DataPlane:
         self._intake = Intake(
             settings.max_body_bytes, settings.max_upload_bytes, settings.body_timeout, settings.body_total_timeout
         )
-        self._match = lru_cache(_PATHS)(
+        self._match = lru_cache(REMEMBERED)(
             lambda method, path, family, dated: understood(
                 method, path, partial(match, family=family, upstreams=upstreams, dated=dated)
             )
@@ -93,10 +91,12 @@ class DataPlane:
             if b"upgrade" in given and _is_handshake(client.method, given):
                 raise _no_websockets()
             key = await self._admission.identify(client, given)
-            remembered = self._match if len(path) <= _LONGEST_REMEMBERED else self._match.__wrapped__
+            remembered = self._match if len(path) <= LONGEST_REMEMBERED else self._match.__wrapped__
             matched = remembered(client.method, path, family, b"api-version=" in client.query)
             family = matched.family
-            body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
+            body = self._intake.at_once(client, given) if key.allowed_models is None else None
+            if body is None:
+                body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
             routed = self._routed(matched, body)
             permit = self._admission.admit(key, Asked(client.method, matched, routed.route, body))

@@ -256,11 +256,13 @@ class Exchange:
         answered = self._attempts.answered
         content_type = answered.get(b"content-type", "")
         stream = headers.is_stream(content_type) or (self._call.streamed and answer.status == 200)
-        given = headers.downstream_response(answer.headers, self._tap.name, status=answer.status, stream=stream)
+        given = headers.downstream_response(
+            answer.headers, answered, self._tap.name, status=answer.status, stream=stream
+        )
         if leading:
             here = self._client.target.decode("latin-1")
             given = leads.turned(given, self._attempts.candidate.url, here, self._inward)
-        if self._call.way_back is not None and any(name in answered for name in way_back.NAMES):
+        if self._call.way_back is not None and not way_back.NAMES.isdisjoint(answered):
             candidate = self._attempts.candidate
             given = way_back.led_back(given, self._client, candidate.provider, candidate.url, self._call.way_back)
         if self._call.cors:

@@ -54,6 +54,7 @@ class GatewayMetrics(Observer):
             ["outcome", "provider", "status"],
             registry=registry,
         )
+        self._endings: dict[tuple[str, str, int], Counter] = {}  # its children: finding one there takes longer
         self._failures = _Failures(registry)
         self._refused = Counter(
             "arouter_refused_requests",
@@ -97,7 +98,11 @@ class GatewayMetrics(Observer):
             self._states[name].set_function(read)
 
     def ended(self, summary: Summary) -> None:
-        self._ended.labels(summary.outcome, summary.provider, summary.status or 0).inc()
+        labels = summary.outcome, summary.provider, summary.status or 0
+        counter = self._endings.get(labels)
+        if counter is None:
+            counter = self._endings[labels] = self._ended.labels(*labels)
+        counter.inc()
         if summary.cause or len(summary.attempts) > 1:
             self._failures.ended(summary)
         self._totals["relayed_bytes"].inc(summary.response_bytes)

@@ -137,7 +137,7 @@ class Assembler:
         if end is None:
             end = _lost(opened, segments)
         else:  # segments in the middle are missing
-            have = sum(len(segment.body.unpack()) for segment in segments) + len(end.body.unpack())
+            have = sum(_length(body) for body in (end.body, *(segment.body for segment in segments)))
             end = msgspec.structs.replace(end, lost_bytes=max(1, end.lost_bytes, end.response_bytes - have))
         return Assembled(Tail(id, opened, segments, end), parts.stream_ids)
 
@@ -161,6 +161,11 @@ def _with_gaps(segments: list[Segment], end: End) -> End:
     return end if gaps <= end.lost_bytes else msgspec.structs.replace(end, lost_bytes=gaps)
 
 
+def _length(body: Packed) -> int:
+    """How many bytes it holds. BadRecord where they are damaged, as far as that can be seen without a key."""
+    return len(body.unpack()) if body.seal is None else body.size
+
+
 def _lost(opened: Open, segments: list[Segment]) -> End:
     """The end record of an exchange whose gateway died before it wrote one."""
     head = (segments[0].head if segments else None) or Head()
@@ -169,7 +174,7 @@ def _lost(opened: Open, segments: list[Segment]) -> End:
         status=head.status,
         content_type=head.content_type,
         content_encoding=head.content_encoding,
-        response_bytes=sum(len(segment.body.unpack()) for segment in segments),
+        response_bytes=sum(_length(segment.body) for segment in segments),
         request_bytes=opened.request_bytes,
         first_byte_ms=None,
         duration_ms=0,

@@ -18,15 +18,16 @@ from services.meter.claims import Claims
 from services.meter.estimator import TokenEstimator
 from services.meter.measuring import DELIVERIES, Measuring
 from services.meter.metrics import MeterMetrics
+from services.meter.read_size import ReadSize
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import boots, quarantine, streams
 from shared.books.boots import Boot, BootState
 from shared.contract import booked
-from shared.contract.entry import Ended
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import StreamEntry
 from shared.runtime.errors import StoreError, StoreRefused, StoreUnavailable
+from shared.runtime.seal_keys import NO_KEYS, SealKeys
 from shared.runtime.store import Store
 
 _STEP_MS = 2000.0
@@ -64,15 +65,17 @@ class ShardConsumer:
         estimator: TokenEstimator,
         metrics: MeterMetrics,
         timing: Timing = TIMING,
+        keys: SealKeys = NO_KEYS,
     ) -> None:
+        """`keys`: open what gateways have sealed."""
         self.shard = shard
         self._store = store
         self._ledger = ledger
-        self._batch = batch
+        self._reads = ReadSize(batch)
         self._metrics = metrics
         self._timing = timing
         self._assembler = Assembler(shard)
-        self._measuring = Measuring(store, shard, estimator)
+        self._measuring = Measuring(store, shard, estimator, keys)
         self._claims = Claims(store, ledger, estimator.prices)
         self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
         self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
@@ -105,13 +108,18 @@ class ShardConsumer:
         await self.recover()
         tidied = time.monotonic()
         while not self._stopping.is_set():
-            entries = await streams.read(self._store, self.shard, count=self._batch, block_ms=self._timing.block_ms)
-            await self.take(entries)
+            await self.take(await self._read(self._timing.block_ms))
             if time.monotonic() - tidied > self._timing.tidy:
                 # By Redis's clock, records from before it stepped back are not idle until it has caught up.
                 await self._reclaim(0 if await self._stepped_back() else self._timing.reclaim_idle_ms)
                 await self.sweep()
                 tidied = time.monotonic()
+
+    async def _read(self, block_ms: int) -> list[StreamEntry]:
+        """The next unread records; empty after `block_ms` without any."""
+        entries = await streams.read(self._store, self.shard, count=self._reads.count, block_ms=block_ms)
+        self._reads.saw(entries)
+        return entries
 
     async def _stepped_back(self) -> bool:
         """Whether Redis's clock has stepped back since the last call."""
@@ -126,12 +134,15 @@ class ShardConsumer:
         """
         after, few = b"0", False
         while not self._stopping.is_set():
-            count = _FEW if few else self._batch
+            count = min(_FEW, self._reads.count) if few else self._reads.count
             page = await streams.deliveries(self._store, self.shard, after, count=count)
             suspects = [id for id, times in page if times >= DELIVERIES]
             self._measuring.add(suspects)
             few = bool(suspects)
-            entries = await streams.read_pending(self._store, self.shard, after, count=_FEW if few else count)
+            entries = await streams.read_pending(
+                self._store, self.shard, after, count=min(_FEW, count) if few else count
+            )
+            self._reads.saw(entries)
             if not entries:
                 return
             after = entries[-1].id
@@ -140,9 +151,12 @@ class ShardConsumer:
     async def _reclaim(self, idle_ms: int) -> None:
         idle = streams.idle_pending(self._store, self.shard, idle_ms=idle_ms)
         unknown = [id async for id in idle if not self._assembler.knows(id)]
-        for start in range(0, len(unknown), self._batch):
-            ids = unknown[start : start + self._batch]
+        start = 0
+        while start < len(unknown):
+            ids = unknown[start : start + self._reads.count]
+            start += len(ids)
             entries = await streams.fetch(self._store, self.shard, ids)
+            self._reads.saw(entries)
             gone = set(ids).difference(entry.id for entry in entries)
             if gone:  # somebody deleted them; only the mark that they are pending is left
                 await streams.drop(self._store, self.shard, list(gone))
@@ -169,7 +183,7 @@ class ShardConsumer:
     async def _read_up(self) -> None:
         """Read everything that is in the stream now, including the records that a former holder had read."""
         last = _order(await streams.last_id(self._store, self.shard))
-        while entries := await streams.read(self._store, self.shard, count=self._batch, block_ms=1):
+        while entries := await self._read(block_ms=1):
             await self.take(entries)
             if _order(entries[-1].id) >= last:
                 break
@@ -193,16 +207,17 @@ class ShardConsumer:
             if settlement is None:
                 continue
             self._provisional[id] = len(stream_ids)
-            if over and _unreadable(settlement):
+            if over and settlement.held:
                 given_up.append(settlement)
             if settlement.changes:
                 batch.append(settlement)
                 log.warning("shard %d: exchange %s has lost its gateway", self.shard, id, extra={"exchange_id": id})
-        refused = await self._book(batch)
+        gone = await self._book(batch)
         for settlement in batch:
-            if settlement.final or settlement.id in refused:
+            if settlement.final or settlement.id in gone:
                 self._provisional.pop(settlement.id, None)
                 self._assembler.forget(settlement.id)
+        given_up = [settlement for settlement in given_up if settlement.id not in gone]
         for settlement in given_up:
             self._provisional.pop(settlement.id, None)
             self._assembler.forget(settlement.id)
@@ -247,14 +262,14 @@ class ShardConsumer:
     async def _settle(self, whole: Sequence[Assembled]) -> None:
         settlements = [await self._measured(assembled) for assembled in whole]
         batch = [settlement for settlement in settlements if settlement is not None]
-        refused = await self._book(batch)
-        await self._hold([one for one in batch if _unreadable(one) and one.id not in refused])
+        gone = await self._book(batch)
+        await self._hold([one for one in batch if one.held and one.id not in gone])
 
     async def _hold(self, unreadable: Sequence[Settlement]) -> None:
         """Quarantine what is booked as unreadable: `retry` amends it, `drop` makes it final."""
         for settlement in unreadable:
             self._metrics.unreadable(settlement.entry)
-            await self._quarantine(settlement.stream_ids, "its answer cannot be read")
+            await self._quarantine(settlement.stream_ids, settlement.held)
 
     async def _measured(self, whole: Assembled, *, final: bool = True, so_far: str = "") -> Settlement | None:
         """The settlement of an exchange. None where it cannot be read, which quarantines it, and where it has to wait
@@ -266,8 +281,10 @@ class ShardConsumer:
             if entry is None:
                 return None
             first = (tail.open.key, booked.group(tail.open.provider, tail.open.model))
-            known = final and entry.ended != Ended.UNREADABLE
-            settlement = Settlement(tail.id, entry, stream_ids, final=known, so_far=so_far, first=first)
+            known = final and not found.held
+            settlement = Settlement(
+                tail.id, entry, stream_ids, final=known, so_far=so_far, first=first, held=found.held
+            )
         except (BadRecord, StoreRefused) as exc:
             await self._quarantine(stream_ids, str(exc))
         except StoreError:
@@ -283,22 +300,24 @@ class ShardConsumer:
         return None
 
     async def _book(self, batch: Sequence[Settlement]) -> set[ExchangeId]:
-        """Settle a batch. Returns the exchanges that the script refused, which are quarantined."""
-        refused: set[ExchangeId] = set()
+        """Settle a batch. Returns the exchanges that are done with, and not by a settlement: the script has refused
+        them, and they are quarantined; or they were final before, and what came again of them is dropped."""
+        gone: set[ExchangeId] = set()
         for _ in range(_AMENDMENTS):
             if not batch:
-                return refused
+                return gone
             conflicts: list[Settlement] = []
             for settlement, verdict in zip(batch, await self._ledger.settle(batch), strict=True):
                 if isinstance(verdict, StoreRefused):
                     await self._quarantine(settlement.stream_ids, f"the settle script refuses it: {verdict}")
-                    refused.add(settlement.id)
+                    gone.add(settlement.id)
                 elif isinstance(verdict, StoreError):
                     raise verdict
                 elif verdict is Verdict.CONFLICT:
                     conflicts.append(settlement)
                 elif verdict is Verdict.DUPLICATE:
-                    self._metrics.duplicate()
+                    gone.add(settlement.id)
+                    await self._forgo(settlement)
                 else:
                     lag = time.time() - _order(settlement.stream_ids[-1])[0] / 1000
                     self._metrics.settled(settlement.entry, lag, final=settlement.final)
@@ -311,20 +330,22 @@ class ShardConsumer:
                         batch.append(replacing)
                 except BadRecord as exc:
                     await self._quarantine(settlement.stream_ids, str(exc))
-                    refused.add(settlement.id)
+                    gone.add(settlement.id)
         if batch:
             raise StoreUnavailable(f"exchange {batch[0].id} is amended by another worker again and again")
-        return refused
+        return gone
+
+    async def _forgo(self, duplicate: Settlement) -> None:
+        """Drop the records of an exchange that was final before."""
+        self._metrics.duplicate()
+        if not duplicate.final:  # the script has dropped the others'
+            await streams.drop(self._store, self.shard, duplicate.stream_ids)
 
     async def _quarantine(self, stream_ids: Sequence[bytes], reason: str) -> None:
         log.error("shard %d: quarantined %d records: %s", self.shard, len(stream_ids), reason)
         self._metrics.quarantined(len(stream_ids))
         entries = await streams.fetch(self._store, self.shard, stream_ids)
         await quarantine.hold(self._store, self.shard, entries, reason)
-
-
-def _unreadable(settlement: Settlement) -> bool:
-    return settlement.entry.ended == Ended.UNREADABLE
 
 
 def _order(id: bytes) -> tuple[int, int]:

@@ -48,6 +48,7 @@ class Measured(NamedTuple):
     entry: Entry  # of a result of such work: as if it is booked here
     lesson: Lesson | None  # None where there is nothing
     note: Note | None = None
+    held: str = ""  # why it goes into quarantine though it is booked; "" where it does not
 
 
 def measure(tail: Tail, estimator: Estimator) -> Measured:
@@ -66,13 +67,22 @@ def measure(tail: Tail, estimator: Estimator) -> Measured:
         found = tails.read(tail, observe=True)
     model = _model(tail, found.reading)
     if found.how is Ended.UNREADABLE:
-        return Measured(entry_of(tail, model, found, UNKNOWN, None, estimator.prices, drift=False), None)
+        return _held(tail, model, found, estimator.prices, "its answer cannot be read")
     observed = _observe(tail, model, found.reading, estimator) if sees and dialect not in TOKENLESS else None
     booked = _book(tail, found, observed)
     lesson = taught(model, _final(found, booked), observed)
     drift = lesson is not None and _drifted(lesson, estimator.calibration(tail.provider, model), estimator.drift_limit)
     entry = entry_of(tail, model, found, booked, observed, estimator.prices, drift=drift)
     return Measured(entry, lesson, found.note)
+
+
+def sealed(tail: Tail, prices: PriceBook, why: str) -> Measured:
+    """The entry of an exchange whose bytes are sealed and cannot be opened: nothing of it is known, which is not 0."""
+    return _held(tail, tail.model, Found(Reading(), None, False, Ended.UNREADABLE, None), prices, why)
+
+
+def _held(tail: Tail, model: str, found: Found, prices: PriceBook, why: str) -> Measured:
+    return Measured(entry_of(tail, model, found, UNKNOWN, None, prices, drift=False), None, held=why)
 
 
 def _sees(tail: Tail, found: Found, sample: float) -> bool:

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from services.meter.estimator import TokenEstimator
-from services.meter.measure import Estimator, Measured, measure
+from services.meter.measure import Estimator, Measured, measure, sealed
 from services.meter.pricing.book import PriceBook
 from services.meter.tails import Tail
 from shared.books import streams
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
+from shared.runtime.seal_keys import NO_KEYS, SealKeys
 from shared.runtime.store import Store
 
 # Measured in a thread from this many bytes on, decoded.
@@ -28,8 +29,12 @@ DELIVERIES: Final = 2
 TRIES: Final = 2
 
 
-async def measured(tail: Tail, estimator: Estimator) -> Measured:
+async def measured(tail: Tail, estimator: Estimator, keys: SealKeys = NO_KEYS) -> Measured:
     """`measure`, without holding up the loop for long. BadRecord as there."""
+    try:
+        tail = tail.opened(keys.opened)
+    except BadRecord as exc:
+        return sealed(tail, estimator.prices, str(exc))
     if _small(tail):
         return measure(tail, estimator)
     return await asyncio.get_running_loop().run_in_executor(_APART, measure, tail, estimator)
@@ -58,11 +63,12 @@ class Measuring:
     was, and the innocent are settled (decision 68).
     """
 
-    def __init__(self, store: Store, shard: int, estimator: TokenEstimator) -> None:
-        """`estimator`: the same for all shards of the process."""
+    def __init__(self, store: Store, shard: int, estimator: TokenEstimator, keys: SealKeys = NO_KEYS) -> None:
+        """`estimator`: the same for all shards of the process. `keys`: open what is sealed."""
         self._store = store
         self._shard = shard
         self._estimator = estimator
+        self._keys = keys
         self._records: set[bytes] = set()
         self._survived: set[ExchangeId] = set()  # tries that ended here, and may be noted in Redis still
 
@@ -81,7 +87,7 @@ class Measuring:
     async def measured(self, tail: Tail, stream_ids: Sequence[bytes]) -> Measured:
         """`measured`; alone where the exchange is a suspect. BadRecord where meters have died over it before."""
         async with self.trying(tail.id, stream_ids):
-            return await measured(tail, self._estimator)
+            return await measured(tail, self._estimator, self._keys)
 
     def learn(self, found: Measured) -> None:
         """Learn from an exchange that was measured."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from services.meter.access_log import AccessLog
 from services.meter.books_monitor import BooksMonitor
@@ -17,6 +18,7 @@ from services.meter.settle import Ledger
 from shared.books import boots, version
 from shared.contract import names
 from shared.contract.ids import new_boot
+from shared.runtime import seal_keys
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store
 
@@ -36,12 +38,17 @@ class Meter:
         self._store = store
         self._settings = settings
         self._round_seconds = round_seconds
-        self._ledger = Ledger(store, settings.ledger_keep)
         self._estimator = TokenEstimator(settings)
         if self._estimator.prices.list_prices:
             log.info("prices: %s, which are list prices", self._estimator.prices.version)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = AccessLog() if settings.access_log else MeterMetrics()
+        ledger, keys = Ledger(store, settings.ledger_keep), seal_keys.load(settings.seal_keys_file)
+        if keys.ids:
+            log.info("tails that are sealed are opened with the keys %s", ", ".join(keys.ids))
+        self._consumer: Callable[[int], ShardConsumer] = lambda shard: ShardConsumer(
+            store, ledger, shard, settings.batch, self._estimator, self.metrics, keys=keys
+        )
         self._monitor = BooksMonitor(store, self.metrics.books, self._leases.held, settings.shards)
         self._renewed: float | None = None  # never
         begun = time.monotonic()
@@ -112,7 +119,7 @@ class Meter:
         await self._estimator.sync(self._store)
 
     def _start(self, shard: int) -> None:
-        consumer = ShardConsumer(self._store, self._ledger, shard, self._settings.batch, self._estimator, self.metrics)
+        consumer = self._consumer(shard)
         task = asyncio.get_running_loop().create_task(consumer.run(), name=f"shard {shard}")
         self._running[shard] = consumer, task
         log.info("metering shard %d", shard)

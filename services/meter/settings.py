@@ -57,4 +57,9 @@ class MeterSettings(Settings):
     drift_limit: float = Field(
         default=2.0, gt=1, description="A report that differs from our own count by this factor is marked as drift."
     )
-    batch: int = Field(default=200, ge=1, le=10_000, description="Most records read from a shard at once.")
+    batch: int = Field(
+        default=200,
+        ge=1,
+        le=10_000,
+        description="Most records read from a shard at once; fewer where they are large: about 8 MiB.",
+    )

@@ -46,13 +46,15 @@ class Settlement:
         final: bool = True,
         so_far: str = "",
         first: tuple[str, str] | None = None,
+        held: str = "",
     ) -> None:
-        """`first`: key and group of the open, on which meters of 1.0 have booked it, whoever answered. BadRecord where
-        the value it replaces cannot be read."""
+        """`first`: key and group of the open, on which meters of 1.0 have booked it, whoever answered. `held`: why its
+        records go into quarantine, "" where they do not. BadRecord where the value it replaces cannot be read."""
         self.id = id
         self.entry = entry
         self.stream_ids = stream_ids
         self.final = final
+        self.held = held
         self.values = " ".join(map(str, booked.booked(entry)))
         self._so_far = so_far
         self._first = first
@@ -85,7 +87,15 @@ class Settlement:
 
     def replacing(self, so_far: str) -> Settlement:
         """The same, in place of another provisional value."""
-        return Settlement(self.id, self.entry, self.stream_ids, final=self.final, so_far=so_far, first=self._first)
+        return Settlement(
+            self.id,
+            self.entry,
+            self.stream_ids,
+            final=self.final,
+            so_far=so_far,
+            first=self._first,
+            held=self.held,
+        )
 
     @property
     def changes(self) -> bool:

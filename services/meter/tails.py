@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,15 +13,19 @@ from services.meter.readers import encodings
 from services.meter.readers.reader import Reader
 from services.meter.readers.reading import Reading
 from services.meter.work import Note, note_of
+from shared.contract import seals
 from shared.contract.dialects import Dialect
 from shared.contract.entry import Ended, Mark
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId
-from shared.contract.tail import End, Open, Outcome, Segment
+from shared.contract.tail import End, Open, Outcome, Packed, Segment
 from shared.contract.usage import Usage
 
 # Of calls that look something up, and buy nothing.
 LOOKED_UP = (Dialect.COUNT_TOKENS, Dialect.METADATA)
+
+
+Opening = Callable[[ExchangeId, str, Packed], Packed]
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -41,6 +45,19 @@ class Tail(msgspec.Struct, frozen=True):
     def model(self) -> str:
         """The model asked for there."""
         return self.end.model or self.open.model
+
+    def opened(self, opening: Opening) -> Tail:
+        """The same, no longer sealed. BadRecord, with its reason, where some of it cannot be opened."""
+        bodies = [self.end.body, *(segment.body for segment in self.segments)]
+        if not any(body.seal for body in bodies) and (self.end.request is None or self.end.request.seal is None):
+            return self
+        segments = [
+            msgspec.structs.replace(segment, body=opening(self.id, str(seq), segment.body))
+            for seq, segment in enumerate(self.segments, 1)
+        ]
+        request = self.end.request and opening(self.id, seals.REQUEST, self.end.request)
+        end = msgspec.structs.replace(self.end, body=opening(self.id, seals.END, self.end.body), request=request)
+        return Tail(self.id, self.open, segments, end)
 
     def body(self) -> Iterator[bytes | None]:
         """The answer's bytes, decoded piece by piece; None for a gap. BadRecord where they cannot be read any further.

@@ -59,7 +59,7 @@ def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
 def without_key(query: bytes) -> bytes:
     """A raw query string without its credentials and overrides, however they are spelt, and without keys of ours. The
     other parameters stay as they are."""
-    if not _SUSPECT.search(query.lower()):
+    if not query or not _SUSPECT.search(query.lower()):
         return query
     return b"&".join(part for part in query.split(b"&") if not _stays_here(part))
 

@@ -115,6 +115,15 @@ class KeyRing:
         key_hash = key_format.hash_key(known, key) if known else None
         return self._good(await self._find(key, key_hash, lambda: self._fetch(key)))
 
+    def recall(self, key: str) -> KeyRecord | None:
+        """The record of a good key that was looked up a moment ago; None where it has to be looked up. Refused as
+        `authenticate`."""
+        pepper = self._pepper.value
+        seen = self._seen.get(key_format.hash_key(pepper, key)) if pepper else None
+        if seen is None or self._monotonic() - seen.at >= _FRESH_SECONDS:
+            return None
+        return self._good(seen.record)
+
     async def authenticate_upload(self, ticket: str, target: bytes) -> KeyRecord:
         """The record of the key that a ticket was made for. Refused as `authenticate`; 401 where it is for another
         target."""

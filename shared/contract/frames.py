@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from shared.contract.errors import BadRecord
-from shared.contract.tail import Head
+from shared.contract.tail import Head, Packed
 
 _HEADER = struct.Struct("<II")  # length and CRC-32 of the payload
 OVERHEAD = _HEADER.size  # bytes of a frame beyond its payload
@@ -56,7 +56,16 @@ class Cut(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     size: int  # bytes of the segment: the last ones before this item
 
 
-Item = JournaledRecord | JournaledHead | Fragment | Cut
+class SealedFragment(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """Body bytes that are in no record yet, sealed. The record that they become follows whole, without a cut: what was
+    sealed is sent again as it is, by whoever has the journal, with the key or without it."""
+
+    exchange_id: str
+    seq: int  # of the segment they will be part of
+    body: Packed  # one piece
+
+
+Item = JournaledRecord | JournaledHead | Fragment | Cut | SealedFragment
 
 # Items of contract 1.0: exchange id, seq or one of the two numbers below, data, and seq or size.
 _FirstItem = tuple[str, int, bytes, int]

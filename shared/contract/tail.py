@@ -49,11 +49,21 @@ class Outcome(StrEnum):
     GATEWAY_LOST = "gateway_lost"  # the gateway died before it wrote an end; meters write this outcome
 
 
+class Seal(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a reader has to know of sealed bytes; `shared.contract.seals` has their layout."""
+
+    key: str  # id of the key
+    size: int  # of the bytes, unpacked
+    zstd: bool  # whether they were compressed before they were sealed
+    pieces: tuple[int, ...]  # size of each piece in `data`
+
+
 class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Bytes, zstd-compressed where that pays."""
+    """Bytes, zstd-compressed where that pays, and sealed where the operator wants it."""
 
     data: bytes
-    zstd: bool = False
+    zstd: bool = False  # sealed bytes say so, too: who knows no seals must take them for damaged, not for an answer
+    seal: Seal | None = None
 
     @classmethod
     def pack(cls, data: bytes) -> Packed:
@@ -64,13 +74,17 @@ class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def size(self) -> int:
         """How many bytes it unpacks to, as it says."""
+        if self.seal is not None:
+            return max(0, self.seal.size)
         try:
             return max(0, zstandard.frame_content_size(self.data)) if self.zstd else len(self.data)
         except zstandard.ZstdError:  # `unpack` says so
             return len(self.data)
 
     def unpack(self) -> bytes:
-        """The bytes; BadRecord where they are damaged or would exceed MAX_SEGMENT_BYTES."""
+        """The bytes; BadRecord where they are sealed, are damaged or would exceed MAX_SEGMENT_BYTES."""
+        if self.seal is not None:
+            raise BadRecord(f"sealed with the key {self.seal.key[:16]!r}")
         if not self.zstd:
             return self.data
         try:

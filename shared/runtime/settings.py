@@ -62,6 +62,12 @@ class Settings(BaseSettings):
         min_length=16,
         description="Secret under which keys are hashed. Unset: made once and kept in Redis, with a warning.",
     )
+    seal_keys_file: Path | None = Field(
+        default=None,
+        description="File of keys under which the text of answers and requests is sealed on its way from gateways to "
+        "meters, in journals and in Redis: one a line, made by `arouter seal-key`. The first one seals, all of them "
+        "open. Meters get it first. Unset: nothing is sealed (docs/privacy.md).",
+    )
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."
     )

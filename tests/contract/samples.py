@@ -8,14 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.contract import entry, frames, tail, work
+import msgspec
+
+from shared.contract import entry, frames, seals, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
-from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
+from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
 from shared.contract.version import CURRENT
 from shared.contract.work import WorkKind, WorkStart
+from shared.runtime.seal_keys import SealKeys
 from tests.support.entries import entry as an_entry
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -68,6 +71,22 @@ END = End(
     cause="client_gone",
     gap=3,
 )
+SEAL_KEYS = SealKeys((bytes(range(32)), bytes(32)))
+
+
+def sealed() -> tuple[Segment, End, Item, Item]:
+    """Records, and what their journal has, sealed by one process from its first piece on."""
+    sealer = SEAL_KEYS.sealer()
+    assert sealer is not None
+    id, other = str(ID), str(OTHER)
+    segment = Segment(sealer.seal(id, "1", Packed.pack(b"event: ping\ndata: {}\n\n" * 100)), HEAD)
+    body, request = sealer.seal(id, seals.END, Packed(b"data: [DONE]")), sealer.seal(id, seals.REQUEST, Packed(b"{}"))
+    end = msgspec.structs.replace(END, body=body, request=request)
+    pieces = [SealedFragment(other, 1, sealer.seal(other, "1", Packed(said))) for said in (b"data: not cut", b" yet")]
+    return segment, end, pieces[0], pieces[1]
+
+
+SEALED_SEGMENT, SEALED_END, *SEALED_FRAGMENTS = sealed()
 ENTRY = an_entry(
     ID,
     key=KEY,
@@ -136,12 +155,20 @@ ITEMS: tuple[Item, ...] = (
     JournaledHead(str(OTHER), HEAD),
     Fragment(str(OTHER), 1, b"data: not cut yet\n\n"),
 )
+SEALED_ITEMS: tuple[Item, ...] = (
+    JournaledRecord(str(ID), 1, tail.pack(SEALED_SEGMENT)),
+    JournaledRecord(str(ID), 2, tail.pack(SEALED_END)),
+    JournaledHead(str(OTHER), HEAD),
+    *SEALED_FRAGMENTS,
+)
 
 WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "open.bin": lambda: tail.pack(OPEN),
     "segment_first.bin": lambda: tail.pack(FIRST_SEGMENT),
     "segment.bin": lambda: tail.pack(SEGMENT),
     "end.bin": lambda: tail.pack(END),
+    "segment_sealed.bin": lambda: tail.pack(SEALED_SEGMENT),
+    "end_sealed.bin": lambda: tail.pack(SEALED_END),
     "entry.json": lambda: entry.encode(ENTRY),
     "entry_bare.json": lambda: entry.encode(BARE_ENTRY),
     "entry_work.json": lambda: entry.encode(WORK_ENTRY),
@@ -149,6 +176,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "work_start.json": lambda: work.encode(WORK_START),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
+    "sealed.journal": lambda: frames.encode(SEALED_ITEMS),
 }
 
 

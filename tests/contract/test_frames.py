@@ -12,15 +12,19 @@ from services.gateway.capture import replay
 from services.gateway.capture.journal import Journal
 from shared.contract import frames
 from shared.contract.errors import BadRecord
-from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
+from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import new_boot
-from shared.contract.tail import Head
+from shared.contract.tail import Head, Packed, Seal
 
 IDS = st.text(max_size=30)
+SEALS = st.builds(Seal, IDS, st.integers(0, 2**40), st.booleans(), st.tuples(st.integers(0, 2**20)))
 ITEMS = st.lists(
     st.builds(JournaledRecord, IDS, st.integers(0, 2**40), st.binary(max_size=40))
     | st.builds(JournaledHead, IDS, st.builds(Head, st.none() | st.integers(100, 599), IDS, IDS))
     | st.builds(Fragment, IDS, st.integers(0, 2**40), st.binary(max_size=40))
+    | st.builds(
+        SealedFragment, IDS, st.integers(0, 2**40), st.builds(Packed, st.binary(max_size=40), st.just(True), SEALS)
+    )
     | st.builds(Cut, IDS, st.integers(0, 2**40), st.integers(0, 2**40)),
     max_size=5,
 )

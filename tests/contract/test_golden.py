@@ -18,7 +18,7 @@ from shared.access.keys import KeyRecord
 from shared.books import audit, boots, ledger, quarantine, totals
 from shared.books.books import Books
 from shared.books.boots import BootState
-from shared.contract import entry, frames, names, tail, work
+from shared.contract import entry, frames, names, seals, tail, work
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
 from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment
@@ -51,6 +51,8 @@ def test_records_of_this_version() -> None:
     assert record(version, "segment_first.bin", 1) == samples.FIRST_SEGMENT
     assert record(version, "segment.bin", 2) == samples.SEGMENT
     assert record(version, "end.bin", 3) == samples.END
+    assert record(version, "segment_sealed.bin", 1) == samples.SEALED_SEGMENT
+    assert record(version, "end_sealed.bin", 2) == samples.SEALED_END
     assert entry.decode(golden(version, "entry.json")) == samples.ENTRY
     assert entry.decode(golden(version, "entry_bare.json")) == samples.BARE_ENTRY
     assert entry.decode(golden(version, "entry_work.json")) == samples.WORK_ENTRY
@@ -105,11 +107,11 @@ def test_a_provisional_value_of_version_1_0() -> None:
     assert len(found.values) == len(FIRST_BOOKED)
 
 
-def replayed(version: str, folder: Path) -> list[tuple[str, int, Record]]:
+def replayed(version: str, folder: Path, journal: str = "00000001.journal") -> list[tuple[str, int, Record]]:
     """The records of a golden journal, adopted."""
     name = ID.boot if version == "1.0" else f"{ID.boot}.v{frames.VERSION}"
     (folder / name).mkdir()
-    shutil.copy(GOLDEN / version / "00000001.journal", folder / name)
+    shutil.copy(GOLDEN / version / journal, folder / name)
     [orphan] = replay.orphaned_journals(folder)
     found = [tail.decode(fields) for _, fields in orphan.records()]
     assert orphan.opened == {ID.boot: {0: 8, 1: 1}}
@@ -137,6 +139,27 @@ def test_a_journal_of_this_version(tmp_path: Path) -> None:
         (str(ID), 2, samples.END),
         (str(OTHER), 1, Segment(Packed(b"data: not cut yet\n\n"), HEAD)),
     ]
+
+
+def test_what_is_sealed_opens_with_its_key(tmp_path: Path) -> None:
+    """Also what a journal has of bytes that had not become a record."""
+    version = str(CURRENT)
+    segment, end = record(version, "segment_sealed.bin", 1), record(version, "end_sealed.bin", 2)
+    assert isinstance(segment, Segment)
+    assert isinstance(end, End)
+    assert end.request is not None
+    opened = samples.SEAL_KEYS.opened
+    assert opened(ID, "1", segment.body) == Packed.pack(b"event: ping\ndata: {}\n\n" * 100)
+    assert (opened(ID, seals.END, end.body), opened(ID, seals.REQUEST, end.request)) == (
+        Packed(b"data: [DONE]"),
+        Packed(b"{}"),
+    )
+    found = replayed(version, tmp_path, "sealed.journal")
+    assert [seq for _, seq, _ in found] == [1, 2, 1]
+    assert [record for *_, record in found[:2]] == [segment, end]
+    rest = found[2][2]
+    assert isinstance(rest, Segment)
+    assert (rest.head, opened(OTHER, "1", rest.body)) == (HEAD, Packed(b"data: not cut yet"))
 
 
 async def test_the_ledger_and_the_totals_of_version_1_0(redis: Store) -> None:

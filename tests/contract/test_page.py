@@ -12,13 +12,14 @@ from shared.access.keys import KeyRecord
 from shared.contract import names
 from shared.contract.booked import BOOKED, Provisional
 from shared.contract.entry import Entry
-from shared.contract.frames import Cut, Fragment, JournaledHead, JournaledRecord
-from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
+from shared.contract.frames import Cut, Fragment, JournaledHead, JournaledRecord, SealedFragment
+from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Seal, Segment
 from shared.contract.version import CURRENT
 from shared.contract.work import WorkStart
 
 PAGE = (Path(__file__).parents[2] / "docs/contract.md").read_text()
-STRUCTS = [Open, Segment, Head, Packed, End, Attempt, Entry, JournaledRecord, JournaledHead, Fragment, Cut, WorkStart]
+STRUCTS = [Open, Segment, Head, Packed, Seal, End, Attempt, Entry, WorkStart]
+STRUCTS += [JournaledRecord, JournaledHead, Fragment, Cut, SealedFragment]
 SECTIONS = {
     **{struct.__name__: struct.__struct_fields__ for struct in STRUCTS},
     "BOOKED": BOOKED,

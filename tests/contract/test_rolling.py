@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,8 +53,13 @@ ENDS = st.builds(
 
 def plain(record: Any, fields: tuple[str, ...]) -> list[Any]:
     """These fields of a record, whichever version's it is."""
-    found = msgspec.structs.asdict(record)
+    found = {name: _known(value) for name, value in msgspec.structs.asdict(record).items()}
     return [msgspec.to_builtins(found[name], builtin_types=(bytes,)) for name in fields]
+
+
+def _known(value: Any) -> Any:
+    """Packed bytes as far as 1.0 knows them."""
+    return previous.Packed(value.data, value.zstd) if isinstance(value, Packed) else value
 
 
 @given(OPENS | SEGMENTS | ENDS)
@@ -70,6 +76,16 @@ def test_records_of_a_new_gateway_are_read_by_an_old_meter(new: Open | Segment |
     """1.0 skips values behind those that it knows."""
     old = previous.unpack(tail.pack(new))
     assert plain(old, old.__struct_fields__) == plain(new, old.__struct_fields__)
+
+
+@pytest.mark.parametrize("new", [samples.SEALED_SEGMENT, samples.SEALED_END])
+def test_an_old_meter_takes_what_is_sealed_for_damaged(new: Segment | End) -> None:
+    """And not for an answer: 1.0 quarantines what does not decompress."""
+    old: Any = previous.unpack(tail.pack(new))
+    for body in filter(None, (old.body, getattr(old, "request", None))):
+        assert body.zstd
+        with pytest.raises(zstandard.ZstdError):
+            zstandard.ZstdDecompressor().decompress(body.data)
 
 
 @pytest.mark.parametrize("new", [samples.ENTRY, samples.BARE_ENTRY, samples.WORK_ENTRY])

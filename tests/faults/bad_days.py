@@ -1,4 +1,4 @@
-"""Faults of what a system stands on: Redis emptied or silent, a small disk, arq's Redis away."""
+"""Faults of what a system stands on: Redis emptied or silent, a small disk, arq's Redis away, sealed tails."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tests.support import web
 from tests.support.requests import ASKS
 
 CHAT = ASKS["chat"]
+# In every answer of some dialect, and in every request that is kept.
+_SAID = (b"chat.completion", b"message_start", b"response.created", b"Tell me a story.")
 
 
 def redis_emptied(system: Broken) -> Expectation:
@@ -131,3 +133,42 @@ def arq_away(system: Broken) -> Expectation:
     with system.load():
         time.sleep(3)
     return Expectation()
+
+
+def sealed(system: Broken) -> Expectation:
+    """kill -9 of gateways and meters whose tails are sealed; one gateway does not come back. The key changes meanwhile,
+    and the disk never has a word of what was said."""
+    keys = system.folder / "keys"
+    first, second = (system.command("seal-key").strip() for _ in range(2))
+    keys.write_text(f"{first}\n{second}\n")
+    system.extra["AROUTER_SEAL_KEYS_FILE"] = str(keys)
+    for number in (0, 1):
+        system.kill_meter(number)
+        system.kill_gateway(number)
+        system.restart_gateway(number)
+    for url in system.urls:
+        system.processes.wait_for(f"{url}/readyz")
+    with system.load():
+        time.sleep(1.5)
+        system.kill_gateway(0)
+        system.kill_meter(0)
+        keys.write_text(f"{second}\n{first}\n")
+        system.restart_gateway(0)
+        time.sleep(1.5)
+        system.kill_redis()
+        time.sleep(1)
+        system.kill_gateway(1)
+        system.kill_meter(1)
+        system.restart_redis()
+        time.sleep(2)
+    found = [path.name for path in system.folder.rglob("*") if path.is_file() and _says(path)]
+    assert not found, f"text is on the disk: {found}"
+    return Expectation()
+
+
+def _says(path: Path) -> bool:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:  # a journal that was adopted meanwhile
+        return False
+    return any(said in data for said in _SAID)

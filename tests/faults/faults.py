@@ -378,6 +378,7 @@ FAULTS: dict[str, Fault] = {
         bad_days.redis_silent,
         bad_days.disk_full,
         bad_days.arq_away,
+        bad_days.sealed,
         bulk.bomb,
         bulk.meter_poisoned,
         bulk.giant_download,

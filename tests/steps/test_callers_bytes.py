@@ -187,7 +187,7 @@ PARSERS = {
     "sound": Parser(flags.is_sound, JSON, BODIES),
     "scanned flags": Parser(lambda text: flags.read_flags(b'{"a":NaN,' + text), JSON, BODIES),
     "way back": Parser(
-        lambda text: way_back.led_back([(way_back.NAMES[0], text)], Asked(), "p", "http://h/x", BACK),
+        lambda text: way_back.led_back([(b"x-goog-upload-url", text)], Asked(), "p", "http://h/x", BACK),
         ("http://h", "/", "?", "#", "a", ":"),
     ),
     "ticket": Parser(ticket_of, QUERY),

@@ -194,3 +194,20 @@ async def test_an_empty_redis_is_survived(redis: Store) -> None:
         await send(redis, id, records(id))
         await until(redis, 1)
     assert await requests(redis) == 1
+
+
+async def test_large_records_are_read_a_few_at_once(redis: Store) -> None:
+    await redis.config_set("slowlog-log-slower-than", 0)
+    await redis.config_set("slowlog-max-len", 2000)
+    await redis.slowlog_reset()
+    ids = [ExchangeId(BOOT, 0, n) for n in range(6)]
+    async with metering(redis):
+        for id in ids:
+            opened, _, end = records(id)
+            large = tail.encode(id, 1, Segment(tail.Packed(b":" * (2 << 20))))
+            await send(redis, id, [opened, large, end])
+        await until(redis, len(ids))
+    await redis.config_set("slowlog-log-slower-than", 10_000)
+    asked = [bytes(entry["command"]).split() for entry in await redis.slowlog_get(2000)]
+    counts = {int(words[words.index(b"COUNT") + 1]) for words in asked if words[0] == b"XREADGROUP"}
+    assert (min(counts), max(counts)) == (3, 50)

@@ -112,7 +112,8 @@ def test_an_answer_keeps_what_the_provider_said() -> None:
         (b"X-Request-Id", b"req_1"),
         (b"x-ratelimit-remaining", b"9"),
     ]
-    plain = headers.downstream_response(given, "id", status=200, stream=False)
+    answered = headers.fields(given)
+    plain = headers.downstream_response(given, answered, "id", status=200, stream=False)
     assert plain == [
         (b"content-type", b"text/event-stream"),
         (b"cache-control", b"max-age=5"),
@@ -120,10 +121,10 @@ def test_an_answer_keeps_what_the_provider_said() -> None:
         (b"x-ratelimit-remaining", b"9"),
         (b"x-generation-id", b"id"),
     ]
-    streamed = dict(headers.downstream_response(given, "id", status=200, stream=True))
+    streamed = dict(headers.downstream_response(given, answered, "id", status=200, stream=True))
     assert streamed[b"cache-control"] == b"no-cache, no-transform"
     assert streamed[b"x-accel-buffering"] == b"no"
-    assert headers.request_id(headers.fields(given)) == "req_1"
+    assert headers.request_id(answered) == "req_1"
 
 
 def test_streams_are_known_by_their_type() -> None:

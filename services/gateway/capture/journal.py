@@ -26,8 +26,8 @@ from typing import NamedTuple
 from services.gateway.capture.lock import try_lock
 from services.gateway.capture.room import Room, free_bytes
 from shared.contract import frames
-from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
-from shared.contract.tail import Head
+from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
+from shared.contract.tail import Head, Packed
 from shared.runtime.errors import JournalFailed, SettingsError
 
 SUFFIX = ".journal"
@@ -159,6 +159,10 @@ class Journal:
     def fragment(self, id: str, seq: int, body: bytes) -> None:
         """Queue body bytes, which will be part of segment `seq`."""
         self._pending.append(Fragment(id, seq, body))
+
+    def sealed_fragment(self, id: str, seq: int, body: Packed) -> None:
+        """Queue the same, sealed; the segment is queued as a record, and not as a cut."""
+        self._pending.append(SealedFragment(id, seq, body))
 
     def cut(self, id: str, seq: int, size: int) -> None:
         """Queue the note that the last `size` bytes of an exchange have become its segment `seq`."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from services.gateway.capture.journal import SUFFIX
 from services.gateway.capture.lock import try_lock
-from shared.contract import frames, tail
-from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord
+from shared.contract import frames, seals, tail
+from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import BOOT, ExchangeId
 from shared.contract.tail import Fields, Head, Packed, Segment
 
@@ -74,17 +74,21 @@ def records(folder: Path) -> Iterator[tuple[int, Fields]]:
 class _Running:
     """Bytes of one exchange that are in no record yet."""
 
-    __slots__ = ("head", "parts", "seq")
+    __slots__ = ("head", "parts", "sealed", "seq")
 
     def __init__(self) -> None:
-        self.seq = 1  # of the segment that `parts` will become
+        self.seq = 1  # of the segment that `parts`, or what is sealed, will become
         self.parts: list[bytes] = []
+        self.sealed: list[Packed] = []
         self.head: Head | None = None
 
-    def add(self, fragment: Fragment) -> None:
+    def add(self, fragment: Fragment | SealedFragment) -> None:
         if fragment.seq != self.seq:  # the item that closed the segment before was not written
-            self.seq, self.parts = fragment.seq, []
-        self.parts.append(fragment.body)
+            self.seq, self.parts, self.sealed = fragment.seq, [], []
+        if isinstance(fragment, Fragment):
+            self.parts.append(fragment.body)
+        else:
+            self.sealed.append(fragment.body)
 
     def cut(self, size: int) -> Segment | None:
         """The segment of the last `size` bytes; None where some of them are in a deleted file: Redis has them all."""
@@ -97,7 +101,8 @@ class _Running:
 
     def segment(self, gap: int = 0) -> Segment:
         """The segment of all its bytes. `gap`: bytes that are missing before them."""
-        segment = Segment(Packed.pack(b"".join(self.parts)), self.head, gap)
+        body = seals.joined(self.sealed) if self.sealed else Packed.pack(b"".join(self.parts))
+        segment = Segment(body, self.head, gap)
         self.parts, self.head = [], None
         return segment
 
@@ -119,7 +124,7 @@ class _Replay:
     def rest(self) -> Iterator[tuple[int, Fields]]:
         """Segments of the bytes that were in no record when the process died."""
         for text, running in self._running.items():
-            if running.parts:
+            if running.parts or running.sealed:
                 id = ExchangeId.parse(text)
                 yield id.shard, tail.encode(id, running.seq, running.segment())
 
@@ -128,12 +133,12 @@ class _Replay:
         running = self._running.get(item.exchange_id) or self._begin(item.exchange_id)
         match item:
             case JournaledRecord():
-                if item.seq > 0:  # the end, which carries the bytes that were not cut
+                if item.seq > 0:  # it carries the bytes since the record before
                     del self._running[item.exchange_id]
                 return tail.fields(item.exchange_id, item.seq, item.record)
             case JournaledHead():
                 running.head = item.head
-            case Fragment():
+            case Fragment() | SealedFragment():
                 running.add(item)
             case Cut():
                 segment = running.cut(item.size)

@@ -29,13 +29,8 @@ class Room:
         self.full = False
         self._limit = limit
         self._free = free
-        self._capacity = limit
         self._reserve = _RESERVE
-
-    @property
-    def file_bytes(self) -> int:
-        """The size at which a file of the journal ends."""
-        return max(_LEAST_FILE_BYTES, min(_FILE_BYTES, self._capacity // _FILES))
+        self._resize(limit)
 
     def fill(self, size: int) -> float:
         """How much of the room is used, 0 to 1."""
@@ -47,11 +42,13 @@ class Room:
 
     def look(self, folder: Path, size: int) -> None:
         """Ask the disk; `size`: bytes that the journal has there. OSError where the folder is gone."""
-        self._capacity = min(self._limit, size + self._free(folder) - self._reserve)
+        self._resize(min(self._limit, size + self._free(folder) - self._reserve))
         self.judge(size)
 
     def judge(self, size: int) -> None:
         """Note that the journal has this size now."""
+        if size < self._capacity and not self.full:
+            return
         full = self.fill(size) >= (_AGAIN if self.full else 1.0)
         if full != self.full:
             log.error("the journal is full") if full else log.warning("the journal has room again")
@@ -59,6 +56,10 @@ class Room:
 
     def refused(self, size: int, wanted: int) -> None:
         """The disk had no room for `wanted` more bytes."""
-        self._capacity = min(self._capacity, size)
+        self._resize(min(self._capacity, size))
         self._reserve = max(self._reserve, wanted)
         self.full = True
+
+    def _resize(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.file_bytes = max(_LEAST_FILE_BYTES, min(_FILE_BYTES, capacity // _FILES))  # at which a file ends

@@ -17,8 +17,9 @@ import msgspec
 from services.gateway.capture.copy_budget import CopyBudget, CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.writer import RecordWriter
-from shared.contract import tail
+from shared.contract import seals, tail
 from shared.contract.ids import ExchangeId, ExchangeIds
+from shared.contract.seals import Sealer
 from shared.contract.tail import End, Head, Open, Packed, Segment
 from shared.runtime.errors import JournalFailed
 
@@ -93,7 +94,12 @@ class ExchangeTap:
             return  # they have become a segment meanwhile, or may never become one
         if self._seq == 1 and not self._journaled and self._head is not None:
             self._tap.journal.head(self.name, self._head)
-        self._tap.journal.fragment(self.name, self._seq, b"".join(new))
+        sealer = self._tap.sealer
+        if sealer is None:
+            self._tap.journal.fragment(self.name, self._seq, b"".join(new))
+        else:
+            piece = sealer.seal(self.name, str(self._seq), Packed(b"".join(new)))
+            self._tap.journal.sealed_fragment(self.name, self._seq, piece)
         self._journaled = len(self._chunks)
 
     def cut(self) -> None:
@@ -103,12 +109,19 @@ class ExchangeTap:
         if self._budget.spent:
             self._budget.hold(self._take())
             return
-        self.note()
+        sealed = self._tap.sealer is not None
+        if not sealed:
+            self.note()
         body = self._copied(self._take())
         if body:
-            self._tap.journal.cut(self.name, self._seq, len(body))
             head = self._head if self._seq == 1 else None
-            self._ship(tail.pack(Segment(Packed.pack(body), head, self._budget.take_gap())))
+            packed = self._packed(str(self._seq), body)
+            record = tail.pack(Segment(packed, head, self._budget.take_gap()))
+            if sealed:
+                self._tap.journal.record(self.name, self._seq, record)
+            else:
+                self._tap.journal.cut(self.name, self._seq, len(body))
+            self._ship(record)
 
     def end(self, ending: End, request: bytes | None) -> None:
         """Send the last bytes with the end record, and forget the exchange.
@@ -125,8 +138,8 @@ class ExchangeTap:
             msgspec.structs.replace(
                 ending,
                 response_bytes=self.bytes,
-                body=Packed.pack(body),
-                request=Packed.pack(request) if held and request else None,
+                body=self._packed(seals.END, body),
+                request=self._packed(seals.REQUEST, request) if held and request else None,
                 lost_bytes=self._budget.lost,
                 gap=self._budget.gap,
             )
@@ -134,6 +147,12 @@ class ExchangeTap:
         self._tap.journal.record(self.name, self._seq, record)
         self._ship(record)
         self._tap.forget(self)
+
+    def _packed(self, place: str, body: bytes) -> Packed:
+        """Bytes as they stand at a place of the tail."""
+        packed = Packed.pack(body)
+        sealer = self._tap.sealer
+        return packed if sealer is None else sealer.seal(self.name, place, packed)
 
     def _take(self) -> bytes:
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -168,10 +187,12 @@ class Tap:
         *,
         unkept: Callable[[], None] | None = None,
         limits: CopyLimits = _LIMITS,
+        sealer: Sealer | None = None,
     ) -> None:
         """`unkept`: is called for each exchange that begins though the journal does not keep it. None: no such exchange
-        begins."""
+        begins. `sealer`: seals what answers and requests say; None leaves it readable."""
         self.ids = ids
+        self.sealer = sealer
         self._limits = limits
         self._unkept = unkept
         self.ticked = time.monotonic()

@@ -47,6 +47,11 @@ class BodyStream:
         """Whether the answer was complete before the body's last byte was here."""
         return self._state is _State.UNWANTED
 
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return len(self._data)
+
     def feed(self, data: bytes) -> None:
         if self._state is not _State.COMING:
             return

@@ -40,6 +40,19 @@ class _Options(msgspec.Struct, frozen=True):
     include_usage: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _UsualOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Usual(msgspec.Struct, frozen=True):
+    """The same fields as nearly every client writes them."""
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: _UsualOptions | None = None
+
+
+_USUAL = msgspec.json.Decoder(_Usual)
 _SKIM = msgspec.json.Decoder(_Fields)
 _SKIM_OPTIONS = msgspec.json.Decoder(_Options | None)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -54,6 +67,16 @@ _MARK = b"\xef\xbb\xbf"  # byte order
 
 def read_flags(body: bytes) -> Flags:
     """The flags of a body, or of the first part of one; none where it is no JSON object."""
+    try:
+        usual = _USUAL.decode(body)
+    except _UNREADABLE:
+        return _read_leniently(body)
+    options = usual.stream_options
+    asked = None if options is None or options.include_usage is msgspec.UNSET else options.include_usage
+    return Flags(usual.model, usual.stream is True, asked)
+
+
+def _read_leniently(body: bytes) -> Flags:
     try:
         fields = _SKIM.decode(body)
     except msgspec.ValidationError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from shared.access.key_format import PREFIXES
@@ -128,7 +128,7 @@ _REMEMBERED = 1024  # names
 _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
 # Cookies and alternative services belong to the provider's site, as does where a browser goes next; organisation ids
 # belong to the operator (decision 3).
-_NOT_DOWNSTREAM = _HOP_BY_HOP | {
+_NOT_DOWNSTREAM: frozenset[bytes] = _HOP_BY_HOP | {
     b"set-cookie",
     b"set-cookie2",
     b"alt-svc",
@@ -140,6 +140,8 @@ _NOT_DOWNSTREAM = _HOP_BY_HOP | {
 }
 # They ask proxies not to buffer or compress a stream.
 _STREAM_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))
+_NOT_DOWNSTREAM_OF_STREAMS = _NOT_DOWNSTREAM | {name for name, _ in _STREAM_HEADERS}
+_LENGTH = frozenset({b"content-length"})
 _STREAM_TYPES = ("text/event-stream", "application/x-ndjson", "application/vnd.amazon.eventstream")
 
 # The provider's own id of the request, in order of preference.
@@ -194,16 +196,18 @@ def _has_key(value: bytes) -> bool:
     return any(key in value for key in _OUR_KEYS)
 
 
-def downstream_response(headers: Iterable[Header], generation_id: str, *, status: int, stream: bool) -> list[Header]:
-    """The headers of an answer to the client: the provider's, with lower-case names, and the exchange's id."""
-    given = [(name.lower(), value) for name, value in headers]
-    banned = _NOT_DOWNSTREAM | _named_by_connection(given)
-    if status in (204, 304) or any(name == b"transfer-encoding" for name, _ in given):
+def downstream_response(
+    headers: Iterable[Header], answered: Container[bytes], generation_id: str, *, status: int, stream: bool
+) -> list[Header]:
+    """The headers of an answer to the client: the provider's, and the exchange's id, all with lower-case names.
+    `answered` holds the provider's names in lower case."""
+    banned = _NOT_DOWNSTREAM_OF_STREAMS if stream else _NOT_DOWNSTREAM
+    if b"connection" in answered:
+        banned |= _named_by_connection([(name.lower(), value) for name, value in headers])
+    if status in (204, 304) or b"transfer-encoding" in answered:
         # There is no body it could describe, or the transfer encoding overrides it (RFC 9112, 6.3).
-        banned |= {b"content-length"}
-    if stream:
-        banned |= {name for name, _ in _STREAM_HEADERS}
-    passed = [(name, value) for name, value in given if name not in banned]
+        banned |= _LENGTH
+    passed = [(low, value) for name, value in headers if (low := name.lower()) not in banned]
     passed.append((GENERATION_ID, generation_id.encode()))
     if stream:
         passed.extend(_STREAM_HEADERS)

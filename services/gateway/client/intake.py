@@ -36,6 +36,15 @@ class Intake:
         self._idle = idle
         self._upload = UploadLimits(most_of_upload, idle)
 
+    def at_once(self, client: ClientRequest, given: Mapping[bytes, bytes]) -> Received | None:
+        """The body of a usual request, JSON that is here as a whole; else None, and nothing is taken of it."""
+        if given.get(b"content-type") != b"application/json" or b"content-encoding" in given:
+            return None
+        if client.body.size > self._most:
+            return None
+        sent = client.whole_body()
+        return None if sent is None else Received(sent, sent)
+
     async def receive(self, client: ClientRequest, given: Mapping[bytes, bytes], wanted: Wanted) -> Received:
         """The body of a request, whose header fields are `given`.
 

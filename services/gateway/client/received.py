@@ -62,6 +62,8 @@ class Received(msgspec.Struct, frozen=True):
 
         `decode`: without its content encoding, which a body that is changed loses in any case.
         """
+        if model is None and not ask_usage and self.rest is None and not self.encoded:
+            return Outgoing(self.sent)
         if model is None and not ask_usage and (not self.encoded or not decode or self.rest is not None):
             return Outgoing(self.rest or self.sent, self.plain if self.encoded else None, late_model=self._late_model())
         if self.plain is None:

@@ -40,7 +40,10 @@ def content_length(headers: Sequence[Header]) -> int | None:
 
 def asks_to_close(headers: Sequence[Header]) -> bool:
     """Whether these headers of a response close the connection."""
-    return any(name == b"connection" and b"close" in value.lower() for name, value in headers)
+    for name, value in headers:  # noqa: SIM110  # every answer comes by, and any() takes twice as long
+        if name == b"connection" and b"close" in value.lower():
+            return True
+    return False
 
 
 def head(status: int, headers: Sequence[Header], ours: Sequence[Header]) -> bytes:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from services.gateway.client.headers import Header
 from shared.access.credentials import with_ticket, without_key
 
-NAMES = (b"x-goog-upload-url", b"x-goog-upload-control-url")
+NAMES = frozenset({b"x-goog-upload-url", b"x-goog-upload-control-url"})
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]+")  # what can stand in a Host header
 _URL = re.compile(rb"(https?)://([^/?#]*)(/[^?#]*|)(?:\?([^#]*))?")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import dropwhile
 from urllib.parse import unquote
 
@@ -18,6 +19,9 @@ from shared.contract.dialects import Dialect, Family
 from shared.contract.paths import VERSION as _VERSION
 from shared.contract.providers import DEFAULTS, PROVIDERS
 from shared.runtime.errors import Refused
+
+REMEMBERED = 4096  # readings of paths: clients use few paths, again and again
+LONGEST_REMEMBERED = 512  # characters of a path that is remembered
 
 # Needless escapes (RFC 3986, 2.3), and that of the colon before a Gemini method.
 _UNRESERVED = re.compile(r"%(?:4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe]|3[0-9Aa]|2[DdEe])")
@@ -68,9 +72,19 @@ class Route:
 
 def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family:
     """The family whose error envelope a caller expects, guessed before the path is matched."""
-    if b"anthropic-version" in headers or "/messages" in path:
+    if b"anthropic-version" in headers:
         return Family.ANTHROPIC
-    google_key = b"x-goog-api-key" in headers or any(part.startswith(b"key=") for part in query.split(b"&"))
+    google_key = b"x-goog-api-key" in headers or (
+        b"key=" in query and b"key=" in [part[:4] for part in query.split(b"&")]
+    )
+    guessed = _guessed if len(path) <= LONGEST_REMEMBERED else _guessed.__wrapped__
+    return guessed(path, google_key)
+
+
+@lru_cache(REMEMBERED)
+def _guessed(path: str, google_key: bool) -> Family:
+    if "/messages" in path:
+        return Family.ANTHROPIC
     call = looks_like_gemini(path) and "/models/ft:" not in path  # OpenAI's own models have colons, too
     if google_key or "/v1beta/" in path or call:  # uploads come without a key, and without a call in the path
         return Family.GEMINI

@@ -85,6 +85,12 @@ class UpstreamClient:
         self._tls = client_context()
         self._own_tls = _contexts(settings)
         self._transport = transport
+        self._timeouts: Timeouts = {
+            "connect": settings.connect_timeout,
+            "pool": settings.connect_timeout,
+            "read": settings.first_byte_timeout,
+            "write": settings.idle_timeout,
+        }
         self._paths: dict[str, Path] = {}
         self._places: dict[str, tuple[Origin, bytes]] = {}
 
@@ -115,8 +121,8 @@ class UpstreamClient:
             given = [(b"host", host), *headers]
             if framing := _framing(method, body):
                 given.append(framing)
-            path_ = self._path(provider, origin)
-            answer = await path_.send(origin, method, target, given, body, self._timeouts(), fresh=fresh)
+            path_ = self._paths.get(provider) or self._path(provider, origin)
+            answer = await path_.send(origin, method, target, given, body, self._timeouts, fresh=fresh)
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
         if not 200 <= answer.status <= 599:
@@ -129,14 +135,6 @@ class UpstreamClient:
         scheme, _, rest = url.partition("://")
         found = proxy_of(self._settings, provider, self._place(scheme, rest.partition("/")[0])[0])
         return found.rpartition("://")[2].rpartition("@")[2].rstrip("/") if found is not None else ""
-
-    def _timeouts(self) -> Timeouts:
-        return {
-            "connect": self._settings.connect_timeout,
-            "pool": self._settings.connect_timeout,
-            "read": self._settings.first_byte_timeout,
-            "write": self._settings.idle_timeout,
-        }
 
     def _path(self, provider: str, origin: Origin) -> Path:
         """The path of one provider. Each has its own pool: one that hangs must not take the others' connections."""
