@@ -101,13 +101,12 @@ class Row:
     when: list[dict[str, Any]] = field(default_factory=list)
 
 
-def rows(day: date, *, keep: timedelta, left_out: list[str] | None = None) -> list[Row]:
-    """The prices of the list, but for those that ended `keep` before that day.
+def rows(providers: Iterable[Any], day: date, *, keep: timedelta, left_out: list[str] | None = None) -> list[Row]:
+    """The prices of these providers of the list, but for those that ended `keep` before that day.
 
     NotSaid names the first model that the book cannot price; with `left_out` it is named there, and left out.
-    SettingsError where the package is not installed.
     """
-    listed = {provider.id: provider for provider in _package().providers}
+    listed = {provider.id: provider for provider in providers}
     found: list[Row] = []
     for names, id in PROVIDERS.items():
         for model in listed[id].models:
@@ -127,9 +126,10 @@ def name_of_list() -> str:
     return f"genai-prices {version('genai-prices')}"
 
 
-def _package() -> Any:
+def providers() -> Iterable[Any]:
+    """The list. SettingsError where the package is not installed."""
     try:
-        return import_module("genai_prices.data")
+        return tuple(import_module("genai_prices.data").providers)
     except ImportError:
         raise SettingsError("genai-prices is not installed: install arouter[prices]") from None
 

@@ -68,7 +68,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     """Write the file, and print what differs from the book in use."""
     now = datetime.now(UTC)
     left_out: list[str] | None = [] if arguments.leave_out else None
-    rows = price_list.rows(now.date(), keep=_KEPT, left_out=left_out)
+    rows = price_list.rows(price_list.providers(), now.date(), keep=_KEPT, left_out=left_out)
     text = price_list.written(rows, now.date(), left_out or ())
     listed = prices.sheet(prices.read(text))
     arguments.file.write_text(text)
@@ -88,8 +88,8 @@ def _differences(in_use: PriceBook, listed: PriceBook, now: datetime) -> list[tu
     for price in (price for sheet in listed.sheets for price in sheet.prices if price.holds_at(at_ms)):
         for provider, model in itertools.product(price.providers, price.models):
             known = in_use.find(Bill(provider, model, model, at_ms, Usage()))
-            if known is None:
-                continue
+            if known is None or (not {*"*#"}.isdisjoint(model) and model not in known[1].models):
+                continue  # a pattern is no name: it is compared with itself alone
             old, new = known[1].named_rates, price.named_rates
             found += [
                 (provider, model, name, _shown(old.get(name)), _shown(new.get(name)))

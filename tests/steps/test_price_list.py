@@ -38,7 +38,7 @@ GRID = ((1000, 100, 0, 0, 0), (250_001, 3000, 100_000, 50_000, 20_000), (600_000
 @pytest.fixture(scope="module")
 def written() -> tuple[str, list[str]]:
     left_out: list[str] = []
-    rows = price_list.rows(NOW.date(), keep=timedelta(35), left_out=left_out)
+    rows = price_list.rows(providers, NOW.date(), keep=timedelta(35), left_out=left_out)
     return price_list.written(rows, NOW.date(), left_out), left_out
 
 
@@ -106,7 +106,7 @@ def test_the_list_that_comes_with_this_version_is_that_of_the_pinned_package(wri
     assert (shipped.list_prices, shipped.prefer) == (True, "provider")
     day = date.fromisoformat(shipped.version[len("list-") :][:10])
     left_out: list[str] = []
-    rows = price_list.rows(day, keep=timedelta(35), left_out=left_out)
+    rows = price_list.rows(providers, day, keep=timedelta(35), left_out=left_out)
     assert prices.sheet(prices.read(price_list.written(rows, day, left_out))) == shipped
     assert written[1] == left_out
 
@@ -158,13 +158,12 @@ HOURS = types.TimeOfDateConstraint(time(1, 0, tzinfo=UTC), time(4, 0, tzinfo=UTC
         ({"match": types.ClauseEquals(equals="a*")}, "unknown name"),
     ],
 )
-def test_what_the_book_cannot_say_is_an_error(monkeypatch: pytest.MonkeyPatch, changed: Any, named: str) -> None:
+def test_what_the_book_cannot_say_is_an_error(changed: Any, named: str) -> None:
     fakes = {id: SimpleNamespace(id=id, models=[], fallback_model_providers=None) for id in LISTED}
     fakes["openai"].models = [model(**changed), model(id="n", match=types.ClauseEquals(equals="n"))]
-    monkeypatch.setattr(price_list, "_package", lambda: SimpleNamespace(providers=list(fakes.values())))
     with pytest.raises(NotSaid, match=f"^openai m: {named}"):
-        price_list.rows(NOW.date(), keep=timedelta(0))
+        price_list.rows(fakes.values(), NOW.date(), keep=timedelta(0))
     left_out: list[str] = []
-    rows = price_list.rows(NOW.date(), keep=timedelta(0), left_out=left_out)
+    rows = price_list.rows(fakes.values(), NOW.date(), keep=timedelta(0), left_out=left_out)
     assert [row.models for row in rows] == [["n"]]
     assert [line.startswith(f"openai m: {named}") for line in left_out] == [True]

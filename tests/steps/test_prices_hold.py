@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from services.meter.prices import parse
 from services.meter.pricing.book import PriceBook
+from services.meter.pricing.costs import with_cost
 from services.meter.pricing.items import TOKENS, Bill, tokens_of
 from services.meter.pricing.rates import MOST
-from shared.contract.entry import Unpriced
+from shared.contract.entry import CostSource, Unpriced
+from tests.support.entries import entry
 from tests.support.prices import bill, book_of
 
 counts = st.integers(0, 1 << 32)
@@ -113,6 +115,26 @@ def test_where_there_are_no_limits_two_costs_are_the_cost_of_both(
     apart = cost(book, bill(one, two)) + cost(book, bill(three, four))
     together = cost(book, bill(one + three, two + four))
     assert abs(apart - together) <= 1 or together == MOST  # of rounding
+
+
+@given(linear(), linear(), bills(), st.one_of(st.none(), st.integers(0, 10**15)))
+def test_pricing_again_changes_nothing_whatever_was_booked_before(
+    book: PriceBook, other: PriceBook, used: Bill, stated: int | None
+) -> None:
+    booked = entry(
+        "x",
+        provider="p",
+        model="m",
+        modalities=used.modalities,
+        units=used.units,
+        tier=used.tier,
+        reported_cost_nanousd=stated,
+        **used.usage.as_dict(),
+    )
+    once = with_cost(booked, book)
+    assert with_cost(once, book) == once
+    assert with_cost(with_cost(booked, other), book) == once
+    assert once.cost_nanousd is None or 0 <= once.cost_nanousd <= MOST or once.cost_source == CostSource.PROVIDER
 
 
 LEVELS = """
