@@ -20,6 +20,7 @@ from services.gateway.attempts import Candidate
 from services.gateway.credentials.renewal import Renewal
 from services.gateway.credentials.sources import sources
 from services.gateway.routing.configured import upstreams
+from services.gateway.routing.pools import Credential
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import UpstreamClient
@@ -96,7 +97,8 @@ async def _machine() -> AsyncIterator[Finding]:
         yield Finding(WARNING, "providers", "no provider has a credential or a base URL: every request gets 404")
     client = UpstreamClient(settings)  # as a gateway reaches them: its proxies, certificates and addresses
     try:
-        for finding in await asyncio.gather(*(_provider(client, upstream) for upstream in configured)):
+        asked = [_provider(client, upstream, one) for upstream in configured for one in upstream.pool]
+        for finding in await asyncio.gather(*asked):
             yield finding
     finally:
         await client.close()
@@ -203,21 +205,22 @@ def _file_system(folder: Path) -> str:
     return max(inside, default=(0, ""))[1]
 
 
-async def _provider(client: UpstreamClient, upstream: Upstream) -> Finding:
-    about = upstream.provider
+async def _provider(client: UpstreamClient, upstream: Upstream, credential: Credential) -> Finding:
+    provider = upstream.provider
+    about = f"{provider} ({credential.name})" if credential.name else provider
     family = next(iter(upstream.endpoints))
     headers = [(b"accept", b"*/*"), (b"user-agent", b"arouter-doctor")]
     if family is Family.ANTHROPIC:
         headers.append((b"anthropic-version", b"2023-06-01"))
     url = upstream.paths.check or upstream.endpoints[family] + _LISTS[family]
-    authenticator = upstream.authenticators[family]
-    request = Candidate(about, "", "", "GET", url, b"", headers, b"", authenticator)
-    proxy = client.proxy(about, url)
+    authenticator = credential.authenticators[family]
+    request = Candidate(provider, "", "", "GET", url, b"", headers, b"", authenticator)
+    proxy = client.proxy(provider, url)
     by = f" through the proxy {proxy}" if proxy else ""
     try:
         async with asyncio.timeout(_PROVIDER_SECONDS):
             signed = [*headers, *authenticator.prepare(request)]
-            answer = await client.send(about, "GET", url, b"", signed, b"")
+            answer = await client.send(provider, "GET", url, b"", signed, b"")
     except (UpstreamError, TimeoutError) as exc:
         why = str(exc) or f"no answer within {_PROVIDER_SECONDS} s"
         return Finding(WRONG, about, f"{upstream.base_url} cannot be reached{by}: {why}")

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import books, commands, demo, doctor, inspect, prices, quarantine, seals, services, work
+from services.cli import books, commands, demo, doctor, inspect, prices, providers, quarantine, seals, services, work
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import use_config
 
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_command(
         commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
     )
+    providers.add_commands(commands_)
     prices.add_commands(commands_)
     books.add_commands(commands_)
     quarantine.add_commands(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client import Metric
 
+from services.cli.worker_metrics import WorkerMetrics
 from services.gateway.metrics import GatewayMetrics
 from services.meter.metrics import MeterMetrics
 
@@ -15,7 +16,9 @@ _INTRODUCTION = """# Metrics
 
 The admin server of each process serves `/metrics`, `/healthz` and `/readyz` on a port of its own: a gateway's on 9090
 (`AROUTER_METRICS_PORT`), a meter's on 9091 (`AROUTER_METER_METRICS_PORT`). `/readyz` answers 503 with its reasons.
-A gateway answers both probes on its own port too, and so does `arouter control`. Alert rules:
+Where a gateway has several workers, its parent shows the metrics of all, each sample with the label `worker`, and the
+last section's; it is ready when all of them are. A gateway answers both probes on its own port too, and so does
+`arouter control`. Alert rules:
 [deploy/k8s/components/monitoring](../deploy/k8s/components/monitoring/rules.yaml).
 """
 
@@ -25,6 +28,7 @@ def declared() -> dict[str, list[Metric]]:
     return {
         "Gateway": list(GatewayMetrics().registry.collect()),
         "Meter": list(MeterMetrics().registry.collect()),
+        "Workers": list(WorkerMetrics(dict, dict).collect()),
     }
 
 

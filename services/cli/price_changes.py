@@ -10,7 +10,7 @@ from decimal import Decimal
 from services.cli.books import NotInLedger, time_of
 from services.cli.output import print_table
 from services.cli.redis import with_redis
-from services.meter import prices, reprice
+from services.meter import applying, prices
 from services.meter.pricing.book import Cost, PriceBook
 from services.meter.pricing.costs import bill_of
 from services.meter.pricing.items import TOKENS
@@ -73,7 +73,7 @@ def _explain(entry: Entry, book: PriceBook) -> None:
     version = cost.version or book.version or "no book"
     print(f"the book in use: {dollars(cost.nano)}, {version}: {cost.label or cost.reason}")
     _print_lines(cost)
-    if reprice.repriced(entry, book).cost_nanousd != entry.cost_nanousd:
+    if applying.repriced(entry, book).cost_nanousd != entry.cost_nanousd:
         print("what is booked differs: `arouter prices apply` books it anew")
 
 
@@ -97,15 +97,15 @@ def run_apply(arguments: argparse.Namespace) -> int:
     changed: dict[tuple[str, str], Counter[str]] = {}
 
     async def apply(books: Books) -> None:
-        await reprice.check_reach(books, arguments.since)
+        await applying.check_reach(books, arguments.since)
         now_ms = await streams.now_ms(books.store)
         for shard in range(books.shards):
-            async for batch in reprice.changes(books.store, shard, book, arguments.since, now_ms, seen):
+            async for batch in applying.changes(books.store, shard, book, arguments.since, now_ms, seen):
                 for change in batch:
                     place = change.entry.provider, change.entry.model
                     changed.setdefault(place, Counter()).update({"exchanges": 1, "nano": change.nano})
                 if not arguments.dry_run:
-                    seen["booked"] += await reprice.book_changes(books.store, batch, settings.ledger_keep)
+                    seen["booked"] += await applying.book_changes(books.store, batch, settings.ledger_keep)
 
     with_redis(apply)
     if changed:

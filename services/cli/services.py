@@ -6,11 +6,14 @@ import argparse
 import asyncio
 import logging
 import signal
+import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
+from services.cli import workers
 from services.control import server as control_server
 from services.control.app import ControlApp
 from services.control.settings import ControlSettings
@@ -26,6 +29,8 @@ from services.meter.settings import MeterSettings
 from shared.runtime import embedded, logs
 from shared.runtime.settings import Settings, old_variables, unknown_variables
 
+T = TypeVar("T", bound=Settings)
+
 log = logging.getLogger(__name__)
 
 SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, MeterSettings, ControlSettings)
@@ -36,6 +41,10 @@ def add_commands(commands: Any) -> None:
     one = commands.add_parser("gateway", help="run a gateway")
     one.add_argument("--host", help="address to listen on; AROUTER_HOST by default")
     one.add_argument("--port", type=int, help="port to listen on; AROUTER_PORT by default")
+    one.add_argument(
+        "--workers", type=_several, default=0, metavar="N", help="as so many processes on the port, one a core"
+    )
+    one.add_argument("--worker", help=argparse.SUPPRESS)  # number, admin socket and parent's pipe, from `workers`
     one.set_defaults(run=gateway)
 
     one = commands.add_parser("meter", help="run a meter")
@@ -58,8 +67,17 @@ def add_commands(commands: Any) -> None:
 
 def gateway(arguments: argparse.Namespace) -> int:
     """Run a gateway until SIGTERM, with the control plane on its port unless `AROUTER_CONTROL` is off."""
-    settings = GatewaySettings.load(**_given(arguments, host="host", port="port"))
+    load = partial(GatewaySettings.load, **_given(arguments, host="host", port="port"))
+    settings = load()
     _begin(settings)
+    if arguments.workers:
+        with embedded.redis_url(settings):  # an embedded server outlives each worker
+            return workers.run(settings, arguments.workers)
+    admin = None
+    if arguments.worker is not None:
+        _, listening, pipe = map(int, arguments.worker.split(","))
+        admin = socket.socket(fileno=listening)
+        workers.follow_parent(pipe)
     with embedded.redis_url(settings) as url:
         plane = None
         if settings.control == "gateway":
@@ -70,8 +88,16 @@ def gateway(arguments: argparse.Namespace) -> int:
                 body_timeout=settings.body_timeout,
                 base_path=settings.base_path,
             )
-        gateway_server.serve(settings, url, plane)
+        gateway_server.serve(settings, url, plane, partial(_reread, load), admin)
     return 0
+
+
+def _reread(load: Callable[[], T]) -> T:
+    """Settings for a reload, with a warning for each that does nothing."""
+    settings = load()
+    for sentence in odd_settings(settings):
+        log.warning(sentence)
+    return settings
 
 
 def meter(_: argparse.Namespace) -> int:
@@ -79,7 +105,7 @@ def meter(_: argparse.Namespace) -> int:
     settings = MeterSettings.load()
     _begin(settings)
     with embedded.redis_url(settings) as url:
-        asyncio.run(meter_host.run(settings, url))
+        asyncio.run(meter_host.run(settings, url, partial(_reread, MeterSettings.load)))
     return 0
 
 
@@ -110,6 +136,14 @@ def provider(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _several(text: str) -> int:
+    """A number of workers."""
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return count
+
+
 def _given(arguments: argparse.Namespace, **fields: str) -> dict[str, object]:
     """The settings that the command line names, by field."""
     values = {field: getattr(arguments, name) for field, name in fields.items()}
@@ -131,5 +165,5 @@ def _begin(settings: Settings) -> None:
 
 
 def _hung_up(signum: int, frame: FrameType | None) -> None:
-    """A terminal that closes, or an operator who wants settings to be read again, must not cut running streams."""
-    log.warning("SIGHUP changes nothing: settings are read at the start; restart the process to change them")
+    """Before there is anything to reload, and in a control plane, which reloads nothing."""
+    log.warning("SIGHUP changes nothing here: gateways and meters reload once they run")

@@ -9,7 +9,10 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
+from services.gateway.attempt_settings import AttemptSettings
+from services.gateway.credential_settings import CredentialSettings
 from services.gateway.provider_settings import ProviderSettings
+from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.contract.providers import PROVIDERS, Provider
@@ -17,12 +20,15 @@ from shared.runtime.settings import Settings, variable
 
 PATH = Path("docs/settings.md")
 
+_BLOCKS = {"providers", "routes", "attempts"}  # tables of their own
+
 _INTRODUCTION = """# Settings
 
 Settings come from the environment or from a TOML file; the environment goes first. The file is `arouter.toml` in the
 working directory, or the one that `arouter --config FILE` or `AROUTER_CONFIG` names. Its names are those below in lower
-case, without the prefix: [arouter.toml.example](../arouter.toml.example) has them all. Settings are read once, at the
-start; a wrong one stops the start with one line. Times are in seconds, sizes in bytes. A warning names each `AROUTER_…`
+case, without the prefix: [arouter.toml.example](../arouter.toml.example) has them all. Settings are read at the
+start; a wrong one stops the start with one line. Providers and prices in the file are taken on by a
+[reload](deploy.md#reload), too. Times are in seconds, sizes in bytes. A warning names each `AROUTER_…`
 variable that no service knows.
 """
 _PROVIDERS = """
@@ -33,6 +39,22 @@ variables of the providers' own SDKs work too. Bedrock and Vertex are on with `R
 machine's own credentials where they have no key ([providers](providers.md)). Any other name is a provider of your own
 and needs a base URL:
 `AROUTER_PROVIDERS__VLLM__BASE_URL=http://vllm:8000/v1`.
+"""
+_ROUTES = """
+### Routes
+
+`[routes.NAME]`, or `AROUTER_ROUTES__<NAME>__…` for a name in lower case that a variable can have. A route is a
+model name of your own; [fallback](fallback.md) shows what it is for.
+"""
+_ATTEMPTS = """
+### Attempts
+
+`AROUTER_ATTEMPTS__…`, `[attempts]` in the file: what is tried again before the first byte, where there is a second
+candidate ([attempts](fallback.md#attempts)).
+"""
+_CREDENTIALS = """
+Each of a provider's `CREDENTIALS` is a table of the file, or an object in the JSON of the variable, with a name and one
+way to give its secret:
 """
 
 
@@ -45,17 +67,23 @@ def render() -> str:
             "## Every service\n",
             *_table(Settings, Settings.model_fields, prefix=""),
             "\n## Gateway\n",
-            *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - {"providers"}, prefix=""),
+            *_table(GatewaySettings, set(GatewaySettings.model_fields) - common - _BLOCKS, prefix=""),
+            _ATTEMPTS,
+            *_table(AttemptSettings, AttemptSettings.model_fields, prefix="ATTEMPTS__"),
             "\n## Meter\n",
             *_table(MeterSettings, set(MeterSettings.model_fields) - common, prefix=""),
             "\n## Control\n",
             *_table(ControlSettings, set(ControlSettings.model_fields) - common, prefix=""),
             _PROVIDERS,
             *_table(ProviderSettings, ProviderSettings.model_fields, prefix="PROVIDERS__<NAME>__"),
+            _CREDENTIALS,
+            *_members(CredentialSettings),
             "",
             "| name | base URL | credential |",
             "|---|---|---|",
             *(f"| {p.name} | {p.base_url or 'your own'} | {_credential(p)} |" for p in PROVIDERS.values()),
+            _ROUTES,
+            *_table(RouteSettings, RouteSettings.model_fields, prefix="ROUTES__<NAME>__"),
             "",
         ]
     )
@@ -79,14 +107,23 @@ def _table(model: type[BaseModel], names: Iterable[str], prefix: str) -> list[st
     return lines
 
 
+def _members(model: type[BaseModel]) -> list[str]:
+    lines = ["| member | default | |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        lines.append(f"| `{name}` | {'' if field.is_required() else _default(field)} | {field.description} |")
+    return lines
+
+
 def _default(field: FieldInfo) -> str:
     if field.default_factory is not None:
         return "`~/.local/state/arouter`"
     value = field.default
     if isinstance(value, bool):
         return str(value).lower()
-    if value is None or value == "" or isinstance(value, SecretStr):
+    if field.is_required() or value is None or value in ("", ()) or isinstance(value, SecretStr):
         return ""
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return f"{value:,}".replace(",", " ") if isinstance(value, int) and value > 9999 else f"{value}"
 
 

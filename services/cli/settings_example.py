@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from services.control.settings import ControlSettings
+from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import ProviderSettings
+from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.runtime.settings import Settings
@@ -47,9 +50,25 @@ _EXAMPLES = {
 _PROVIDERS: dict[str, dict[str, object]] = {
     "openai": {"api_key": "sk-replace-me", "ask_usage": True},
     "anthropic": {"api_key": "sk-ant-replace-me", "on_disconnect": "close"},
+    "mistral": {
+        "credentials": [
+            {"name": "main", "api_key": "replace-me", "weight": 2},
+            {"name": "spare", "api_key": "replace-me-too", "weight": 0},
+        ]
+    },
     "bedrock": {"region": "eu-west-1"},
     "vertex": {"project": "my-project", "location": "global"},
     "vllm": {"base_url": "http://vllm:8000/v1", "dialects": "openai_chat, openai_completions"},
+}
+_ROUTES: dict[str, dict[str, object]] = {
+    "fast": {"candidates": ["openai/gpt-4o-mini", "vllm/llama-3.3-70b"]},
+    "claude": {
+        "candidates": [
+            {"model": "anthropic/claude-haiku-4-5", "weight": 9},
+            {"model": "anthropic/claude-sonnet-4-5", "weight": 1},
+        ],
+        "sticky": True,
+    },
 }
 
 
@@ -63,7 +82,9 @@ def render() -> str:
             *_section("Gateway", _own(GatewaySettings)),
             *_section("Meter", _own(MeterSettings)),
             *_section("Control plane in a process of its own", _own(ControlSettings)),
-            *_providers(),
+            *_attempts(),
+            *_blocks("Providers: one section each, by its name", ProviderSettings, "providers", _PROVIDERS),
+            *_blocks("Routes: model names of your own, one section each", RouteSettings, "routes", _ROUTES),
         ]
     )
 
@@ -75,7 +96,7 @@ def uncommented(text: str) -> str:
 
 def _own(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
-        if name not in Settings.model_fields and name != "providers":
+        if name not in Settings.model_fields and name not in ("providers", "routes", "attempts"):
             yield name, field
 
 
@@ -88,13 +109,23 @@ def _section(title: str, fields: Iterable[tuple[str, FieldInfo]]) -> Iterator[st
     yield ""
 
 
-def _providers() -> Iterator[str]:
-    yield "# --- Providers: one section each, by its name ---"
+def _attempts() -> Iterator[str]:
+    yield "# --- Attempts: what is tried again before the first byte, where there is a second candidate ---"
     yield ""
-    for name, field in ProviderSettings.model_fields.items():
+    yield "#[attempts]"
+    for name, field in AttemptSettings.model_fields.items():
+        yield from _comment(field)
+        yield f"#{name} = {_toml(field.default)}"
+    yield ""
+
+
+def _blocks(title: str, model: type[BaseModel], table: str, blocks: Mapping[str, dict[str, object]]) -> Iterator[str]:
+    yield f"# --- {title} ---"
+    yield ""
+    for name, field in model.model_fields.items():
         yield from _comment(field, f"{name}: ")
-    for provider, values in _PROVIDERS.items():
-        yield f"\n#[providers.{provider}]"
+    for block, values in blocks.items():
+        yield f"\n#[{table}.{block}]"
         yield from (f"#{name} = {_toml(value)}" for name, value in values.items())
     yield ""
 
@@ -104,6 +135,10 @@ def _comment(field: FieldInfo, before: str = "") -> list[str]:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + " }"
     return json.dumps(value)  # what these are is written alike in both
 
 

@@ -58,7 +58,11 @@ class Generation(BaseModel):
 
     id: str
     provider: str
-    model: str = Field(description="As requested.")
+    model: str = Field(description="As requested from that provider.")
+    requested_model: str = Field(
+        description="As the request names it, where that is a route of the operator's, or the first of several models; "
+        "else empty."
+    )
     response_model: str = Field(description="As the provider named it.")
     dialect: str
     streamed: bool

@@ -106,7 +106,7 @@ class DeletedAnswer(BaseModel):
 @router.post("/keys", status_code=201, summary="Make a key")
 async def create(plane: Plane, _: Manager, new: NewKey) -> NewKeyAnswer:
     """Make a key that calls models. The raw key is in this answer and nowhere else."""
-    given = _checked(plane, new.model_dump(exclude_unset=True))
+    given = await _checked(plane, new.model_dump(exclude_unset=True))
     name = given.pop("name")
     key, record = await keys.create(plane.store, await plane.pepper(), name, **given)
     return NewKeyAnswer(data=_shown(record, KeyUsage(0, 0, 0, 0)), key=key)
@@ -149,7 +149,7 @@ async def update(plane: Plane, _: Manager, hash: Hash, changes: KeyChanges) -> K
     for field in ("name", "disabled"):
         if field in given and given[field] is None:
             raise Refused(400, f"{field}: cannot be null")
-    record = await keys.update(plane.store, hash, _checked(plane, given))
+    record = await keys.update(plane.store, hash, await _checked(plane, given))
     return KeyAnswer(data=_shown(record, (await _usage(plane, [record]))[hash]))
 
 
@@ -177,9 +177,11 @@ async def _managed(plane: ControlPlane, hash: str) -> KeyRecord:
     return record
 
 
-def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
+async def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
     """The fields as the key record has them. Refused with 400 for a provider that is not configured here."""
     unknown = [name for name in given.get("allowed_providers") or () if name not in plane.providers]
+    if unknown:  # gateways may have taken it on since this process started
+        unknown = [name for name in unknown if name not in {one.provider for one in await plane.healths()}]
     if unknown:
         raise Refused(400, f"allowed_providers: {unknown[0]!r} is not configured here")
     expires: datetime | None = given.get("expires_at")

@@ -15,9 +15,10 @@ from fastapi import Depends, Request
 from shared.access import pepper
 from shared.access.keyring import KeyRing
 from shared.access.keys import KeyRecord
-from shared.books import streams, version
+from shared.books import running, streams, version
 from shared.books.audit import unsettled
 from shared.books.books import Books
+from shared.books.provider_health import CredentialHealth, merged
 from shared.books.reports import Between
 from shared.runtime import store
 from shared.runtime.errors import Refused, StoreUnavailable
@@ -45,6 +46,10 @@ class ControlPlane:
 
     async def pepper(self) -> bytes:
         return await pepper.load(self.store, self.settings)
+
+    async def healths(self) -> list[CredentialHealth]:
+        """The health of every credential that a running gateway has."""
+        return merged(await running.gateways(self.store))
 
     async def check(self) -> None:
         """SettingsError where this Redis is unfit, StoreError where it does not answer."""

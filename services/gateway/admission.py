@@ -30,15 +30,16 @@ class Asked(NamedTuple):
 
     method: str
     matched: Match
-    route: Route
+    routes: tuple[Route, ...]  # in the order of trying
     body: Received
 
 
 class Permit(NamedTuple):
-    """The right to begin one exchange."""
+    """The right to begin one exchange, on routes that its key may use."""
 
     key: KeyRecord
     tap: Tap
+    routes: tuple[Route, ...]
 
     def open(self, record: Open) -> ExchangeTap:
         """Mint the exchange's id and make its open durable, in one call. Refused with 503 where the journal fails."""
@@ -76,13 +77,13 @@ class Admission:
     def admit(self, key: KeyRecord, asked: Asked) -> Permit:
         """A permit. Refused: 400 where the model's name is too long, 403 where the key may not call it, 503 where
         usage cannot be recorded."""
-        if len(asked.route.model) > _MAX_MODEL_NAME:
-            raise Refused(400, f"the model name is longer than {_MAX_MODEL_NAME} characters")
-        if key.restricted:
-            _check_lists(key, asked)
+        for route in asked.routes:
+            if len(route.model) > _MAX_MODEL_NAME:
+                raise Refused(400, f"the model name is longer than {_MAX_MODEL_NAME} characters")
+        routes = _allowed(key, asked) if key.restricted else asked.routes
         if not self._tap.takes:
             raise _unkept()
-        return Permit(key, self._tap)
+        return Permit(key, self._tap, routes)
 
 
 def checks_model(key: KeyRecord, method: str, matched: Match) -> bool:
@@ -90,23 +91,37 @@ def checks_model(key: KeyRecord, method: str, matched: Match) -> bool:
     return key.allowed_models is not None and (matched.dialect is not Dialect.METADATA or method not in ("GET", "HEAD"))
 
 
-def _check_lists(key: KeyRecord, asked: Asked) -> None:
-    """Refused with 403 where the key may not use this provider or model. Requests that only read call no model, and the
-    list of models does not count for them."""
-    provider, model = asked.route.upstream.provider, asked.route.model
+def _allowed(key: KeyRecord, asked: Asked) -> tuple[Route, ...]:
+    """The routes that a key may use: the same tuple where it may use all of them. Refused with 403 where there are
+    none, for the reason that the first one has."""
     if key.kind is Kind.MANAGEMENT:
         raise Refused(403, "a management key cannot call models", code="management_key")
-    if not key.allows_provider(provider):
-        raise Refused(403, f"provider '{provider}' is not allowed for this API key", code="provider_not_allowed")
-    if not checks_model(key, asked.method, asked.matched):
-        return
-    if not model:
-        message = "this API key may call certain models alone, and the request does not say which one it calls"
-        raise Refused(403, message, code="model_not_allowed")
-    if not key.allows_model(provider, model):
-        raise Refused(403, f"model '{model}' is not allowed for this API key", code="model_not_allowed")
-    if asked.matched.path_model is None and not asked.body.names_one_model():
+    checked = checks_model(key, asked.method, asked.matched)
+    refusals = [_refusal(key, route, checked=checked) for route in asked.routes]
+    if None not in refusals:
+        assert refusals[0] is not None
+        raise refusals[0]
+    listed = asked.routes[0].unlisted
+    if checked and asked.matched.path_model is None and not asked.body.names_one_model(listed=listed):
         raise Refused(403, "this API key may name one model alone, and once", code="model_not_allowed")
+    if not any(refusals):
+        return asked.routes
+    return tuple(route for route, refused in zip(asked.routes, refusals, strict=True) if refused is None)
+
+
+def _refusal(key: KeyRecord, route: Route, *, checked: bool) -> Refused | None:
+    """Why a key may not use a route; None where it may. `checked`: the list of models holds; it does not for requests
+    that only read, which call no model."""
+    provider, model = route.upstream.provider, route.model
+    if not key.allows_provider(provider):
+        return Refused(403, f"provider '{provider}' is not allowed for this API key", code="provider_not_allowed")
+    if checked and not model:
+        message = "this API key may call certain models alone, and the request does not say which one it calls"
+        return Refused(403, message, code="model_not_allowed")
+    if checked and not key.allows_model(provider, model, route.asked):
+        named = route.asked or model
+        return Refused(403, f"model '{named}' is not allowed for this API key", code="model_not_allowed")
+    return None
 
 
 def _unkept() -> Refused:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from services.gateway.admission import Admission
+from services.gateway.bulletin import Bulletin
 from services.gateway.capture.copy_budget import CopyLimits
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.recovery import JournalRecovery
@@ -16,20 +19,22 @@ from services.gateway.capture.tap import Tap
 from services.gateway.capture.writer import RecordWriter
 from services.gateway.client import asgi
 from services.gateway.client.request import ClientRequest
-from services.gateway.credentials.renewal import Renewal
-from services.gateway.credentials.sources import sources
+from services.gateway.configuration import Configuration, Load
+from services.gateway.configured import Configured
 from services.gateway.dataplane import DataPlane
 from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.observers import AccessLog, Observers
 from services.gateway.redis_check import RedisCheck
-from services.gateway.routing.configured import upstreams
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.client import TransportFactory, UpstreamClient
+from services.gateway.upstream.client import TransportFactory
 from shared.access.keyring import KeyRing
+from shared.books import running
 from shared.contract import paths
 from shared.contract.ids import ExchangeIds, new_boot
+from shared.contract.running import Reloaded, Result, Service
 from shared.runtime import seal_keys, store
+from shared.runtime.reloading import Change, Reloading
 from shared.runtime.tasks import Tasks
 
 _FLUSH_SECONDS = 15.0
@@ -54,10 +59,11 @@ class Gateway:
         redis_url: str,
         control: Control | None = None,
         transport: TransportFactory | None = None,
+        load: Load | None = None,
     ) -> None:
-        """`transport`: a factory of httpx transports, in place of our own connections."""
+        """`transport`: a factory of httpx transports, in place of our own connections. `load`: reads the settings
+        again; None where nothing is reloaded."""
         self._redis = store.connect(redis_url)
-        self._client = UpstreamClient(settings, transport)
         self._control = control
         sealer = seal_keys.load(settings.seal_keys_file).sealer()
         if sealer is not None:
@@ -72,17 +78,24 @@ class Gateway:
         self._tap = Tap(ids, self._writer, self._journal, unkept=unkept, limits=limits, sealer=sealer)
         needed = settings.journal_failed == "refuse"
         self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
-        self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids)
+        self._configuration = Configuration(settings, load, transport, lambda: self.health.draining)
         admission = Admission(KeyRing(self._redis, settings), self._tap)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
-        configured = upstreams(settings)
-        self._plane = DataPlane(settings, configured, self._client, admission, observer)
-        self._renewal = Renewal(sources(configured, settings))
+        self._plane = DataPlane(settings, self._configuration.configured, admission, observer)
+        self.reloading = Reloading(
+            self._reload,
+            lambda: self._configuration.settings.reloaded_files() if load is not None else (),
+            self.metrics.reloads,
+            self._configuration.digest,
+        )
+        self.reloading.answer = partial(self._answer, ids)
+        bulletin = Bulletin(self._plane.providers, self.reloading)
+        self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids, bulletin)
         self._show()
 
     async def start(self) -> None:
         """Start the tasks that run beside the exchanges, once the credentials that expire are here."""
-        await self._renewal.start()
+        await self._configuration.start()
         tasks = Tasks()
         writing = tasks.start(self._writer.run(), "record writer")
         forever = [
@@ -91,6 +104,7 @@ class Gateway:
             tasks.start(self.health.check.run(), "check of Redis"),
             tasks.start(self._recovery.beat(), "heartbeat"),
             tasks.start(self._recovery.resend(), "journal recovery"),
+            tasks.start(self.reloading.run(), "reloads"),
         ]
         self._running = writing, forever
 
@@ -104,8 +118,7 @@ class Gateway:
         flushed = await self._writer.close(writing, _FLUSH_SECONDS)
         # A journal that is not accounted for stays on the disk, and another gateway adopts it.
         self._journal.close(complete=await self._recovery.leave(complete=flushed))
-        self._renewal.stop()
-        await self._client.close()
+        await self._configuration.close()
         if self._control is not None:
             await self._control.close()
         await self._redis.aclose()
@@ -120,6 +133,16 @@ class Gateway:
         else:
             await self._plane.handle(request)
 
+    async def _reload(self) -> Change:
+        def use(configured: Configured) -> None:
+            self._plane.configured = configured
+
+        return await self._configuration.reload(use)
+
+    async def _answer(self, ids: ExchangeIds, number: int, result: Result, said: str) -> None:
+        reloaded = Reloaded(Service.GATEWAY, result, socket.gethostname(), said)
+        await running.note_reload(self._redis, number, ids.boot, reloaded)
+
     def _probe(self, path: str, request: ClientRequest) -> None:
         """Answer a probe. /readyz says whether a new exchange would be taken, and why not; the others say 200."""
         reasons = self.health.ready() if path == "/readyz" else []
@@ -130,6 +153,9 @@ class Gateway:
         request.respond(503 if reasons else 200, headers, msgspec.json.encode(answer))
 
     def _show(self) -> None:
+        self.metrics.show_upstreams(
+            lambda: self._plane.configured.upstreams, lambda: self._plane.configured.retries.unmade
+        )
         self.metrics.show(
             open_streams=lambda: len(self._plane.open),
             read_on_upstreams=lambda: self._plane.read_on,

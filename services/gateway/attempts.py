@@ -1,22 +1,39 @@
-"""The attempts of one exchange. Its plan lists the candidates; usage is booked on the one that answers. After the first
-byte of an answer there is no further attempt (decision 29).
+"""The attempts of one exchange. Its plan has the candidates; usage is booked on the one that answers. After the first
+byte for the client there is no further attempt (decision 29).
 
-A request that met a connection the provider was closing is sent once more, on a new one (decision 57)."""
+A request that met a connection the provider was closing is sent once more, on a new one (decision 57). Where an attempt
+fails otherwise, policy and budget decide whether the next candidate is asked (decisions 85 and 86).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from services.gateway.client.headers import Header, fields
+from services.gateway import retries
+from services.gateway.client.headers import ATTEMPTS, Header, fields
 from services.gateway.client.upload import Upload
-from services.gateway.upstream.client import Answer
+from services.gateway.credential_health import Health, Verdict
+from services.gateway.retries import Retries
+from services.gateway.upstream.ways import Answer
+from shared.contract.provider_state import Health as State
 from shared.contract.tail import Attempt
 from shared.runtime.errors import UploadBroken, UpstreamError
+
+log = logging.getLogger(__name__)
+
+_READ_BYTES = 64 * 1024  # of an answer that is not passed on, so that its connection serves again
+_READ_SECONDS = 0.25
+_UNAUTHORIZED = 401
+# They may be about the credential, or about the request: no money, no permission.
+_FORBIDDEN = frozenset({402, 403})
+# Of attempts without an answer, those that say nothing about the upstream.
+_OURS = frozenset({"cancelled", "internal", "request", "client_gone", "body_timeout", "body_too_large"})
 
 
 class Authenticator(Protocol):
@@ -41,6 +58,11 @@ class Candidate(msgspec.Struct, frozen=True):
     authenticator: Authenticator
     plain: bytes | None = None  # the body without its content encoding, where it has one and could be read
     late_model: Callable[[], str] | None = None  # the model, where an upload names it at its end
+    read_on: bool = False  # when the client leaves, read on for the usage at the answer's end
+    health: Health | None = None  # of its credential; None where nobody keeps it
+    caller: str = ""  # whose request it is
+    trusted: bool = False  # a 401 is about the credential, whatever the caller has written
+    shown: tuple[Header, ...] = ()  # what the client is told of it
 
     @property
     def request(self) -> bytes | None:
@@ -53,7 +75,23 @@ class Candidate(msgspec.Struct, frozen=True):
         return self.body.sent if isinstance(self.body, Upload) else len(self.plain or self.body)
 
 
-Plan = tuple[Candidate, ...]  # in the order in which they are tried; today always one
+class Plan:
+    """The candidates of an exchange. Only the first one is made beforehand."""
+
+    __slots__ = ("first",)
+
+    def __init__(self, first: Candidate) -> None:
+        self.first = first
+
+    def more(self, now: float) -> bool:
+        """Whether there is another candidate to try. `now`: monotonic seconds."""
+        return False
+
+    def another(self, *, elsewhere: bool, now: float) -> Candidate | None:
+        """The next candidate to try; None where there is none. `elsewhere`: better at another provider."""
+        return None
+
+
 Clock = Callable[[], float]  # monotonic seconds
 
 
@@ -76,32 +114,76 @@ class Upstream(Protocol):
 class Attempts:
     """Asks the candidates of a plan. `made`: the attempts that have ended."""
 
-    __slots__ = ("_clock", "_upstream", "answered", "candidate", "made", "plan")
+    __slots__ = (
+        "_clock",
+        "_forbidden",
+        "_retries",
+        "_sleep",
+        "_upstream",
+        "alone",
+        "answered",
+        "candidate",
+        "made",
+        "plan",
+    )
 
-    def __init__(self, plan: Plan, upstream: Upstream, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        upstream: Upstream,
+        retries: Retries,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.plan = plan
-        self.candidate = plan[0]  # the one that is tried, or has answered
+        self.alone = False  # nobody waits for an answer any more: no further attempt
+        self.candidate = plan.first  # the one that is tried, or has answered
         self.made: list[Attempt] = []
         self.answered: dict[bytes, str] = {}  # header fields of the answer, by lower-case name
-        self._upstream = upstream
         self._clock = clock
+        self._forbidden: list[Candidate] = []  # those that were refused, perhaps for what was asked
+        self._retries = retries
+        self._sleep = sleep
+        self._upstream = upstream
+        retries.requests += 1
+
+    @property
+    def shown(self) -> Sequence[Header]:
+        """What the client is told of them."""
+        shown = self.candidate.shown
+        return shown if len(self.made) == 1 else ((ATTEMPTS, b"%d" % len(self.made)), *shown[1:])
 
     async def first_answer(self, extra: list[Header]) -> Answer:
-        """The first answer of a candidate, once its headers are here. `extra`: headers for every request.
+        """The first answer of a candidate that is not followed by another attempt, once its headers are here. `extra`:
+        headers for every request.
 
-        UpstreamError where no candidate answers. May be cancelled.
+        UpstreamError where the last candidate does not answer. May be cancelled.
         """
-        try:
-            return await self._try(self.plan[0], extra)
-        except UpstreamError as exc:
-            if not exc.again:
-                raise
-        return await self._try(self.plan[0], extra, fresh=True)
+        fresh = False
+        while True:
+            try:
+                answer = await self._try(self.candidate, extra, fresh=fresh)
+            except UpstreamError as exc:
+                if exc.again and not fresh:
+                    fresh = True
+                    continue
+                another = await self._another(None, exc.cause)
+                if another is None:
+                    raise
+            else:
+                if answer.status < 400:
+                    if self._forbidden:
+                        self._outdo()
+                    return answer
+                another = await self._another(answer, "")
+                if another is None:
+                    return answer
+            self.candidate, self.answered, fresh = another, {}, False
 
-    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool = False) -> Answer:
-        self.candidate = candidate
+    async def _try(self, candidate: Candidate, extra: list[Header], *, fresh: bool) -> Answer:
         started = self._clock()
-        status, cause = None, "internal"
+        decides = candidate.health is not None and candidate.health.begin(started)
+        status, cause, again = None, "internal", False
         try:
             answer = await self._upstream.send(
                 candidate.provider,
@@ -115,7 +197,7 @@ class Attempts:
             status, cause = answer.status, ""
             self.answered = fields(answer.headers)
         except (UpstreamError, UploadBroken) as exc:
-            cause = exc.cause
+            cause, again = exc.cause, getattr(exc, "again", False)
             raise
         except asyncio.CancelledError:
             cause = "cancelled"
@@ -125,5 +207,125 @@ class Attempts:
         finally:
             if isinstance(candidate.body, Upload):
                 candidate.body.close()  # a provider may answer before it has read everything
-            took = int((self._clock() - started) * 1000)
-            self.made.append(Attempt(candidate.provider, candidate.model, candidate.credential, status, cause, took))
+            ended, fine = self._clock(), status is not None and status < 400
+            took = int((ended - started) * 1000)
+            paid = not fine and not again and retries.maybe_paid(status, cause)
+            made = Attempt(candidate.provider, candidate.model, candidate.credential, status, cause, took, paid)
+            self.made.append(made)
+            health = candidate.health
+            if health is not None and (not fine or health.troubled):
+                verdict = Verdict.NOTHING if again else _verdict(status, cause, trusted=candidate.trusted)
+                self._tell(candidate, health, verdict, started, ended, decides=decides)
+
+    def _tell(
+        self, candidate: Candidate, health: Health, verdict: Verdict, began: float, ended: float, *, decides: bool
+    ) -> None:
+        """Tell the health of a credential what an attempt with it says."""
+        made = self.made[-1]
+        wait = None
+        if verdict is Verdict.FAILED and made.status is not None:
+            wait = retries.retry_after(self.answered, time.time())
+            wait = None if wait is None else min(wait, self._retries.settings.retry_after)
+        cause = str(made.status) if made.status is not None else made.cause
+        caller = candidate.caller
+        if health.end(verdict, began, ended, decides=decides, cause=cause, caller=caller, wait=wait):
+            _say(candidate, health)
+
+    async def _another(self, answer: Answer | None, cause: str) -> Candidate | None:
+        """The candidate of the next attempt, where there is one, and policy and budget allow it; `answer` is done with
+        then."""
+        failed, policy, now = self.candidate, self._retries, self._clock()
+        status = None if answer is None else answer.status
+        refused = status == _UNAUTHORIZED
+        forbidden = status in _FORBIDDEN or (refused and not failed.trusted)
+        if forbidden:
+            self._forbidden.append(failed)
+        if self.alone or isinstance(failed.body, Upload) or len(self.made) >= policy.settings.most or policy.stopped():
+            return None
+        wanted = policy.wanted(status, cause)
+        if not (wanted or refused or forbidden):
+            return None
+        if not self.plan.more(now) and not (wanted and policy.settings.wait):
+            return None
+        free = refused and failed.trusted  # it puts its credential out, so that it does not happen again and again
+        if not free and not policy.allowed(now):
+            policy.unmade += 1
+            return None
+        found = self.plan.another(elsewhere=wanted and status != 429, now=now)
+        pause = 0.0
+        if found is None and wanted:
+            asked = retries.retry_after(self.answered, time.time()) if answer is not None else None
+            wait = policy.pause(asked, len(self.made) - 1)
+            if wait is not None:
+                found, pause = failed, wait
+        if found is None:
+            return None
+        if not free:
+            policy.spend(now)
+        if answer is not None:
+            self.made[-1] = msgspec.structs.replace(self.made[-1], cause=_cause(answer.status))
+            await _drop(answer)
+        if pause:
+            await self._sleep(pause)
+        return found
+
+    def _outdo(self) -> None:
+        """The request was served: where another credential of the same provider was refused for it, that is why."""
+        now = self._clock()
+        for refused in self._forbidden:
+            same = refused.provider == self.candidate.provider and refused.model == self.candidate.model
+            if same and refused.health is not None and refused.health.outdone(now):
+                _say(refused, refused.health)
+
+
+def _verdict(status: int | None, cause: str, *, trusted: bool) -> Verdict:
+    if status is None:
+        return Verdict.NOTHING if cause in _OURS else Verdict.FAILED
+    if status < 400:
+        return Verdict.ACCEPTED
+    if status == _UNAUTHORIZED and trusted:
+        return Verdict.REFUSED
+    if status == _UNAUTHORIZED or status in _FORBIDDEN:
+        return Verdict.FORBIDDEN
+    return Verdict.FAILED if status in (408, 429) or status >= 500 else Verdict.ACCEPTED
+
+
+def _cause(status: int) -> str:
+    """The word for an answer that was not passed on."""
+    if status == _UNAUTHORIZED or status in _FORBIDDEN:
+        return "refused"
+    if status == 429:
+        return "rate_limited"
+    return "overloaded" if status in (503, 529) else "error"
+
+
+def _say(candidate: Candidate, health: Health) -> None:
+    """Log what has become of a credential."""
+    who = f"credential {candidate.credential!r}" if candidate.credential else "its credential"
+    level = {State.OUT: logging.ERROR, State.COOLING: logging.WARNING, State.HEALTHY: logging.INFO}[health.state]
+    why = f" ({health.cause})" if health.state is not State.HEALTHY else ""
+    log.log(level, "provider %s: %s is %s%s", candidate.provider, who, health.state, why)
+
+
+async def _drop(answer: Answer) -> None:
+    """Be done with an answer that is not passed on. A short one is read to its end, to keep its connection."""
+    read = 0
+
+    def sink(chunk: bytes) -> None:
+        nonlocal read
+        read += len(chunk)
+        if read > _READ_BYTES:
+            raise _TooLong
+
+    try:
+        if answer.whole() is None:
+            async with asyncio.timeout(_READ_SECONDS):
+                await answer.relay(sink, _READ_SECONDS)
+    except (UpstreamError, TimeoutError, _TooLong):
+        pass  # its connection closes
+    finally:
+        answer.close()
+
+
+class _TooLong(Exception):
+    """An answer that is not passed on is too long to be read."""

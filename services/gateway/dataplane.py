@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 from services.gateway.admission import Admission, Asked, Permit, checks_model
-from services.gateway.attempts import Candidate, Upstream
+from services.gateway.attempts import Candidate
 from services.gateway.client import headers
 from services.gateway.client.cors import Cors
 from services.gateway.client.flags import Flags
@@ -18,48 +18,53 @@ from services.gateway.client.received import Received
 from services.gateway.client.request import ClientLeft, ClientRequest
 from services.gateway.client.upload import Upload
 from services.gateway.client.way_back import WayBack
+from services.gateway.configured import Configured
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
+from services.gateway.planning import plan_of
 from services.gateway.refusal import refuse
-from services.gateway.routing.inward import inward
-from services.gateway.routing.readings import understood
-from services.gateway.routing.routes import LONGEST_REMEMBERED, REMEMBERED, Match, Route, choose, family_of, match
-from services.gateway.routing.upstreams import Upstreams
+from services.gateway.routing.plans import passed_on, plan
+from services.gateway.routing.pools import Credential
+from services.gateway.routing.routes import Match, Route, family_of
+from services.gateway.routing.states import states
+from services.gateway.routing.upstreams import FAMILIES
 from services.gateway.settings import GatewaySettings
 from shared.access.credentials import without_key
 from shared.access.keys import KeyRecord
 from shared.contract.dialects import TOKENLESS, Dialect, Family
+from shared.contract.provider_state import ProviderState
 from shared.contract.tail import Open, Outcome
 from shared.runtime.errors import Refused
 
 _WATCHDOG_SECONDS = 0.5
 _STREAMED_UP = (Dialect.METADATA, Dialect.PASSTHROUGH)  # their bodies may go upstream as they arrive
+_CALLS = tuple(FAMILIES)  # no set: members of enums are slow to hash
 _CHATS = (Dialect.OPENAI_CHAT, Dialect.OPENAI_COMPLETIONS)
 
 
 class _Routed(NamedTuple):
-    """A request with its route."""
+    """A request with its routes, in the order in which they are tried, and with what was configured as it came."""
 
+    configured: Configured
     matched: Match
-    route: Route
+    routes: tuple[Route, ...]
     flags: Flags
     body: Received
 
 
 class DataPlane:
-    """Answers every request that is neither a probe nor the control plane's."""
+    """Answers every request that is neither a probe nor the control plane's. A reload replaces `configured`."""
 
     def __init__(
         self,
         settings: GatewaySettings,
-        upstreams: Upstreams,
-        upstream: Upstream,
+        configured: Configured,
         admission: Admission,
         observer: Observer,
     ) -> None:
+        self.configured = configured
         self.open: set[Exchange] = set()
         self.observer = observer
-        self.upstream = upstream
         self.send_generation_id = settings.send_generation_id
         self.limits = Limits(
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
@@ -69,17 +74,12 @@ class DataPlane:
         self._intake = Intake(
             settings.max_body_bytes, settings.max_upload_bytes, settings.body_timeout, settings.body_total_timeout
         )
-        self._match = lru_cache(REMEMBERED)(
-            lambda method, path, family, dated: understood(
-                method, path, partial(match, family=family, upstreams=upstreams, dated=dated)
-            )
-        )
         self._settings = settings
-        self._upstreams = upstreams
 
     async def handle(self, client: ClientRequest) -> None:
         """Answer a request."""
         arrived = time.monotonic()
+        configured = self.configured
         path = client.target.decode("latin-1")
         given = dict(client.headers)
         family = family_of(path, given, client.query)
@@ -91,15 +91,14 @@ class DataPlane:
             if b"upgrade" in given and _is_handshake(client.method, given):
                 raise _no_websockets()
             key = await self._admission.identify(client, given)
-            remembered = self._match if len(path) <= LONGEST_REMEMBERED else self._match.__wrapped__
-            matched = remembered(client.method, path, family, b"api-version=" in client.query)
+            matched = configured.match(client.method, path, family, b"api-version=" in client.query)
             family = matched.family
             body = self._intake.at_once(client, given) if key.allowed_models is None else None
             if body is None:
                 body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
-            routed = self._routed(matched, body)
-            permit = self._admission.admit(key, Asked(client.method, matched, routed.route, body))
+            routed = _routed(configured, matched, body, key)
+            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes, body))
             await self._run(client, permit, routed, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
@@ -111,7 +110,20 @@ class DataPlane:
         """End exchanges that exceed a limit, for as long as the process lives."""
         while True:
             await asyncio.sleep(_WATCHDOG_SECONDS)
-            self.end_late(time.monotonic())
+            now = time.monotonic()
+            self.end_late(now)
+            self.note(now)
+
+    def note(self, now: float) -> None:
+        """Note the counts of which the last minutes are asked for."""
+        self.configured.retries.note(now)
+        for upstream in self.configured.upstreams:
+            for credential in upstream.pool:
+                credential.health.note(now)
+
+    def providers(self) -> tuple[ProviderState, ...]:
+        """The state of every provider and credential."""
+        return states(self.configured.upstreams, time.monotonic(), time.time_ns() // 1_000_000)
 
     def end_late(self, now: float) -> None:
         """End exchanges that exceed a limit at `now`, a monotonic time."""
@@ -126,11 +138,6 @@ class DataPlane:
         """Whether one more upstream may be read on after its client has left."""
         return self.read_on < self._settings.read_on_streams
 
-    def inward(self, provider: str, url: str) -> str | None:
-        """The path at the gateway that leads to a URL of a provider; None where none does."""
-        upstream = self._upstreams.get(provider)
-        return inward(url, upstream, self._upstreams) if upstream is not None else None
-
     @property
     def read_on(self) -> int:
         """How many upstreams are read on though their client has left."""
@@ -141,17 +148,6 @@ class DataPlane:
         deadline = time.monotonic() + timeout
         while self.open and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-
-    def _routed(self, matched: Match, body: Received) -> _Routed:
-        if matched.lists and body.sent:
-            raise Refused(400, "a request that reads what is stored must not have a body")
-        in_path = matched.path_model is not None and matched.family is Family.GEMINI
-        flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
-        route = choose(matched, flags.model, self._upstreams)
-        if body.rest is not None and route.upstream.whole_bodies:
-            # It stands at the root, and its model has come with its first part.
-            raise Refused(400, f"provider {route.upstream.provider!r} signs bodies: send this one below its own path")
-        return _Routed(matched, route, flags, body)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
@@ -164,35 +160,66 @@ class DataPlane:
             self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
-        matched, route, upstream = routed.matched, routed.route, routed.route.upstream
-        asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
-        outgoing = routed.body.outgoing(
-            route.model if route.prefixed else None,
-            ask_usage=asks and upstream.ask_usage,
-            decode=upstream.decode_requests,
-        )
-        candidate = Candidate(
-            provider=upstream.provider,
-            model=route.model,
-            credential="",
-            method=client.method,
-            url=route.url,
-            query=without_key(client.query),
-            headers=headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
-            body=outgoing.body,
-            authenticator=upstream.authenticators[matched.family],
-            plain=outgoing.plain,
-            late_model=outgoing.late_model,
-        )
+        matched, routes, caller = routed.matched, permit.routes, permit.key.hash
+        if len(routes) > 1 and routes is routed.routes:
+            routes = passed_on(routes)
         return Call(
-            plan=(candidate,),
+            plan=plan_of(routes, caller, partial(_candidate, client, routed, caller)),
             family=matched.family,
             streamed=matched.streamed or routed.flags.stream,
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
-            read_on=upstream.read_on,
+            configured=routed.configured,
             cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
             way_back=WayBack(partial(self._admission.ticket, permit.key), self._settings.base_path.encode()),
         )
+
+
+def _routed(configured: Configured, matched: Match, body: Received, key: KeyRecord) -> _Routed:
+    if matched.lists and body.sent:
+        raise Refused(400, "a request that reads what is stored must not have a body")
+    in_path = matched.path_model is not None and matched.family is Family.GEMINI
+    flags = Flags() if matched.dialect is Dialect.METADATA or in_path else body.flags()
+    routes = plan(matched, flags, configured.upstreams, key.hash, lists=configured.lists)
+    return _Routed(configured, matched, routes if body.rest is None else _unsigned(routes), flags, body)
+
+
+def _unsigned(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The routes of a body whose rest goes upstream as it arrives: it stands at the root, and its model has come with
+    its first part. Refused with 400 where all of them must see the whole of it."""
+    left = tuple(route for route in routes if not route.upstream.whole_bodies)
+    if not left:
+        provider = routes[0].upstream.provider
+        raise Refused(400, f"provider {provider!r} signs bodies: send this one below its own path")
+    return left
+
+
+def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route, credential: Credential) -> Candidate:
+    matched, upstream = routed.matched, route.upstream
+    asks = matched.dialect in _CHATS and routed.flags.stream and routed.flags.usage_asked is None
+    outgoing = routed.body.outgoing(
+        route.model if route.renamed else None,
+        ask_usage=asks and upstream.ask_usage,
+        decode=upstream.decode_requests,
+        unlisted=route.unlisted,
+    )
+    return Candidate(
+        upstream.provider,  # by place as far as it goes: sixteen names take six times as long
+        route.model,
+        credential.name,
+        client.method,
+        route.url,
+        without_key(client.query),
+        headers.upstream_request(client.headers, upstream.passes, encoded=not outgoing.decoded),
+        outgoing.body,
+        credential.authenticators[matched.family],
+        plain=outgoing.plain,
+        late_model=outgoing.late_model,
+        read_on=upstream.read_on,
+        health=credential.health,
+        caller=caller,
+        trusted=upstream.trusted and matched.dialect in _CALLS,
+        shown=upstream.shown,
+    )
 
 
 def _is_handshake(method: str, given: dict[bytes, bytes]) -> bool:
@@ -220,7 +247,7 @@ def _wanted(key: KeyRecord, method: str, matched: Match) -> Wanted:
 
 
 def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
-    first = call.plan[0]
+    first = call.plan.first
     return Open(
         key=permit.key.hash,
         dialect=routed.matched.dialect,
@@ -230,4 +257,5 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         streamed=call.streamed,
         path=first.url.partition("://")[2].partition("/")[2],
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
+        requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
     )

@@ -41,7 +41,7 @@ class Facts(NamedTuple):
 def end_record(facts: Facts) -> End:
     """The end of the tail. The tap fills in the last bytes and the sizes."""
     candidate, first_byte = facts.attempts.candidate, facts.first_byte
-    moved = candidate is not facts.attempts.plan[0]
+    moved = candidate is not facts.attempts.plan.first
     late = candidate.late_model() if candidate.late_model is not None and not candidate.model else ""
     return End(
         outcome=facts.ending.outcome,

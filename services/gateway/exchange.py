@@ -26,7 +26,8 @@ from services.gateway.ending import Ending, Facts, Times, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.relay import ReadOnExceeded, Relay
-from services.gateway.upstream.client import Answer
+from services.gateway.retries import Retries
+from services.gateway.upstream.ways import Answer
 from shared.contract.dialects import Family
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Head, Outcome
@@ -49,6 +50,19 @@ _DRAINED = Ending(Outcome.DRAINED, "drain")
 _UNFORESEEN = Ending(Outcome.UPSTREAM_FAILED, "internal")
 
 
+class Configured(Protocol):
+    """What was configured when the exchange began."""
+
+    @property
+    def upstream(self) -> Upstream: ...
+
+    @property
+    def retries(self) -> Retries: ...
+
+    def inward(self, provider: str, url: str) -> str | None:
+        """The path at the gateway that leads to a URL of a provider; None where none does."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """The request of an exchange, whichever candidate answers it."""
 
@@ -56,7 +70,7 @@ class Call(msgspec.Struct, frozen=True):
     family: Family
     streamed: bool
     keep_body: bool  # the meter may need the request's body to estimate
-    read_on: bool  # when the client leaves, read on for the usage at the answer's end
+    configured: Configured
     cors: list[Header]  # for browsers
     way_back: WayBack | None = None  # of URLs in the answer
 
@@ -77,9 +91,6 @@ class Plane(Protocol):
     def limits(self) -> Limits: ...
 
     @property
-    def upstream(self) -> Upstream: ...
-
-    @property
     def observer(self) -> Observer: ...
 
     @property
@@ -87,9 +98,6 @@ class Plane(Protocol):
 
     def may_read_on(self) -> bool:
         """Whether one more upstream may be read on after its client has left."""
-
-    def inward(self, provider: str, url: str) -> str | None:
-        """The path at the gateway that leads to a URL of a provider; None where none does."""
 
 
 class _State(Enum):
@@ -128,7 +136,7 @@ class Exchange:
         """`arrived`: when the request's head arrived, by `clock`."""
         self.relay = Relay(client, tap, plane.observer.began(), plane.limits.read_on_bytes, clock)
         self.deadline = clock() + plane.limits.total
-        self._attempts = Attempts(call.plan, plane.upstream, clock)
+        self._attempts = Attempts(call.plan, call.configured.upstream, call.configured.retries, clock)
         self._call = call
         self._client = client
         self._clock = clock
@@ -176,6 +184,7 @@ class Exchange:
             return  # it has the whole answer; many clients close as soon as they have its last byte
         if outcome is Outcome.CLIENT_GONE and self._may_read_on():
             self.relay.read_on()
+            self._attempts.alone = True
             self.deadline = min(self.deadline, self._clock() + self._plane.limits.read_on)
             return
         self._ended_by = _CLIENT_GONE if self.relay.client_left else Ending(outcome, cause)
@@ -198,7 +207,7 @@ class Exchange:
         return {"exchange_id": str(self.id)}
 
     def _may_read_on(self) -> bool:
-        return not self.relay.client_left and self._call.read_on and self._plane.may_read_on()
+        return not self.relay.client_left and self._attempts.candidate.read_on and self._plane.may_read_on()
 
     async def _forward(self) -> Ending:
         generation = [(headers.GENERATION_ID, self._tap.name.encode())] if self._plane.send_generation_id else []
@@ -250,7 +259,7 @@ class Exchange:
             raise UpstreamUnreachable(f"it redirects to {host[:255]!r}, which is none of its paths", cause="redirect")
 
     def _inward(self, url: str) -> str | None:
-        return self._plane.inward(self._attempts.candidate.provider, url)
+        return self._call.configured.inward(self._attempts.candidate.provider, url)
 
     async def _pass_on(self, answer: Answer, *, leading: bool) -> Ending:
         answered = self._attempts.answered
@@ -259,6 +268,7 @@ class Exchange:
         given = headers.downstream_response(
             answer.headers, answered, self._tap.name, status=answer.status, stream=stream
         )
+        given += self._attempts.shown
         if leading:
             here = self._client.target.decode("latin-1")
             given = leads.turned(given, self._attempts.candidate.url, here, self._inward)
@@ -305,7 +315,8 @@ class Exchange:
 
     def _refuse(self, refused: Refused) -> None:
         self._state = _State.RESPONDING
-        refuse(self._client, self._call.family, refused, self._tap.name, extra=self._call.cors)
+        extra = [*self._attempts.shown, *self._call.cors]
+        refuse(self._client, self._call.family, refused, self._tap.name, extra=extra)
 
     def _record(self, ending: Ending) -> None:
         relay, body = self.relay, self._attempts.candidate.request

@@ -6,11 +6,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from services.gateway.observers import Observer, Summary
+from services.gateway.routing.upstreams import Upstream
+from shared.contract.provider_state import Health as State
+from shared.runtime.reload_metrics import ReloadMetrics
 
 # Seconds. A gateway's own share is in the first ones; reasoning models are silent for minutes.
 _FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -56,12 +61,6 @@ class GatewayMetrics(Observer):
         )
         self._endings: dict[tuple[str, str, int], Counter] = {}  # its children: finding one there takes longer
         self._failures = _Failures(registry)
-        self._refused = Counter(
-            "arouter_refused_requests",
-            "Requests for a provider turned away before they were an exchange, by the HTTP status they got.",
-            ["status"],
-            registry=registry,
-        )
         self._totals = {
             name: Counter(f"arouter_{name}", meaning, registry=registry) for name, meaning in _TOTALS.items()
         }
@@ -90,7 +89,10 @@ class GatewayMetrics(Observer):
             buckets=_GAP,
         )
         self._states = {name: Gauge(f"arouter_{name}", meaning, registry=registry) for name, meaning in _STATES.items()}
+        self.reloads = ReloadMetrics(registry, "configuration")
         self._timed = 0
+        self._credentials = _Credentials()
+        registry.register(self._credentials)
 
     def show(self, **states: Callable[[], float]) -> None:
         """Set the functions that the gauges read. They are called from another thread, and must read in one step."""
@@ -113,12 +115,18 @@ class GatewayMetrics(Observer):
             from_provider.observe(summary.first_byte)
             to_client.observe(summary.first_byte_to_client)
 
+    def show_upstreams(self, upstreams: Callable[[], Iterable[Upstream]], unmade: Callable[[], int]) -> None:
+        """Set what the metrics of credentials are read from, from another thread: the upstreams, and the number of
+        further attempts that there was no budget for."""
+        self._credentials.upstreams = upstreams
+        self._credentials.unmade = unmade
+
     def late(self, seconds: float) -> None:
         """A tick of the loop came late by `seconds`."""
         self._lag.observe(seconds)
 
     def refused(self, status: int) -> None:
-        self._refused.labels(status).inc()
+        self._failures.refused.labels(status).inc()
 
     def unkept(self) -> None:
         self._totals["unkept_exchanges"].inc()
@@ -134,11 +142,17 @@ class GatewayMetrics(Observer):
 
 
 class _Failures:
-    """Counts what went wrong, by its cause: a word of a short list (`shared/runtime/errors.py`)."""
+    """Counts refusals, and what went wrong by its cause: a word of a short list (`shared/runtime/errors.py`)."""
 
-    __slots__ = ("_failed", "_retried")
+    __slots__ = ("_failed", "_maybe_paid", "_retried", "refused")
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.refused = Counter(
+            "arouter_refused_requests",
+            "Requests for a provider turned away before they were an exchange, by the HTTP status they got.",
+            ["status"],
+            registry=registry,
+        )
         self._failed = Counter(
             "arouter_failed_exchanges",
             "Exchanges that did not end well, by provider and cause: connect_refused, dns, certificate, reset, "
@@ -148,8 +162,15 @@ class _Failures:
         )
         self._retried = Counter(
             "arouter_retried_requests",
-            "Requests sent once more on a new connection, because the provider closed an idle one as they went out, by "
-            "provider and cause.",
+            "Attempts that were followed by another one, by their provider and cause: an idle connection that the "
+            "provider closed as they went out (closed_early, reset), or by policy: rate_limited, overloaded, error, "
+            "refused, connect_refused and the like.",
+            ["provider", "cause"],
+            registry=registry,
+        )
+        self._maybe_paid = Counter(
+            "arouter_maybe_paid_attempts",
+            "Of these, the ones that the provider may have worked for, and may bill, beside the one that is booked.",
             ["provider", "cause"],
             registry=registry,
         )
@@ -159,6 +180,43 @@ class _Failures:
             self._failed.labels(summary.provider, summary.cause).inc()
         for attempt in summary.attempts[:-1]:
             self._retried.labels(attempt.provider, attempt.cause).inc()
+            if attempt.maybe_paid:
+                self._maybe_paid.labels(attempt.provider, attempt.cause).inc()
+
+
+class _Credentials(Collector):
+    """What is known of credentials. It is kept where attempts are made, and read when it is asked for."""
+
+    def __init__(self) -> None:
+        self.unmade: Callable[[], int] = int
+        self.upstreams: Callable[[], Iterable[Upstream]] = tuple
+
+    def collect(self) -> Iterator[Metric]:
+        made = CounterMetricFamily(
+            "arouter_attempts", "Attempts, by provider and credential.", labels=["provider", "credential"]
+        )
+        failed = CounterMetricFamily(
+            "arouter_failed_attempts",
+            "Attempts that got no answer, 401, 402, 403, 408, 429 or 5xx, by provider and credential.",
+            labels=["provider", "credential"],
+        )
+        health = GaugeMetricFamily(
+            "arouter_credential_health",
+            "1 for what each credential is now: healthy, cooling or out.",
+            labels=["provider", "credential", "health"],
+        )
+        for upstream in self.upstreams():
+            for one in upstream.pool:
+                names = [upstream.provider, one.name]
+                made.add_metric(names, one.health.requests)
+                failed.add_metric(names, one.health.failures)
+                for state in State:
+                    health.add_metric([*names, state], one.health.state is state)
+        unmade = CounterMetricFamily(
+            "arouter_unmade_attempts", "Further attempts that were not made, because their budget was spent."
+        )
+        unmade.add_metric([], self.unmade())
+        yield from (made, failed, health, unmade)
 
 
 class Gaps:

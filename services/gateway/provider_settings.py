@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from services.gateway.client.headers import may_be_allowed
+from services.gateway.credential_settings import CredentialSettings, api_key
 from shared.contract.dialects import Dialect
 from shared.contract.providers import Auth
 
@@ -24,6 +25,11 @@ class ProviderSettings(BaseModel):
 
     base_url: str | None = Field(default=None, description="What the provider's own SDK takes as its base URL.")
     api_key: SecretStr | None = Field(default=None, description="The operator's credential; never a caller's.")
+    credentials: tuple[CredentialSettings, ...] = Field(
+        default=(),
+        description="A pool of named credentials ([providers](providers.md#pools)), in place of `API_KEY`; JSON in the "
+        "environment.",
+    )
     region: str | None = Field(
         default=None, description="AWS region of Bedrock. Without `API_KEY`, requests are signed with AWS's own chain."
     )
@@ -95,6 +101,9 @@ class ProviderSettings(BaseModel):
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:
+        names = [credential.name for credential in self.credentials]
+        if len(set(names)) < len(names):
+            raise ValueError("has two credentials of one name")
         if self.basic_auth is not None and self.api_key is not None:
             raise ValueError("has an API key and a user:password; only one of them can be sent")
         if self.auth is not None and (self.basic_auth is not None or self.api_key is not None):
@@ -107,7 +116,7 @@ class ProviderSettings(BaseModel):
     def on(self) -> bool:
         """Whether there is enough of it to be an upstream."""
         given = self.api_key, self.base_url, self.region, self.project, self.auth
-        return any(value is not None for value in given)
+        return bool(self.credentials) or any(value is not None for value in given)
 
     def authenticates(self, own: Auth | None) -> Auth | None:
         """The cloud's credentials that requests carry, where they are not a key. `own`: the provider's usual ones."""
@@ -168,10 +177,7 @@ class ProviderSettings(BaseModel):
     @field_validator("api_key", mode="before")
     @classmethod
     def _credential(cls, value: object) -> object:
-        text = value.strip() if isinstance(value, str) else value
-        if isinstance(text, str) and not (text.isascii() and text.isprintable()):
-            raise ValueError("must be printable ASCII")
-        return text or None
+        return api_key(value)
 
     @field_validator("pass_headers")
     @classmethod
@@ -184,10 +190,15 @@ class ProviderSettings(BaseModel):
     @field_validator("dialects")
     @classmethod
     def _known_dialects(cls, value: str) -> str:
-        for name in filter(None, map(str.strip, value.split(","))):
-            if name not in list(Dialect):
-                raise ValueError(f"{name!r} is not a dialect; dialects are {', '.join(Dialect)}")
-        return value
+        return known_dialects(value)
+
+
+def known_dialects(value: str) -> str:
+    """Names of dialects, comma-separated, as they are. ValueError where one is unknown."""
+    for name in filter(None, map(str.strip, value.split(","))):
+        if name not in list(Dialect):
+            raise ValueError(f"{name!r} is not a dialect; dialects are {', '.join(Dialect)}")
+    return value
 
 
 def proxy(value: SecretStr | None, message: str, words: tuple[str, ...] = ()) -> SecretStr | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from services.gateway.capture.tap import ExchangeTap
 from services.gateway.client.request import ClientRequest
 from services.gateway.observers import StopWatch
-from services.gateway.upstream.client import Answer
+from services.gateway.upstream.ways import Answer
 
 Clock = Callable[[], float]  # monotonic seconds
 

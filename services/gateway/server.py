@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import time
 from types import FrameType
@@ -16,6 +17,7 @@ from services.gateway.client.asgi import Application, Message, Receive, Send
 from services.gateway.client.protocol import protocol_class
 from services.gateway.client.request import below
 from services.gateway.client.waiting import Limits
+from services.gateway.configuration import Load
 from services.gateway.redis_check import look_once
 from services.gateway.settings import GatewaySettings
 from shared.runtime.admin_server import watched
@@ -51,14 +53,22 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(settings: GatewaySettings, redis_url: str, control: Control | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; running streams may end first.
+def serve(
+    settings: GatewaySettings,
+    redis_url: str,
+    control: Control | None = None,
+    load: Load | None = None,
+    admin: socket.socket | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; running streams may end first. `load`: reads the settings again, for reloads;
+    `admin`: bound for the admin server, in place of a socket of its own.
 
     SettingsError where the port is taken, or where this Redis is unsuitable.
     """
     asyncio.run(look_once(redis_url, settings))
-    listeners = claimed("AROUTER_PORT", settings.host, settings.port)
-    gateway = Gateway(settings, redis_url, control)
+    listeners = claimed("AROUTER_PORT", settings.host, settings.port, shared=settings.reuse_port)
+    gateway = Gateway(settings, redis_url, control, load=load)
+    signal.signal(signal.SIGHUP, lambda *_: gateway.reloading.ask())
     server = configured(settings, gateway)
     # The objects of now stay: the collector must not go through them again while streams wait.
     gc.collect()
@@ -70,6 +80,7 @@ def serve(settings: GatewaySettings, redis_url: str, control: Control | None = N
         gateway.metrics.registry,
         healthy=gateway.health.healthy,
         ready=gateway.health.ready,
+        listener=admin,
     ):
         log.info("bound to %s", ", ".join(_shown(one) for one in listeners))
         server.run(sockets=listeners)

@@ -11,7 +11,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.provider_settings import PROXY, ProviderSettings, proxy
+from services.gateway.route_settings import RouteSettings, check
 from shared.contract.paths import base_path, owner
 from shared.contract.providers import PROVIDERS, known, missing
 from shared.runtime.settings import EVERYWHERE, Settings
@@ -22,12 +24,18 @@ _MIB = 1024 * 1024
 class GatewaySettings(Settings):
     """The settings of a gateway. Times are in seconds, sizes in bytes."""
 
+    RELOADED: ClassVar[frozenset[str]] = frozenset({"providers", "routes", "attempts", "request_fallback"})
     OLD_NAMES: ClassVar[Mapping[str, str]] = {
         f"drain_{what}": f"read_on_{what}" for what in ("seconds", "bytes", "streams")
     }
 
     host: str = Field(default="127.0.0.1", description=f"Address the gateway listens on. {EVERYWHERE}")
     port: int = Field(default=8080, ge=0, le=65535, description="Port the gateway listens on.")
+    reuse_port: bool = Field(
+        default=False,
+        description="Share the port with other gateways on this machine that do so, too (SO_REUSEPORT), as the workers "
+        "of `arouter gateway --workers` do.",
+    )
     base_path: str = Field(
         default="",
         description="Path that a proxy in front keeps, such as /llm: what comes below it is served as if it came at "
@@ -41,6 +49,17 @@ class GatewaySettings(Settings):
     )
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="One block per provider: see the table below."
+    )
+    routes: dict[str, RouteSettings] = Field(
+        default_factory=dict, description="One block per model name of your own: see the table below."
+    )
+    request_fallback: bool = Field(
+        default=True,
+        description='Requests may name further models, `models` with `route: "fallback"`: the gateway tries them in '
+        "that order, or leaves it to a provider that does the same.",
+    )
+    attempts: AttemptSettings = Field(
+        default_factory=AttemptSettings, description="What is tried again before the first byte: see the table below."
     )
     control: Literal["gateway", "off"] = Field(
         default="gateway",
@@ -190,6 +209,16 @@ class GatewaySettings(Settings):
             given = dict(provider)
             if (needed := missing(known(name, given), given)) is not None:
                 raise ValueError(f"provider {name!r} needs AROUTER_PROVIDERS__{name.upper()}__{needed.upper()}")
+        return value
+
+    @field_validator("routes")
+    @classmethod
+    def _routes_lead_somewhere(
+        cls, value: dict[str, RouteSettings], before: ValidationInfo
+    ) -> dict[str, RouteSettings]:
+        providers = before.data.get("providers")
+        if providers is not None:  # else they are wrong themselves
+            check(value, [name for name, provider in providers.items() if provider.on])
         return value
 
     @classmethod

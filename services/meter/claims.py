@@ -6,6 +6,8 @@ exchange's records are pending, whoever reads them again claims again, and finds
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from services.meter.measure import Measured
 from services.meter.pricing.book import PriceBook
 from services.meter.settle import Ledger
@@ -16,6 +18,13 @@ from shared.contract.ids import ExchangeId
 from shared.runtime.store import Store
 
 
+class Priced(Protocol):
+    """Whatever has the price book."""
+
+    @property
+    def prices(self) -> PriceBook: ...
+
+
 class Claims:
     """The claims of one shard's exchanges.
 
@@ -23,10 +32,11 @@ class Claims:
     whose start is not known is left in its stream once, and taken when its records are reclaimed.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, prices: PriceBook) -> None:
+    def __init__(self, store: Store, ledger: Ledger, priced: Priced) -> None:
+        """`priced`: has the price book, which a reload replaces."""
         self._store = store
         self._ledger = ledger
-        self._prices = prices
+        self._priced = priced
         self._waited: set[str] = set()
 
     async def entry(self, id: ExchangeId, measured: Measured) -> Entry | None:
@@ -43,4 +53,4 @@ class Claims:
         if note.ends and not claim.holder and not waited:
             self._waited.add(entry.exchange_id)
             return None
-        return with_claim(entry, note, claim, self._prices)
+        return with_claim(entry, note, claim, self._priced.prices)

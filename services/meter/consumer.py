@@ -76,7 +76,7 @@ class ShardConsumer:
         self._timing = timing
         self._assembler = Assembler(shard)
         self._measuring = Measuring(store, shard, estimator, keys)
-        self._claims = Claims(store, ledger, estimator.prices)
+        self._claims = Claims(store, ledger, estimator)
         self._provisional: dict[ExchangeId, int] = {}  # orphans that are booked, and from how many records
         self._ahead_ms: float | None = None  # how far Redis's clock is ahead of our monotonic one
         self._stopping = asyncio.Event()
@@ -101,7 +101,7 @@ class ShardConsumer:
     async def _serve(self) -> None:
         self._assembler = Assembler(self.shard)
         self._measuring.clear()
-        self._claims = Claims(self._store, self._ledger, self._measuring.prices)
+        self._claims = Claims(self._store, self._ledger, self._measuring)
         self._provisional.clear()
         await streams.create_group(self._store, self.shard)
         await self._stepped_back()  # steps are noticed from here on

@@ -81,6 +81,7 @@ def entry_of(
         user_agent=opened.user_agent,
         traceparent=opened.traceparent,
         permit=opened.permit,
+        requested_model=opened.requested_model,
         credential=end.credential,
         attempts=end.attempts,
         cause=cause(end, reading, found.how),

@@ -21,12 +21,15 @@ from redis.exceptions import RedisError
 from services.meter import append_only
 from services.meter.estimate import tokens
 from services.meter.meter import Meter
+from services.meter.repricing import Repricing, listen
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
 from services.meter.upkeep import jobs
 from shared.runtime import store
 from shared.runtime.admin_server import watched
 from shared.runtime.errors import SettingsError
+from shared.runtime.reloading import Reloading
+from shared.runtime.tasks import Tasks
 
 _QUEUE = "ar:arq"
 _HEALTH_SECONDS = 10
@@ -36,8 +39,11 @@ _RESTART_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
-async def run(settings: MeterSettings, redis_url: str) -> None:
-    """Meter until SIGTERM or SIGINT. Raises the error of a failed consumer; SettingsError where it cannot start."""
+async def run(settings: MeterSettings, redis_url: str, load: Callable[[], MeterSettings]) -> None:
+    """Meter until SIGTERM or SIGINT. `load`: reads the settings again, for reloads.
+
+    Raises the error of a failed consumer; SettingsError where it cannot start.
+    """
     tokens.load(settings.ranks_dir or settings.data_dir.expanduser() / "ranks")
     arq_url = _arq_url(settings, redis_url)
     # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
@@ -47,6 +53,9 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     meter = Meter(redis, settings)
+    repricing = Repricing(settings, load, meter)
+    reloading = Reloading(repricing.reload, repricing.files, meter.metrics.reloads, repricing.digest)
+    loop.add_signal_handler(signal.SIGHUP, reloading.ask)
     watch = watched(
         settings.meter_metrics_host,
         settings.meter_metrics_port,
@@ -58,6 +67,9 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
         metering = loop.create_task(meter.run(), name="meter")
         hosting = loop.create_task(_host(lambda: _worker(settings, arq_url, redis), metering), name="arq")
         rewriting = loop.create_task(append_only.watch(redis, metering), name="append-only file")
+        beside = Tasks()
+        beside.start(reloading.run(), "reloads")
+        beside.start(listen(redis, reloading, meter.name), "asked reloads")
         log.info("the meter runs")
         try:
             await _first(stopping, metering, hosting, rewriting)
@@ -65,6 +77,7 @@ async def run(settings: MeterSettings, redis_url: str) -> None:
             meter.stop()
             try:
                 await asyncio.wait({metering, hosting, rewriting})
+                await beside.cancel()
                 for task in (metering, hosting, rewriting):
                     task.result()
             finally:

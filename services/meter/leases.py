@@ -1,7 +1,7 @@
-"""Leases: which worker reads which shard. They only save work; that nothing is counted twice is the settle script's.
+"""Leases: which meter reads which shard. They only save work; that nothing is counted twice is the settle script's.
 
-Every worker holds its fair share, `shards / workers` rounded up: it lets go of what it has beyond, and takes what is
-free. A worker that dies is forgotten after METER_TTL_MS, its leases end after LEASE_TTL_MS.
+Every meter holds its fair share, `shards / meters` rounded up: it lets go of what it has beyond, and takes what is
+free. A meter that dies is forgotten after METER_TTL_MS, its leases end after LEASE_TTL_MS.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from shared.runtime.store import Store, translated
 
 
 class Leases:
-    """The leases of one worker."""
+    """The leases of one meter."""
 
-    def __init__(self, store: Store, worker: str, shards: int) -> None:
+    def __init__(self, store: Store, meter: str, shards: int) -> None:
         self.held: set[int] = set()
         self._store = store
-        self._worker = worker
+        self.meter = meter
         self.shards = shards
         self._script = store.register_script(scripts.LEASE)
         self._alive = store.register_script(scripts.ALIVE)
 
     async def share(self) -> int:
-        """Say that this worker lives. Returns its fair share: how many shards it should hold now."""
+        """Say that this meter lives. Returns its fair share: how many shards it should hold now."""
         with translated():
-            workers = await self._alive(keys=[names.METERS], args=[self._worker, names.METER_TTL_MS])
-        return math.ceil(self.shards / max(1, int(workers)))
+            meters = await self._alive(keys=[names.METERS], args=[self.meter, names.METER_TTL_MS])
+        return math.ceil(self.shards / max(1, int(meters)))
 
     async def renew(self) -> set[int]:
-        """Renew the leases that are held. Returns the shards that another worker has taken meanwhile."""
+        """Renew the leases that are held. Returns the shards that another meter has taken meanwhile."""
         lost = {shard for shard in self.held if not await self._set(shard, names.LEASE_TTL_MS)}
         self.held -= lost
         return lost
@@ -39,7 +39,7 @@ class Leases:
     async def take(self, share: int) -> None:
         """Take free shards up to the share."""
         free = [shard for shard in range(self.shards) if shard not in self.held]
-        random.shuffle(free)  # workers that start together should not all ask for the same ones
+        random.shuffle(free)  # meters that start together should not all ask for the same ones
         for shard in free:
             if len(self.held) >= share:
                 break
@@ -56,8 +56,8 @@ class Leases:
         for shard in list(self.held):
             await self.release(shard)
         with translated():
-            await self._store.zrem(names.METERS, self._worker)
+            await self._store.zrem(names.METERS, self.meter)
 
     async def _set(self, shard: int, ttl_ms: int) -> bool:
         with translated():
-            return bool(await self._script(keys=[names.lease(shard)], args=[self._worker, ttl_ms]))
+            return bool(await self._script(keys=[names.lease(shard)], args=[self.meter, ttl_ms]))

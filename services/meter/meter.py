@@ -13,6 +13,7 @@ from services.meter.consumer import ShardConsumer
 from services.meter.estimator import TokenEstimator
 from services.meter.leases import Leases
 from services.meter.metrics import MeterMetrics
+from services.meter.pricing.book import PriceBook
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
 from shared.books import boots, version
@@ -61,6 +62,15 @@ class Meter:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    @property
+    def name(self) -> str:
+        """By which other processes know it."""
+        return self._leases.meter
+
+    def reprice(self, book: PriceBook) -> None:
+        """Settle at other prices from now on."""
+        self._estimator.prices = book
 
     def healthy(self) -> list[str]:
         """Nothing, or that the event loop hangs. A Redis that is away is not a reason to start anew."""

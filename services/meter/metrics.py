@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from shared.books.audit import Conservation
 from shared.books.work import Summary
 from shared.contract.entry import Entry
+from shared.runtime.reload_metrics import ReloadMetrics
 
 _LAG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 
@@ -72,6 +73,7 @@ class MeterMetrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.books = BooksMetrics(registry)
+        self.reloads = ReloadMetrics(registry, "price_book")
         self._settled = Counter(
             "arouter_settled_exchanges",
             "Exchanges settled for good, by outcome, by the source of their usage, and by how the answer ended "

@@ -54,8 +54,16 @@ def load(files: str, *, difference: float = 0.05) -> PriceBook:
 
     SettingsError, one line, names the file and the first error in it.
     """
-    names = [name.strip() for name in files.split(",") if name.strip()]
-    return PriceBook(*map(_file, names), difference=difference)
+    return PriceBook(*map(_file, _names(files)), difference=difference)
+
+
+def paths(files: str) -> list[Path]:
+    """Those of them that are files."""
+    return [Path(name) for name in _names(files) if name != LIST]
+
+
+def _names(files: str) -> list[str]:
+    return [name.strip() for name in files.split(",") if name.strip()]
 
 
 def _file(name: str) -> Sheet:

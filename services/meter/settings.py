@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from services.meter.prices import paths
 from shared.runtime.settings import EVERYWHERE, Settings
 
 
 class MeterSettings(Settings):
     """What a meter reads."""
+
+    RELOADED: ClassVar[frozenset[str]] = frozenset({"prices"})
 
     arq_redis_url: SecretStr | None = Field(
         default=None,
@@ -63,3 +67,7 @@ class MeterSettings(Settings):
         le=10_000,
         description="Most records read from a shard at once; fewer where they are large: about 8 MiB.",
     )
+
+    def reloaded_files(self) -> list[Path]:
+        """As everywhere, with the files of the price book."""
+        return [*super().reloaded_files(), *paths(self.prices)]

@@ -51,11 +51,12 @@ class KeyRecord:
     def allows_provider(self, provider: str) -> bool:
         return self.allowed_providers is None or provider in self.allowed_providers
 
-    def allows_model(self, provider: str, model: str) -> bool:
-        """Whether it may call a model. Lists name models with or without their provider."""
+    def allows_model(self, provider: str, model: str, route: str = "") -> bool:
+        """Whether it may call a model, by the name of a `route` or without. Lists name models with or without their
+        provider, or the route that leads to them."""
         if self.allowed_models is None:
             return True
-        asked = (model, f"{provider}/{model}")
+        asked = (model, f"{provider}/{model}", route or model)
         return any(
             name.startswith(allowed[:-1]) if allowed.endswith("*") else name == allowed
             for allowed in self.allowed_models

@@ -1,6 +1,7 @@
 """The boots of gateways: which of them live, which are accounted for, and how many exchanges each has opened.
 
-A gateway sends a heartbeat every second. Meters book its open exchanges as lost once the boot is gone (decision 16).
+A gateway sends a heartbeat every second, which brings back the number of the last reload. Meters book its open
+exchanges as lost once the boot is gone (decision 16).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.contract import names, scripts
 from shared.runtime.store import Store, translated
@@ -35,20 +37,30 @@ class Boot:
         return self.state in (BootState.LEFT, BootState.ADOPTED)
 
 
-async def heartbeat(store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState) -> bool:
-    """Write the state of these boots, with the exchanges that each has opened, by shard.
+class Heard(NamedTuple):
+    """What a heartbeat brings back. `known`: Redis has heard of all these boots before; `reload`: the number of the
+    last reload that was asked for."""
 
-    Returns whether Redis has heard of all of them before.
-    """
-    known = True
+    known: bool
+    reload: int
+
+
+async def heartbeat(
+    store: Store, opened: Mapping[str, Mapping[int, int]], state: BootState, said: Mapping[str, bytes] | None = None
+) -> Heard:
+    """Write the state of these boots, with the exchanges that each has opened, by shard. `said`: by boot, what its
+    gateway says of itself where that is new."""
+    known, reload = True, 0
     with translated():
         for boot, counts in opened.items():
-            arguments: list[str] = [boot, state, str(names.FINAL_TTL_S), str(max(counts, default=-1) + 1)]
+            arguments: list[str | bytes] = [boot, state, str(names.FINAL_TTL_S), str(max(counts, default=-1) + 1)]
+            arguments += [(said or {}).get(boot, b""), str(names.BOOT_TTL_MS)]
             for shard, count in counts.items():
                 arguments += [str(shard), str(count)]
-            keys = (names.BOOTS, names.boot(boot), names.SHARDS)
-            known &= bool(await store.eval(scripts.HEARTBEAT, len(keys), *keys, *arguments))  # type: ignore[misc]
-    return known
+            keys = (names.BOOTS, names.boot(boot), names.SHARDS, names.gateway(boot), names.RELOAD)
+            heard, reload = await store.eval(scripts.HEARTBEAT, len(keys), *keys, *arguments)  # type: ignore[misc,arg-type]
+            known &= bool(heard)
+    return Heard(known, reload)
 
 
 async def shards(store: Store, configured: int) -> int:

@@ -138,6 +138,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     work_begun_by: str = ""  # of a result: the exchange that began the work, whose key is booked; "" for none known
     work_booked_by: str = ""  # the exchange that books the result, where that is another one
     fetched_by: str = ""  # of a result: hash of the key that fetched it, where that is another one
+    requested_model: str = ""  # as in the open record
     # What decides about the price beside the counters, in our words: batch, flex, priority, fast, standard; "" unsaid.
     tier: str = ""
     region: str = ""  # as the provider names it

@@ -29,6 +29,8 @@ CONTRACT = "ar:{boots}:contract"
 BOOTS = "ar:{boots}"
 SHARDS = "ar:{boots}:shards"  # string: the most shards any of them has used; meters read that many
 BOOT_TTL_MS = 15_000  # a boot without a heartbeat for this long is gone
+RELOAD = "ar:{boots}:reload"  # string: the number of the last reload that was asked for
+RELOADED_TTL_S = 3600  # answers to one are kept for this long
 
 # A replay is recognised for this long, which is longer than anything keeps bytes to replay.
 FINAL_TTL_S = 35 * 86_400
@@ -55,6 +57,16 @@ def key(key_hash: str) -> str:
 def boot(boot: str) -> str:
     """Hash: the state of a boot, and by shard how many exchanges it has opened."""
     return f"ar:{{boots}}:{boot}"
+
+
+def gateway(boot: str) -> str:
+    """String: what the gateway of a boot says of itself; it lives as long as the boot may be silent."""
+    return f"ar:{{boots}}:{boot}:gateway"
+
+
+def reloaded(number: int) -> str:
+    """Hash: process to how a reload went there."""
+    return f"ar:{{boots}}:reload:{number}"
 
 
 def work(provider: str, id: str) -> str:

@@ -40,6 +40,8 @@ class Provider:
     beside: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # variables of settings that go with `variables`
+    takes_models: bool = False  # it tries the models of a request one after another: `models`, `route: "fallback"`
+    service: str = "bedrock"  # AWS's name for it, in signatures
     check: str = ""  # a URL that needs a credential and costs nothing to read; "": its family's list of models
 
 
@@ -74,6 +76,7 @@ PROVIDERS: Mapping[str, Provider] = {
             "https://openrouter.ai/api/v1",
             ("OPENROUTER_API_KEY",),
             _ANTHROPIC_TOO,
+            takes_models=True,
             check="{base}/key",  # its list of models is public
         ),
         Provider("moonshot", "https://api.moonshot.ai/v1", ("MOONSHOT_API_KEY",), _ANTHROPIC_ASIDE),

@@ -23,6 +23,8 @@ RETRY = _script("retry")
 # Gateways, meters and callers' keys.
 HEARTBEAT = _script("heartbeat")
 ALIVE = _script("alive")
+ASK_RELOAD = _script("ask_reload")
+NOTE_RELOAD = _script("note_reload")
 LEASE = _script("lease")
 BEGIN_TRY = _script("begin_try")
 CHANGE_KEY = _script("change_key")

@@ -115,6 +115,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     user_agent: str = ""
     traceparent: str = ""  # W3C trace context of the caller
     permit: str = ""  # the permit it was admitted under; "" where no limit applies
+    requested_model: str = ""  # as the request names it, where that is a named route, or the first of several models
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -142,6 +143,7 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     status: int | None  # the provider's HTTP status; None where it sent none
     cause: str  # of its failure, a machine word as in `End.cause`; "" where it did not fail
     ms: int  # from its start to the answer's head, or to its failure
+    maybe_paid: bool = False  # the request went out as a whole, and nobody knows what the provider made of it
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):

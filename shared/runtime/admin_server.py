@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from socket import AF_INET
+from socket import AF_INET, socket
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -30,14 +30,21 @@ Probe = Callable[[], list[str]]
 
 @contextmanager
 def watched(
-    host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe, again: float = 5.0
+    host: str,
+    port: int,
+    registry: CollectorRegistry,
+    *,
+    healthy: Probe,
+    ready: Probe,
+    again: float = 5.0,
+    listener: socket | None = None,
 ) -> Iterator[None]:
     """Serve while the block runs; nothing where `port` is 0. A port that is taken does not stop the process: it is
-    tried again, every `again` seconds."""
-    if not port:
+    tried again, every `again` seconds. `listener`: a bound socket, in place of host and port."""
+    if not port and listener is None:
         yield
         return
-    serving = _Serving(host, port, _app(registry, healthy, ready), again)
+    serving = _Serving(host, port, _app(registry, healthy, ready), again, listener)
     serving.start()
     try:
         yield
@@ -48,11 +55,14 @@ def watched(
 class _Serving(threading.Thread):
     """Serves as soon as the port is free, until `stop`."""
 
-    def __init__(self, host: str, port: int, app: WSGIApplication, again: float) -> None:
+    def __init__(
+        self, host: str, port: int, app: WSGIApplication, again: float, listener: socket | None = None
+    ) -> None:
         super().__init__(name="admin server", daemon=True)
         self._address = host, port
         self._app = app
         self._again = again
+        self._listener = listener
         self._server: WSGIServer | None = None
         self._lock = threading.Lock()  # held to begin, and to end
         self._stopped = threading.Event()
@@ -61,7 +71,7 @@ class _Serving(threading.Thread):
         waited = False
         while not self._stopped.is_set():
             try:
-                server = _Server(*self._address, self._app)
+                server = _Server(*self._address, self._app, self._listener)
             except OSError as exc:
                 if not waited:
                     log.error("no metrics and probes yet: cannot listen on %s:%d: %s", *self._address, exc.strerror)  # noqa: TRY400
@@ -113,9 +123,10 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
+    def __init__(self, host: str, port: int, app: WSGIApplication, listener: socket | None = None) -> None:
         # A name may have addresses of both families; the probes of a machine's own use IPv4.
-        first, *others = sorted(bound(host, port), key=lambda one: one.family != AF_INET)
+        found = [listener] if listener is not None else bound(host, port)
+        first, *others = sorted(found, key=lambda one: one.family != AF_INET)
         for one in others:
             one.close()
         TCPServer.__init__(self, (host, port), _Silent, bind_and_activate=False)

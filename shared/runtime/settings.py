@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError as SourceError
 
@@ -38,6 +38,7 @@ class Settings(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,  # a mistyped credential must not be echoed
     )
+    RELOADED: ClassVar[frozenset[str]] = frozenset()  # fields that a running process takes on
     OLD_NAMES: ClassVar[Mapping[str, str]] = {}  # of fields that were renamed, to the name they have now
 
     redis_url: SecretStr | None = Field(
@@ -78,6 +79,19 @@ class Settings(BaseSettings):
         "as it is booked, with how its answer ended.",
     )
 
+    def reloaded(self, now: Self) -> Self:
+        """These settings, with what a reload changes as it is in `now`."""
+        return self.model_copy(update={name: getattr(now, name) for name in self.RELOADED})
+
+    def restart_for(self, now: Self) -> tuple[str, ...]:
+        """The variables that differ in `now`, and that only a restart changes."""
+        fields = (name for name in type(self).model_fields if name not in self.RELOADED)
+        return tuple(sorted(variable((name,)) for name in fields if getattr(self, name) != getattr(now, name)))
+
+    def reloaded_files(self) -> list[Path]:
+        """The files that a reload reads: the settings file, and those that it names."""
+        return [settings_file(), *(path for name in sorted(self.RELOADED) for path in named_files(getattr(self, name)))]
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -116,6 +130,24 @@ def config_file() -> Path:
     """The file to read settings from. `arouter.toml` may be missing; SettingsError where a file that is named is."""
     named = os.environ.get(CONFIG)  # noqa: TID251
     return _existing(Path(named), CONFIG) if named else Path(TOML_FILE)
+
+
+def settings_file() -> Path:
+    """The same, whether it is there or not."""
+    return Path(os.environ.get(CONFIG) or TOML_FILE).expanduser()  # noqa: TID251
+
+
+def named_files(value: object) -> list[Path]:
+    """Every path in the value of a setting, which may be a block of settings, or many."""
+    if isinstance(value, Path):
+        return [value]
+    if isinstance(value, BaseModel):
+        return [path for _, part in value for path in named_files(part)]
+    if isinstance(value, Mapping):
+        return [path for part in value.values() for path in named_files(part)]
+    if isinstance(value, list | tuple):
+        return [path for part in value for path in named_files(part)]
+    return []
 
 
 def _existing(path: Path, named_by: str) -> Path:

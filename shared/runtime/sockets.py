@@ -42,10 +42,13 @@ def keep_alive_options() -> list[tuple[int, int, int]]:
     return options if idle is None else [*options, (socket.IPPROTO_TCP, idle, IDLE_SECONDS)]
 
 
-def bound(host: str, port: int) -> list[socket.socket]:
+def bound(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Sockets bound to every address of `host`, which do not listen yet; what they accept is kept alive.
 
-    `::` and "" stand for all addresses, of both families. OSError where an address is taken, or none is this machine's.
+    `::` and "" stand for all addresses, of both families. `shared`: with other processes of this user that say so, too
+    (SO_REUSEPORT); the system spreads new connections over those that listen.
+
+    OSError where an address is taken, or none is this machine's.
     """
     everywhere = host in _EVERYWHERE
     made: list[socket.socket] = []
@@ -53,7 +56,7 @@ def bound(host: str, port: int) -> list[socket.socket]:
     try:
         for family, address in _everywhere(port) if everywhere else _addresses(host, port):
             try:
-                made.append(_bound(family, address))
+                made.append(_bound(family, address, shared=shared))
             except OSError as exc:
                 if exc.errno not in _NO_SUCH_ADDRESS:
                     raise
@@ -69,10 +72,10 @@ def bound(host: str, port: int) -> list[socket.socket]:
     return made
 
 
-def claimed(setting: str, host: str, port: int) -> list[socket.socket]:
+def claimed(setting: str, host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """The same for a server. SettingsError, which names the setting, where it cannot listen there."""
     try:
-        return bound(host, port)
+        return bound(host, port, shared=shared)
     except OSError as exc:
         shown = f"[{host}]" if ":" in host else host
         raise SettingsError(f"{setting}: cannot listen on {shown}:{port}: {exc.strerror}") from None
@@ -87,10 +90,12 @@ def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
     return list(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
 
 
-def _bound(family: int, address: Any) -> socket.socket:
+def _bound(family: int, address: Any, *, shared: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
         keep_alive(sock)

@@ -34,6 +34,12 @@ class Tasks:
         while self._running:
             await asyncio.wait(self._running)
 
+    async def cancel(self) -> None:
+        """Cancel all of them, and wait."""
+        for task in self._running:
+            task.cancel()
+        await self.wait()
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         # An error of ours is for whoever awaits the task; anything else is a bug and must not pass in silence.

@@ -10,11 +10,13 @@ from typing import Any
 
 import msgspec
 
-from shared.contract import entry, frames, seals, tail, work
+from shared.contract import entry, frames, running, seals, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import ExchangeId
+from shared.contract.provider_state import CredentialState, Health, ProviderState
+from shared.contract.running import GatewayState, Reloaded, Result, Service
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
 from shared.contract.version import CURRENT
 from shared.contract.work import WorkKind, WorkStart
@@ -43,12 +45,14 @@ OPEN = Open(
     user_agent="anthropic-sdk-python/0.75",
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     permit="01K0000000000000000000G01D.12",
+    requested_model="claude",
 )
 HEAD = Head(200, "text/event-stream", "")
 SEGMENT = Segment(Packed.pack(b"event: ping\ndata: {}\n\n"))
 FIRST_SEGMENT = Segment(Packed(b"(\xb5/\xfd a zstd frame", zstd=True), HEAD)
 ATTEMPTS = (
     Attempt("anthropic", "claude-sonnet-4-5", "main", 529, "overloaded", 84),
+    Attempt("anthropic", "claude-sonnet-4-5", "spare", None, "first_byte_timeout", 600_000, True),
     Attempt("openrouter", "anthropic/claude-sonnet-4.5", "", 200, "", 910),
 )
 END = End(
@@ -100,6 +104,7 @@ ENTRY = an_entry(
     **{name: getattr(OPEN, name) for name in ("team", "user", "session", "tags", "client_address", "user_agent")},
     traceparent=OPEN.traceparent,
     permit=OPEN.permit,
+    requested_model=OPEN.requested_model,
     credential=END.credential,
     attempts=END.attempts,
     cause=END.cause,
@@ -162,6 +167,34 @@ SEALED_ITEMS: tuple[Item, ...] = (
     *SEALED_FRAGMENTS,
 )
 
+GATEWAY_STATE = GatewayState(
+    host="gateway-1",
+    loaded_ms=1_700_000_000_000,
+    configuration="0f1e2d3c4b5a",
+    refused="AROUTER_PROVIDERS__OPENAI__COLOUR: Extra inputs are not permitted",
+    providers=(
+        ProviderState(
+            "openai",
+            ("openai_chat", "openai_responses"),
+            (
+                CredentialState("main", Health.COOLING, 1_700_000_000_500, "429", 120, 7, 2),
+                CredentialState("spare", Health.HEALTHY, 1_700_000_000_000),
+            ),
+        ),
+    ),
+    left_out=3,
+)
+RELOADED = Reloaded(Service.GATEWAY, Result.CHANGED, "gateway-1", "only a restart changes AROUTER_TOTAL_TIMEOUT")
+
+PROVIDER_STATE = ProviderState(
+    "openai",
+    ("openai_chat", "openai_responses"),
+    (
+        CredentialState("main", Health.OUT, OPEN.opened_ms, "401", 12, 3, 2),
+        CredentialState("spare", Health.HEALTHY, OPEN.opened_ms),
+    ),
+)
+
 WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "open.bin": lambda: tail.pack(OPEN),
     "segment_first.bin": lambda: tail.pack(FIRST_SEGMENT),
@@ -174,6 +207,9 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "entry_work.json": lambda: entry.encode(WORK_ENTRY),
     "entry_priced.json": lambda: entry.encode(PRICED_ENTRY),
     "work_start.json": lambda: work.encode(WORK_START),
+    "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
+    "reloaded.json": lambda: running.encode(RELOADED),
+    "provider_state.json": lambda: msgspec.json.encode(PROVIDER_STATE),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),
     "sealed.journal": lambda: frames.encode(SEALED_ITEMS),

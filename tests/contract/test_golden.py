@@ -18,9 +18,11 @@ from shared.access.keys import KeyRecord
 from shared.books import audit, boots, ledger, quarantine, totals
 from shared.books.books import Books
 from shared.books.boots import BootState
-from shared.contract import entry, frames, names, seals, tail, work
+from shared.contract import entry, frames, names, running, seals, tail, work
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
+from shared.contract.provider_state import ProviderState
+from shared.contract.running import GatewayState, Reloaded
 from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment
 from shared.contract.version import CURRENT
 from shared.runtime.store import Store
@@ -58,6 +60,10 @@ def test_records_of_this_version() -> None:
     assert entry.decode(golden(version, "entry_work.json")) == samples.WORK_ENTRY
     assert entry.decode(golden(version, "entry_priced.json")) == samples.PRICED_ENTRY
     assert work.decode(golden(version, "work_start.json")) == samples.WORK_START
+    assert running.decode(golden(version, "gateway_state.json"), GatewayState) == samples.GATEWAY_STATE
+    assert running.decode(golden(version, "reloaded.json"), Reloaded) == samples.RELOADED
+    state = golden(version, "provider_state.json")
+    assert msgspec.json.decode(state, type=ProviderState) == samples.PROVIDER_STATE
     assert Provisional.decode(golden(version, "provisional.txt").decode()) == samples.PROVISIONAL
 
 

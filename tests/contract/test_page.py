@@ -13,6 +13,8 @@ from shared.contract import names
 from shared.contract.booked import BOOKED, Provisional
 from shared.contract.entry import Entry
 from shared.contract.frames import Cut, Fragment, JournaledHead, JournaledRecord, SealedFragment
+from shared.contract.provider_state import CredentialState, ProviderState
+from shared.contract.running import GatewayState, Reloaded
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Seal, Segment
 from shared.contract.version import CURRENT
 from shared.contract.work import WorkStart
@@ -20,6 +22,7 @@ from shared.contract.work import WorkStart
 PAGE = (Path(__file__).parents[2] / "docs/contract.md").read_text()
 STRUCTS = [Open, Segment, Head, Packed, Seal, End, Attempt, Entry, WorkStart]
 STRUCTS += [JournaledRecord, JournaledHead, Fragment, Cut, SealedFragment]
+STRUCTS += [GatewayState, ProviderState, CredentialState, Reloaded]
 SECTIONS = {
     **{struct.__name__: struct.__struct_fields__ for struct in STRUCTS},
     "BOOKED": BOOKED,
@@ -40,7 +43,7 @@ def test_every_field_is_named_in_its_place(title: str) -> None:
 
 def test_every_key_is_named_as_it_is_spelled() -> None:
     places = {"shard": "N", "boot": "BOOT", "key_hash": "HASH", "day_utc": "YYYYMMDD", "hour_utc": "YYYYMMDDHH"}
-    places |= {"provider": "PROVIDER", "id": "ID"}
+    places |= {"provider": "PROVIDER", "id": "ID", "number": "NUMBER"}
     rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section("Keys in Redis"), re.MULTILINE))
     spelled = {name: value for name, value in vars(names).items() if isinstance(value, str) and value.startswith("ar:")}
     for name, make in inspect.getmembers(names, inspect.isfunction):

@@ -98,9 +98,13 @@ def emptied() -> None:
     """Gateways do not notice that Redis has forgotten them."""
     beat = boots.heartbeat
 
-    async def always(store: Store, opened: Mapping[str, Mapping[int, int]], state: boots.BootState) -> bool:
-        await beat(store, opened, state)
-        return True
+    async def always(
+        store: Store,
+        opened: Mapping[str, Mapping[int, int]],
+        state: boots.BootState,
+        said: Mapping[str, bytes] | None = None,
+    ) -> boots.Heard:
+        return (await beat(store, opened, state, said))._replace(known=True)
 
     boots.heartbeat = always
 

@@ -88,7 +88,7 @@ async def test_an_emptied_redis_is_noticed_and_gets_again_what_is_in_the_journal
 
 async def test_a_heartbeat_says_whether_redis_knew_the_boot(redis: Store) -> None:
     boot = new_boot()
-    said = [await boots.heartbeat(redis, {boot: {0: 1}}, BootState.LIVE) for _ in range(3)]
+    said = [(await boots.heartbeat(redis, {boot: {0: 1}}, BootState.LIVE)).known for _ in range(3)]
     await redis.flushall()
-    said += [await boots.heartbeat(redis, {boot: {0: 1}}, BootState.LIVE) for _ in range(2)]
+    said += [(await boots.heartbeat(redis, {boot: {0: 1}}, BootState.LIVE)).known for _ in range(2)]
     assert said == [False, True, True, False, True]

@@ -215,7 +215,7 @@ def found(told: Told, id: ExchangeId) -> Measured:
 async def test_what_was_settled_before_claims_nothing(redis: Store) -> None:
     """Meters of before have settled it as nothing; its replay must not hold what the next fetch would book."""
     await redis.setbit(names.final(FETCH.shard, FETCH.boot), FETCH.n, 1)
-    claims = Claims(redis, Ledger(redis), WordEstimator().prices)
+    claims = Claims(redis, Ledger(redis), WordEstimator())
     await claims.entry(START, found(begun(FIRST), START))
     await claims.entry(FETCH, found(fetched(key=SECOND), FETCH))
     assert await open_ids(redis) == ["resp_1"]
@@ -225,7 +225,7 @@ async def test_what_was_settled_before_claims_nothing(redis: Store) -> None:
 
 
 async def test_a_result_is_taken_at_the_second_sight(redis: Store) -> None:
-    claims = Claims(redis, Ledger(redis), WordEstimator().prices)
+    claims = Claims(redis, Ledger(redis), WordEstimator())
     result = found(fetched(key=SECOND), FETCH)
     assert await claims.entry(FETCH, result) is None
     await claims.entry(START, found(begun(FIRST), START))
@@ -244,7 +244,7 @@ async def test_an_ordinary_exchange_makes_no_call(redis: Store) -> None:
         """A store that nobody may ask."""
 
     ordinary = Told(Dialect.OPENAI_RESPONSES, "v1/responses", document(**response("completed", background=False)))
-    claims = Claims(Deaf(), Deaf(), WordEstimator().prices)  # type: ignore[arg-type]
+    claims = Claims(Deaf(), Deaf(), WordEstimator())  # type: ignore[arg-type]
     measured = found(ordinary, START)
     assert await claims.entry(START, measured) is measured.entry
 

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from services.gateway.attempts import Candidate
+from services.gateway.attempt_settings import AttemptSettings
+from services.gateway.attempts import Candidate, Plan
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientListener
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer, Summary
+from services.gateway.retries import Retries
 from services.gateway.routing.authenticators import Fixed
 from services.gateway.upstream.connection import Body, Sink
 from shared.contract.dialects import Family
@@ -93,7 +95,7 @@ class Answer:
         return self._whole
 
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
-        assert idle_timeout == LIMITS.idle
+        assert idle_timeout <= LIMITS.idle
         while (word := await self.words.get()) is not None:
             if isinstance(word, Exception):
                 raise word
@@ -185,6 +187,7 @@ class Plane:
     upstream: Upstream
     observer: Watching = field(default_factory=Watching)
     limits: Limits = LIMITS
+    retries: Retries = field(default_factory=lambda: Retries(AttemptSettings()))
     send_generation_id: bool = True
     room: bool = True  # for one more upstream that is read on
 
@@ -203,9 +206,18 @@ class Stage:
         self.clock, self.client, self.tap, self.given = Clock(), Client(), Tap(), Answer()
         self.plane = Plane(Upstream(), room=room)
         candidate = Candidate(
-            "openai", "gpt", "", "POST", "https://provider/v1/x", b"", [(b"a", b"b")], b"request", Fixed()
+            "openai",
+            "gpt",
+            "",
+            "POST",
+            "https://provider/v1/x",
+            b"",
+            [(b"a", b"b")],
+            b"request",
+            Fixed(),
+            read_on=read_on,
         )
-        self._call = Call((candidate,), Family.OPENAI, True, keep_body, read_on, [])
+        self._call = Call(Plan(candidate), Family.OPENAI, True, keep_body, self.plane, [])
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> Outcome:

@@ -20,6 +20,7 @@ OPERATIONS = {
     ("GET", "/api/usage/summary"),
     ("GET", "/api/usage/timeseries"),
     ("GET", "/api/v1/generation"),
+    ("GET", "/api/v1/providers"),
     ("GET", "/api/v1/pulse"),
 }
 # All but positive_data_acceptance: no schema can say that hours are kept for 35 days, or which providers are on.

@@ -130,6 +130,7 @@ def observe(system: System, path: str, url: str, name: str, directives: str) -> 
     assert sent in (True, None), "not the provider's bytes"
     assert proper is (entry["outcome"] == "completed" or by_us)
     ignored = {"date", "x-generation-id", "x-request-id", "request-id", "content-length", "transfer-encoding"}
+    ignored.add("x-arouter-attempts")  # only one of the two paths sends a request once more on a new connection
     kept = ("outcome", "source", "status", "complete", "input_tokens", "output_tokens", "total_tokens", "lost_bytes")
     return {
         "status": response.status_code,

@@ -85,7 +85,7 @@ def test_a_request_that_meets_a_closing_connection_is_answered(odd: System, raw:
     finally:
         raw.closes_under_the_next = False
     settled = odd.settled(ids)
-    causes = [[cause for *_, cause, _ in settled[id]["attempts"]] for id in ids]
+    causes = [[attempt[4] for attempt in settled[id]["attempts"]] for id in ids]
     assert causes[1:] == [["closed_early", ""]] * 2
 
 

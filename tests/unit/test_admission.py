@@ -13,17 +13,21 @@ from services.gateway.capture.journal import Journal
 from services.gateway.capture.tap import Tap
 from services.gateway.client.received import Received
 from services.gateway.routing.configured import upstreams
+from services.gateway.routing.plans import plan
 from services.gateway.routing.routes import choose, family_of, match
 from services.gateway.settings import GatewaySettings
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord
-from shared.contract.dialects import Dialect
+from shared.contract.dialects import Dialect, Family
 from shared.contract.ids import ExchangeIds, new_boot
 from shared.contract.tail import Fields, Open
 from shared.runtime.errors import JournalFailed, Refused
 
 UPSTREAMS = upstreams(
-    GatewaySettings(providers={"openai": {"api_key": "sk-x"}, "groq": {"api_key": "sk-y"}})  # type: ignore[dict-item]
+    GatewaySettings(
+        providers={"openai": {"api_key": "sk-x"}, "groq": {"api_key": "sk-y"}},  # type: ignore[dict-item]
+        routes={"fast": {"candidates": ["openai/gpt-4o", "groq/llama"]}},  # type: ignore[dict-item]
+    )
 )
 CHAT, MODELS, FORMS = "/v1/chat/completions", "/v1/models", "/v1/audio/transcriptions"
 BOM = b"\xef\xbb\xbf"
@@ -56,7 +60,7 @@ def tap_of(journal: Journal, unkept: list[str] | None = None) -> Tap:
 
 def asked(method: str, path: str, model: str, body: bytes, boundary: bytes | None = None) -> Asked:
     matched = match(method, path, family_of(path, {}, b""), UPSTREAMS)
-    return Asked(method, matched, choose(matched, model, UPSTREAMS), Received(body, body, boundary=boundary))
+    return Asked(method, matched, (choose(matched, model, UPSTREAMS),), Received(body, body, boundary=boundary))
 
 
 def key(**fields: Any) -> KeyRecord:
@@ -124,6 +128,59 @@ def test_lists_decide(row: Row, journal: Journal) -> None:
     assert (refused.value.status, refused.value.code, refused.value.headers) == (403, row.code, [])
 
 
+LISTED = b'{"model": "gpt-4o", "models": ["groq/llama"], "route": "fallback"}'
+# A key, what it asks for, and the models that are left for it; a string is the code that it is refused with.
+SEVERAL: dict[str, tuple[KeyRecord, bytes, list[str] | str]] = {
+    "no lists": (key(), b'{"model": "fast"}', ["gpt-4o", "llama"]),
+    "its name": (key(allowed_models=("fast",)), b'{"model": "fast"}', ["gpt-4o", "llama"]),
+    "the beginning of its name": (key(allowed_models=("fa*",)), b'{"model": "fast"}', ["gpt-4o", "llama"]),
+    "one candidate": (key(allowed_models=("groq/llama",)), b'{"model": "fast"}', ["llama"]),
+    "one candidate, without its provider": (key(allowed_models=("gpt-4o",)), b'{"model": "fast"}', ["gpt-4o"]),
+    "another model": (key(allowed_models=("gpt-5",)), b'{"model": "fast"}', "model_not_allowed"),
+    "one provider": (key(allowed_providers=("groq",)), b'{"model": "fast"}', ["llama"]),
+    "its name at one provider": (
+        key(allowed_models=("fast",), allowed_providers=("openai",)),
+        b'{"model": "fast"}',
+        ["gpt-4o"],
+    ),
+    "another provider": (key(allowed_providers=("azure",)), b'{"model": "fast"}', "provider_not_allowed"),
+    "the name does not stand for its models elsewhere": (
+        key(allowed_models=("fast",)),
+        b'{"model": "gpt-4o"}',
+        "model_not_allowed",
+    ),
+    "a list": (key(), LISTED, ["gpt-4o", "llama"]),
+    "a list of which one is allowed": (key(allowed_models=("groq/*",)), LISTED, ["llama"]),
+    "a list of which all are allowed": (key(allowed_models=("gpt-4o", "llama")), LISTED, ["gpt-4o", "llama"]),
+    "a list of which none is": (key(allowed_models=("gpt-5",)), LISTED, "model_not_allowed"),
+    "two lists": (key(allowed_models=("gpt-4o",)), LISTED[:-1] + b', "Models": ["gpt-5"]}', "model_not_allowed"),
+    "a list that is not for the gateway": (
+        key(allowed_models=("gpt-4o", "llama")),
+        LISTED.replace(b"fallback", b"x"),
+        "model_not_allowed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("key", "body", "expected"), SEVERAL.values(), ids=SEVERAL)
+def test_lists_hold_for_every_candidate(
+    key: KeyRecord, body: bytes, expected: list[str] | str, journal: Journal
+) -> None:
+    matched = match("POST", CHAT, Family.OPENAI, UPSTREAMS)
+    received = Received(body, body)
+    routes = plan(matched, received.flags(), UPSTREAMS, key.hash, lists=True)
+    request = Asked("POST", matched, routes, received)
+    admission = Admission(cast("Any", None), tap_of(journal))
+    if isinstance(expected, str):
+        with pytest.raises(Refused) as refused:
+            admission.admit(key, request)
+        assert (refused.value.status, refused.value.code) == (403, expected)
+        return
+    permit = admission.admit(key, request)
+    assert [route.model for route in permit.routes] == expected
+    assert (permit.routes is routes) == (len(expected) == len(routes))
+
+
 def test_a_name_that_cannot_be_booked_is_refused(journal: Journal) -> None:
     admission = Admission(cast("Any", None), tap_of(journal))
     assert admission.admit(key(), asked("POST", CHAT, "m" * 256, b""))
@@ -147,7 +204,7 @@ def test_lists_come_before_the_journal(journal: Journal) -> None:
 def test_an_id_that_was_not_used_is_given_back(journal: Journal) -> None:
     """Ids stay dense, whatever the journal does: a hole would be an exchange that was lost."""
     tap = tap_of(journal)
-    permit = Permit(key(), tap)
+    permit = Permit(key(), tap, ())
     first = permit.open(OPEN)
     journal.open("A.0.0", b"x" * 1000)  # full
     with pytest.raises(Refused) as refused:

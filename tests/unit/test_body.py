@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.client.body import with_model, with_usage_asked
+from services.gateway.client.body import with_model, with_usage_asked, without_list
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -47,6 +47,35 @@ def test_any_body_keeps_everything_else(before: dict[str, object], after: dict[s
     plain = {k: v for k, v in document.items() if k != "stream_options"}
     asked = with_usage_asked(json.dumps(plain, ensure_ascii=ascii_only).encode())
     assert json.loads(asked) == plain | {"stream_options": {"include_usage": True}}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"a","models":["b"],"route":"fallback"}', b'{"model":"a"}'),
+        (b'{"models":["b"],"route":"fallback","model":"a"}', b'{"model":"a"}'),
+        (b'{"route":"fallback", "model":"a" ,\n "models" : ["b", {"x": ["models"]}] }', b'{"model":"a"  }'),
+        (b'{"models":["b"],"model":"a","route":"fallback","z":1}', b'{"model":"a","z":1}'),
+        (b'{"models":["b"],"route":"fallback"}', b"{}"),
+        (b'{"m\\u006fdels":["b"],"model":"a","models":["c"]}', b'{"model":"a"}'),
+        (b'{"model":"a","tools":[{"models":1,"route":2}],"x":"models"}', None),
+        (b'{"model":"a","models":["b"],"x":NaN,}', b'{"model":"a","x":NaN,}'),
+    ],
+)
+def test_a_list_of_models_is_taken_out(body: bytes, expected: bytes | None) -> None:
+    assert without_list(body) == (body if expected is None else expected)
+
+
+@given(st.dictionaries(st.sampled_from(["models", "route", "model"]) | NAMES, JSON, max_size=6), st.booleans())
+def test_everything_but_the_list_stays(document: dict[str, object], ascii_only: bool) -> None:
+    for indent in (None, 1):
+        changed = without_list(json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode())
+        assert json.loads(changed) == {k: v for k, v in document.items() if k not in ("models", "route")}
+
+
+def test_many_lists_are_taken_out_in_one_pass() -> None:
+    body = b"{" + b'"models":[],' * 6_000 + b'"model":"a"}'
+    assert without_list(body) == b'{"model":"a"}'
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ async def test_an_attempt_says_why_it_failed(script: str, cause: str) -> None:
     stage = Stage()
     await stage.play(script)
     (end,) = stage.tap.ends
-    assert end.attempts == (Attempt("openai", "gpt", "", None, cause, 0),)
+    assert end.attempts == (Attempt("openai", "gpt", "", None, cause, 0, cause == "first_byte_timeout"),)
 
 
 async def test_a_request_is_sent_once_more_on_a_new_connection_and_both_attempts_are_told() -> None:

@@ -63,12 +63,35 @@ def test_options_that_the_client_has_set_are_left_alone(options: str, asked: boo
     assert read_flags(f'{{"a":{rest},"stream_options":{options}}}'.encode()).usage_asked is asked
 
 
+@pytest.mark.parametrize(
+    ("fields", "models"),
+    [
+        ('"models":["b","c"],"route":"fallback"', ("b", "c")),
+        ('"route":"fallback","models":["b"]', ("b",)),
+        ('"models":["b"]', ()),  # the provider's to judge
+        ('"models":["b"],"route":"other"', ()),
+        ('"models":["b"],"route":null', ()),
+        ('"models":["b",5],"route":"fallback"', ()),
+        ('"models":[""],"route":"fallback"', ()),
+        ('"models":"b","route":"fallback"', ()),
+        ('"models":[],"route":"fallback"', ()),
+        ('"route":"fallback"', ()),
+        ('"x":{"models":["b"],"route":"fallback"}', ()),
+    ],
+)
+@pytest.mark.parametrize("rest", ["1", "NaN"])  # the decoder reads it, and the scan
+def test_a_list_of_models_is_for_the_gateway_where_its_route_says_so(
+    fields: str, models: tuple[str, ...], rest: str
+) -> None:
+    assert read_flags(f'{{"model":"a","y":{rest},{fields}}}'.encode()) == Flags("a", models=models)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=10,
 )
-NAMES = st.sampled_from(["model", "stream", "stream_options"]) | st.text(max_size=6)
+NAMES = st.sampled_from(["model", "stream", "stream_options", "models", "route"]) | st.text(max_size=6)
 
 
 @given(st.dictionaries(NAMES, JSON, max_size=6), st.booleans())

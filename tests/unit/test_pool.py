@@ -164,3 +164,22 @@ async def test_a_connection_that_fails_leaves_its_place_to_others(
     play.dialer.fails = None
     await play.answered()
     play.close()
+
+
+async def test_a_retired_pool_keeps_nothing_and_cuts_nothing() -> None:
+    play = Play()
+    idle = await play.answered()
+    first, second = await play.asked(fresh=True), await play.asked(fresh=True)
+    busy, late = play.dialer.wires[1:]
+    play.pool.retire()
+    assert [wire.aborted for wire in (idle, busy, late)] == [True, False, False]
+    play.connection_of(busy).data_received(OK)
+    connection = await first
+    assert (connection.take(), busy.is_closing()) == (b"ok", False)
+    connection.release()
+    assert busy.is_closing()
+    play.connection_of(late).data_received(OK)
+    (await second).release()
+    again = await play.answered(fresh=True)  # an exchange that began before tries again
+    assert again.aborted
+    play.close()

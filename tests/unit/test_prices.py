@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.meter.prices import load, parse
+from services.meter.prices import load, parse, paths, read
 from shared.contract.entry import Unpriced
 from shared.runtime.errors import SettingsError
 from tests.support.prices import at, bill, book_of
@@ -180,6 +180,17 @@ def test_no_file_is_an_empty_book_and_a_missing_one_is_wrong(tmp_path: Path) -> 
     with pytest.raises(SettingsError, match="AROUTER_PRICES"):
         load(str(tmp_path / "none"))
     assert parse({"version": "2", "prices": []}).version == "2"
+
+
+def test_the_example_of_the_page_is_a_price_book() -> None:
+    page = (Path(__file__).parents[2] / "docs/prices.md").read_text()
+    found = parse(read(page.partition("```toml\n")[2].partition("```")[0]))
+    used = bill(10**6, 10**6, provider="anthropic", model="claude-sonnet-5-20260101", tier="batch", region="us")
+    assert found.cost(used).nano == 9_900_000_000
+
+
+def test_only_files_are_watched() -> None:
+    assert paths("own.toml, list,other.toml") == [Path("own.toml"), Path("other.toml")]
 
 
 def test_usage_that_is_not_known_has_no_price() -> None:

@@ -187,6 +187,71 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unknown_variables(GatewaySettings, MeterSettings) == ["AROUTER_SHRADS"]
 
 
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        (
+            "groq/llama",
+            "AROUTER_ROUTES: Value error, route 'fast': provider 'groq' of its candidate 'groq/llama' is not",
+        ),
+        ("misspelt/x", "provider 'misspelt' of its candidate 'misspelt/x' is not configured"),
+        ("", "AROUTER_ROUTES__FAST__CANDIDATES: Value error, a route needs at least one candidate"),
+        ("[]", "a route needs at least one candidate"),
+        (",".join(f"openai/m{number}" for number in range(17)), "a route has at most 16 candidates"),
+        ("openai/a, openai/a", "'openai/a' is there twice"),
+        ("gpt-4o", "its candidate 'gpt-4o' is not of the form provider/model"),
+        ("openai/", "its candidate 'openai/' is not of the form provider/model"),
+        ("fast", "its candidate 'fast' is a route, and a route leads to models alone"),
+        ("other", "its candidate 'other' is a route"),
+        ('{"model": "openai/a"}', "must be a list of models"),
+        ("[5]", "5 is neither a model, provider/model, nor a table with model and weight"),
+        (
+            '[{"model": "openai/a", "weight": -1}]',
+            "AROUTER_ROUTES__FAST__CANDIDATES__0__WEIGHT: Input should be greater",
+        ),
+        ('[{"weight": 1}]', "AROUTER_ROUTES__FAST__CANDIDATES__0__MODEL: Field required"),
+        ('[{"model": "openai/a", "wait": 1}]', "AROUTER_ROUTES__FAST__CANDIDATES__0__WAIT: Extra inputs are not"),
+    ],
+)
+def test_a_route_that_leads_nowhere_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, candidates: str, message: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-usual")
+    monkeypatch.setenv("AROUTER_ROUTES__OTHER__CANDIDATES", "openai/x")
+    monkeypatch.setenv("AROUTER_ROUTES__FAST__CANDIDATES", candidates)
+    with pytest.raises(SettingsError) as error:
+        GatewaySettings.load()
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["openai/x", "/x", "", "a b", "é", "-x", "x" * 257])
+def test_a_name_that_no_route_can_have(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-usual")
+    (tmp_path / "arouter.toml").write_text(f'[routes."{name}"]\ncandidates = ["openai/gpt-4o"]\n')
+    with pytest.raises(SettingsError, match="cannot be a route's name"):
+        GatewaySettings.load()
+
+
+def test_routes_come_from_the_environment_and_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-usual")
+    (tmp_path / "arouter.toml").write_text(
+        '[routes."anthropic.claude-v2:1"]\ncandidates = ["openai/a"]\n'
+        "[routes.new]\n"
+        'candidates = [{ model = "openai/a", weight = 9 }, { model = "openai/b", weight = 0.5 }, "openai/c"]\n'
+    )
+    monkeypatch.setenv("AROUTER_ROUTES__FAST__CANDIDATES", "openai/a , openai/b")
+    monkeypatch.setenv("AROUTER_ROUTES__DRAWN__CANDIDATES", '[{"model": "openai/a", "weight": 2}, "openai/b"]')
+    routes = GatewaySettings.load().routes
+    found = {name: [(one.model, one.weight) for one in route.candidates] for name, route in routes.items()}
+    assert found == {
+        "anthropic.claude-v2:1": [("openai/a", 0)],
+        "new": [("openai/a", 9), ("openai/b", 0.5), ("openai/c", 0)],
+        "fast": [("openai/a", 0), ("openai/b", 0)],
+        "drawn": [("openai/a", 2), ("openai/b", 0)],
+    }
+
+
 def test_the_example_is_up_to_date_and_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     example = (Path(__file__).parents[2] / settings_example.PATH).read_text()
     assert example == settings_example.render(), "run: .venv/bin/python -m services.cli.settings_example"
@@ -195,7 +260,8 @@ def test_the_example_is_up_to_date_and_can_be_used(monkeypatch: pytest.MonkeyPat
     file.write_text(settings_example.uncommented(example))
     monkeypatch.setenv("AROUTER_CONFIG", str(file))
     gateway, meter, control = GatewaySettings.load(), MeterSettings.load(), ControlSettings.load()
-    assert set(gateway.providers) == {"openai", "anthropic", "bedrock", "vertex", "vllm"}
+    assert set(gateway.providers) == {"openai", "anthropic", "mistral", "bedrock", "vertex", "vllm"}
+    assert [one.weight for one in gateway.routes["claude"].candidates] == [9, 1]
     assert (gateway.port, meter.shards, control.control_port) == (8080, 16, 8081)
     assert unknown_variables(*SETTINGS) == []
     fields = {name for service in SETTINGS for name in service.model_fields}

@@ -15,7 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.gateway.attempts import Attempts, Candidate
+from services.gateway.attempt_settings import AttemptSettings
+from services.gateway.attempts import Attempts, Candidate, Plan
+from services.gateway.retries import Retries
 from services.gateway.routing.authenticators import Fixed
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import UpstreamClient
@@ -144,7 +146,7 @@ async def test_a_request_that_meets_a_closing_connection_is_answered_on_a_new_on
         candidate = Candidate("mine", "gpt", "", "POST", url, b"", [], b"{}", Fixed())
         made = []
         for _ in range(6):
-            attempts = Attempts((candidate,), client)
+            attempts = Attempts(Plan(candidate), client, Retries(AttemptSettings()))
             answer = await attempts.first_answer([])
             assert (answer.status, answer.whole()) == (200, b"ok")
             answer.close()

@@ -14,7 +14,8 @@ from services.gateway.client.received import Received
 from services.gateway.client.request import ClientLeft, ClientRequest
 from services.gateway.client.upload import Upload, UploadLimits
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.client import Answer, TransportFactory, UpstreamClient
+from services.gateway.upstream.client import TransportFactory, UpstreamClient
+from services.gateway.upstream.ways import Answer
 from shared.runtime.errors import Refused, UploadBroken, UpstreamError
 from tests.support.memory_client import MemoryClient, settled
 from tests.support.serving import serving

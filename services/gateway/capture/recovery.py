@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from services.gateway.capture import replay
 from services.gateway.capture.journal import Journal
@@ -31,15 +32,34 @@ _YIELD_RECORDS = 50  # then the event loop gets a turn
 log = logging.getLogger(__name__)
 
 
+class Bulletin(Protocol):
+    """What heartbeats take along, and bring back."""
+
+    def said(self) -> bytes:
+        """What this gateway says of itself; nothing where that is not new."""
+
+    def heard(self, reload: int) -> None:
+        """The number of the last reload that was asked for."""
+
+
 class JournalRecovery:
     """Two loops beside the writer: one sends heartbeats, the other sends records again, which may take long."""
 
-    def __init__(self, store: Store, own: Journal, root: Path, writer: RecordWriter, ids: ExchangeIds) -> None:
+    def __init__(
+        self,
+        store: Store,
+        own: Journal,
+        root: Path,
+        writer: RecordWriter,
+        ids: ExchangeIds,
+        bulletin: Bulletin | None = None,
+    ) -> None:
         self._store = store
         self._journal = own
         self._root = root
         self._writer = writer
         self._ids = ids
+        self._bulletin = bulletin
         self._server: str | None = None
         self._known = False  # Redis has heard of this boot
         self._to_send_again = False
@@ -87,8 +107,12 @@ class JournalRecovery:
             self._to_send_again = True
         self._server = server
         self._writer.say(True)
-        known = await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE)
-        if self._known and not known:
+        bulletin = self._bulletin
+        said = {self._ids.boot: bulletin.said()} if bulletin is not None else None
+        heard = await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE, said)
+        if bulletin is not None:
+            bulletin.heard(heard.reload)
+        if self._known and not heard.known:
             log.error(
                 "Redis was emptied: sending again the records that are in the journal; what is older is lost there"
             )

@@ -1,6 +1,7 @@
-"""The only two changes ever made to a request's JSON body. Pure.
+"""The only three changes ever made to a request's JSON body. Pure.
 
-A change replaces the bytes of one value, found by scanning the top level, and leaves every other byte as it came.
+A change replaces the bytes of one value, or takes out a field that is for the gateway, found by scanning the top level.
+It leaves every other byte as it came.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from services.gateway.client.json_tokens import CLOSING, COLON, OPENING, tokens
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 _SCALAR = re.compile(rb"[^\s,}]+")
+_COMMA = re.compile(rb"\s*,\s*")
 
 
-def names_one_model(body: bytes) -> bool:
-    """Whether a body names one model, once: parsers disagree on repeated names and on their case."""
+def names_one_model(body: bytes, *, listed: bool = False) -> bool:
+    """Whether a body names one model, once: parsers disagree on repeated names and on their case. `listed`: beside it
+    there may be one list of models."""
     plain = body.lower()
     if plain.count(b'"model"') == 1 and b'"models"' not in plain and not _ESCAPED_LETTER.search(body):
         return read_flags(body).model is not None  # the usual case; the decoder is faster than the scan
     names = [_name(text).lower() for text in _names(body)]
-    return names.count("model") == 1 and "models" not in names
+    return names.count("model") == 1 and names.count("models") == listed
 
 
 def with_model(body: bytes, model: str) -> bytes:
@@ -37,16 +40,29 @@ def with_model(body: bytes, model: str) -> bytes:
             return changed
     parts = []
     at = 0
-    for start, end in _values(body, b'"model"'):
+    for _, start, end in _members(body, b'"model"'):
         parts += [body[at:start], encoded]
         at = end
     return b"".join([*parts, body[at:]])
 
 
+def without_list(body: bytes) -> bytes:
+    """The same body without its list of models, `models` and `route`, and without their commas."""
+    parts = []
+    at = 0
+    comma = True
+    for start, _, end in _members(body, b'"models"', b'"route"'):
+        parts.append(body[at:start])
+        comma = (found := _COMMA.match(body, end)) is not None
+        at = found.end() if found is not None else end
+    kept = b"".join(parts)
+    return (kept if comma else kept.rstrip().removesuffix(b",")) + body[at:]
+
+
 def with_usage_asked(body: bytes) -> bytes:
     """The same body with `stream_options.include_usage` set; the client must not have set it."""
     named = b'"stream_options"' in body or b"\\u" in body
-    spans = _values(body, b'"stream_options"') if named else []
+    spans = [span[1:] for span in _members(body, b'"stream_options"')] if named else []
     if spans and body[spans[-1][0] : spans[-1][0] + 1] == b"{":
         at = spans[-1][0] + 1
         comma = b"" if body[at:].lstrip().startswith(b"}") else b","
@@ -59,14 +75,14 @@ def with_usage_asked(body: bytes) -> bytes:
     return body[:at] + b'"stream_options":{"include_usage":true}' + comma + body[at:]
 
 
-def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
-    """The spans of the values of a top-level name in a JSON object, `(start, end)` each.
+def _members(body: bytes, *names: bytes) -> list[tuple[int, int, int]]:
+    """The fields of these names at the top level of a JSON object: `(start, start of the value, end)` each.
 
-    There are several where the name is repeated: parsers disagree on which of them counts, so all are changed.
+    There are several where a name is repeated: parsers disagree on which of them counts, so all are changed.
     """
-    spans: list[tuple[int, int]] = []
+    spans: list[tuple[int, int, int]] = []
     depth = 0
-    value: int | None = None  # where a value that is a bracket starts, until it closes
+    open_at: tuple[int, int] | None = None  # where a field starts, and its value that is a bracket, until it closes
     skip_to = 0
     for start, end in tokens(body):
         if start < skip_to:
@@ -76,19 +92,19 @@ def _values(body: bytes, name: bytes) -> list[tuple[int, int]]:
             depth += 1
         elif first in CLOSING:
             depth -= 1
-            if depth == 1 and value is not None:
-                spans.append((value, end))
-                value = None
-        elif depth == 1 and _is_name(body[start:end], name):
+            if depth == 1 and open_at is not None:
+                spans.append((*open_at, end))
+                open_at = None
+        elif depth == 1 and any(_is_name(body[start:end], name) for name in names):
             colon = COLON.match(body, end)
             if colon is None:
                 continue  # a string value that happens to be the name
             at = colon.end()
             if body[at : at + 1] in (b"{", b"["):
-                value = at
+                open_at = start, at
                 continue
             skip_to = _scalar_end(body, at)
-            spans.append((at, skip_to))
+            spans.append((start, at, skip_to))
     return spans
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.gateway.client.headers import GENERATION_ID, Header
+from services.gateway.client.headers import ATTEMPTS, GENERATION_ID, PROVIDER, Header
 
 _METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_EXPOSED = GENERATION_ID + b", x-request-id, request-id, retry-after"
+_EXPOSED = b", ".join((GENERATION_ID, ATTEMPTS, PROVIDER, b"x-request-id, request-id, retry-after"))
 _REMEMBER_SECONDS = b"7200"  # the most any browser keeps a preflight
 
 

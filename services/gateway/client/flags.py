@@ -26,6 +26,7 @@ class Flags(msgspec.Struct, frozen=True):
     model: str | None = None
     stream: bool = False
     usage_asked: bool | None = None  # `stream_options.include_usage`; None where the client left it open
+    models: tuple[str, ...] = ()  # to try where `model` fails: `models`, with `route: "fallback"`
 
 
 class _Fields(msgspec.Struct, frozen=True):
@@ -34,6 +35,8 @@ class _Fields(msgspec.Struct, frozen=True):
     model: msgspec.Raw = msgspec.Raw(b"")
     stream: msgspec.Raw = msgspec.Raw(b"")
     stream_options: msgspec.Raw = msgspec.Raw(b"")
+    models: msgspec.Raw = msgspec.Raw(b"")
+    route: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ class _Usual(msgspec.Struct, frozen=True):
     model: str | None = None
     stream: bool | None = None
     stream_options: _UsualOptions | None = None
+    route: str | None = None  # with it, the models of a request are looked for
 
 
 _USUAL = msgspec.json.Decoder(_Usual)
@@ -57,6 +61,7 @@ _SKIM = msgspec.json.Decoder(_Fields)
 _SKIM_OPTIONS = msgspec.json.Decoder(_Options | None)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
+_FALLBACK = "fallback"  # what `route` says where `models` are to be tried
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _SCALAR = re.compile(rb'[^\s,\]}"]{1,64}')
 _WORDS = re.compile(rb"\b(?:true|false|null|NaN|Infinity)\b")
@@ -70,6 +75,8 @@ def read_flags(body: bytes) -> Flags:
     try:
         usual = _USUAL.decode(body)
     except _UNREADABLE:
+        return _read_leniently(body)
+    if usual.route == _FALLBACK:
         return _read_leniently(body)
     options = usual.stream_options
     asked = None if options is None or options.include_usage is msgspec.UNSET else options.include_usage
@@ -85,7 +92,10 @@ def _read_leniently(body: bytes) -> Flags:
         fields = _scanned(body)
     model = _decoded(fields.model)
     return Flags(
-        model if isinstance(model, str) else None, _is_true(_decoded(fields.stream)), _asked(fields.stream_options)
+        model if isinstance(model, str) else None,
+        _is_true(_decoded(fields.stream)),
+        _asked(fields.stream_options),
+        _listed(fields) if bytes(fields.route) else (),
     )
 
 
@@ -169,6 +179,14 @@ def _decoded(value: msgspec.Raw) -> Any:
 
 def _is_true(value: Any) -> bool:
     return value.lower() in _TRUE if isinstance(value, str) else value in (True, 1)
+
+
+def _listed(fields: _Fields) -> tuple[str, ...]:
+    """The models of a list that is for the gateway. Any other is left to the provider, as it came."""
+    models = _decoded(fields.models) if _decoded(fields.route) == _FALLBACK else None
+    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+        return ()
+    return tuple(models)
 
 
 def _asked(options: msgspec.Raw) -> bool | None:

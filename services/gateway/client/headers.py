@@ -38,6 +38,8 @@ _CREDENTIALS = frozenset(
     }
 )
 GENERATION_ID = b"x-generation-id"  # each way (decision 2)
+ATTEMPTS = b"x-arouter-attempts"  # to the client: how many the exchange has made
+PROVIDER = b"x-arouter-provider"  # to the client: which one has answered
 _NONE: frozenset[bytes] = frozenset()
 _USUAL_CONNECTION = frozenset({b"keep-alive", b"close"})  # no names of other headers
 
@@ -49,7 +51,7 @@ _OURS = (
 )
 # Sent only where the operator allows them (decision 55). Beside the operator's credential they would say on whose
 # account a request is booked,
-_ACCOUNTS = frozenset(
+ACCOUNTS = frozenset(
     {
         b"openai-organization",
         b"openai-project",
@@ -123,7 +125,7 @@ _NETWORKS = (
     b"fastly-",
     b"fly-",
 )
-_UNLESS_ALLOWED = _ACCOUNTS | _OVERRIDES | _ADDRESSES
+_UNLESS_ALLOWED = ACCOUNTS | _OVERRIDES | _ADDRESSES
 _REMEMBERED = 1024  # names
 _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
 # Cookies and alternative services belong to the provider's site, as does where a browser goes next; organisation ids
@@ -137,6 +139,8 @@ _NOT_DOWNSTREAM: frozenset[bytes] = _HOP_BY_HOP | {
     b"openai-project",
     b"anthropic-organization-id",
     GENERATION_ID,
+    ATTEMPTS,
+    PROVIDER,
 }
 # They ask proxies not to buffer or compress a stream.
 _STREAM_HEADERS: tuple[Header, ...] = ((b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no"))

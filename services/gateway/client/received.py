@@ -49,26 +49,30 @@ class Received(msgspec.Struct, frozen=True):
             )
         return read_flags(self.plain)
 
-    def names_one_model(self) -> bool:
-        """Whether it is here as a whole and names one model, once, whoever parses it."""
+    def names_one_model(self, *, listed: bool = False) -> bool:
+        """Whether it is here as a whole and names one model, once, whoever parses it. `listed`: and one list of
+        others."""
         if self.plain is None or self.rest is not None or not self.clear:
             return False
         if self.boundary is not None:
             return form.names_one_model(self.plain, self.boundary)
-        return is_sound(self.plain) and json_body.names_one_model(self.plain)
+        return is_sound(self.plain) and json_body.names_one_model(self.plain, listed=listed)
 
-    def outgoing(self, model: str | None, *, ask_usage: bool, decode: bool) -> Outgoing:
+    def outgoing(self, model: str | None, *, ask_usage: bool, decode: bool, unlisted: bool = False) -> Outgoing:
         """The body for a provider. `model`: a name in place of the one that `flags` has read; None leaves it.
+        `unlisted`: without its list of models.
 
         `decode`: without its content encoding, which a body that is changed loses in any case.
         """
-        if model is None and not ask_usage and self.rest is None and not self.encoded:
+        changes = model is not None or ask_usage or unlisted
+        if not changes and self.rest is None and not self.encoded:
             return Outgoing(self.sent)
-        if model is None and not ask_usage and (not self.encoded or not decode or self.rest is not None):
+        if not changes and (not self.encoded or not decode or self.rest is not None):
             return Outgoing(self.rest or self.sent, self.plain if self.encoded else None, late_model=self._late_model())
         if self.plain is None:
             return Outgoing(self.rest or self.sent)
-        changed = self.plain if model is None else self._with_model(self.plain, model)
+        changed = json_body.without_list(self.plain) if unlisted else self.plain
+        changed = changed if model is None else self._with_model(changed, model)
         if ask_usage:
             changed = json_body.with_usage_asked(changed)
         if self.rest is not None:

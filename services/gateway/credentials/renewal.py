@@ -27,7 +27,7 @@ class Renewal:
 
     def __init__(
         self,
-        credentials: Iterable[tuple[Held[Any], Source]],
+        credentials: Iterable[tuple[Held[Any], Source]] = (),
         retry: float = _RETRY_SECONDS,
         ahead: float = _AHEAD_SECONDS,
     ) -> None:
@@ -35,40 +35,52 @@ class Renewal:
         self._ahead = ahead
         self._credentials = list(credentials)
         self._retry = retry
-        self._stopping = threading.Event()
-        self._tried = [threading.Event() for _ in self._credentials]
+        self._running: dict[Held[Any], threading.Event] = {}  # with what ends its renewal
 
     async def start(self, timeout: float = _START_SECONDS) -> None:
-        """Fetch each credential for the first time, for at most `timeout` seconds, and renew it from then on.
+        """`add` the credentials that the process starts with."""
+        await self.add(self._credentials, timeout)
+
+    async def add(self, credentials: Iterable[tuple[Held[Any], Source]], timeout: float) -> None:
+        """Fetch each credential that is new for the first time, for at most `timeout` seconds, and renew it from then
+        on.
 
         One that cannot be fetched stops nothing: its provider alone answers 502 until it is there.
         """
-        for (held, source), tried in zip(self._credentials, self._tried, strict=True):
+        new = [(held, source) for held, source in credentials if held not in self._running]
+        tries = [threading.Event() for _ in new]
+        for (held, source), tried in zip(new, tries, strict=True):
+            stopping = self._running[held] = threading.Event()
             # Not the loop's own threads: a metadata server that hangs would delay the process's end.
             threading.Thread(
-                target=self._run, args=(held, source, tried), name=f"credential of {held.provider}", daemon=True
+                target=self._run,
+                args=(held, source, tried, stopping),
+                name=f"credential of {held.provider}",
+                daemon=True,
             ).start()
-        if self._tried:
-            await asyncio.to_thread(self._wait, time.monotonic() + timeout)
+        if tries:
+            await asyncio.to_thread(_wait, tries, time.monotonic() + timeout)
+
+    def keep(self, credentials: Iterable[tuple[Held[Any], Source]]) -> None:
+        """Renew no others from now on."""
+        kept = {held for held, _ in credentials}
+        for held in [held for held in self._running if held not in kept]:
+            self._running.pop(held).set()
 
     def stop(self) -> None:
         """Renew no more."""
-        self._stopping.set()
+        self.keep(())
 
-    def _wait(self, deadline: float) -> None:
-        for tried in self._tried:
-            tried.wait(max(0, deadline - time.monotonic()))
-
-    def _run(self, held: Held[Any], source: Source, tried: threading.Event) -> None:
-        while not self._stopping.is_set():
+    def _run(self, held: Held[Any], source: Source, tried: threading.Event, stopping: threading.Event) -> None:
+        while not stopping.is_set():
             fresh = self._renew(held, source)
             tried.set()
             if held.remaining is None:
                 return
-            if self._stopping.wait(self._retry):  # also behind a success: a short-lived one must not keep us busy
+            if stopping.wait(self._retry):  # also behind a success: a short-lived one must not keep us busy
                 return
             while fresh and (left := (held.remaining or 0) - self._ahead) > 0:
-                if self._stopping.wait(min(left, _LOOK_SECONDS)):
+                if stopping.wait(min(left, _LOOK_SECONDS)):
                     return
 
     def _renew(self, held: Held[Any], source: Source) -> bool:
@@ -81,6 +93,11 @@ class Renewal:
             return False
         held.keep(value, expires)
         return True
+
+
+def _wait(tries: Iterable[threading.Event], deadline: float) -> None:
+    for tried in tries:
+        tried.wait(max(0, deadline - time.monotonic()))
 
 
 def _reason(error: Exception) -> str:

@@ -55,20 +55,22 @@ def sources(
     """Every credential that is renewed, with its source. SettingsError where an extra or a file is missing."""
     found = []
     for upstream in upstreams:
-        authenticator = next(iter(upstream.authenticators.values()))
-        if isinstance(authenticator, Signature | Token):
-            held = authenticator.held
-            found.append((held, _source(held.provider, held.auth, settings.providers[held.provider], importing)))
+        for credential in upstream.pool:
+            authenticator = next(iter(credential.authenticators.values()))
+            if isinstance(authenticator, Signature | Token):
+                held = authenticator.held
+                found.append((held, _source(held, credential.name, settings.providers[held.provider], importing)))
     return found
 
 
-def _source(provider: str, auth: Auth, settings: ProviderSettings, importing: Importing) -> Source:
-    modules = _modules(provider, auth, importing)
-    if auth is Auth.AWS:
+def _source(held: Held[Any], credential: str, settings: ProviderSettings, importing: Importing) -> Source:
+    modules = _modules(held.provider, held.auth, importing)
+    if held.auth is Auth.AWS:
         return _aws(modules[0], settings.region)
-    if auth is Auth.ENTRA:
+    if held.auth is Auth.ENTRA:
         return _entra(modules[0])
-    return _google(modules[0], modules[1], provider, settings.credentials_file)
+    setting = f"CREDENTIALS: {credential}" if credential else "CREDENTIALS_FILE"
+    return _google(modules[0], modules[1], f"AROUTER_PROVIDERS__{held.provider.upper()}__{setting}", held.file)
 
 
 def _modules(provider: str, auth: Auth, importing: Importing) -> list[Any]:
@@ -96,7 +98,7 @@ def _aws(botocore: Any, region: str | None) -> Source:
     return fetch
 
 
-def _google(auth: Any, requests: Any, provider: str, file: Path | None) -> Source:
+def _google(auth: Any, requests: Any, setting: str, file: Path | None) -> Source:
     """A credentials file, or Google's default credentials: a variable's file, gcloud's, or the metadata server."""
     found: list[Any] = []
 
@@ -113,8 +115,7 @@ def _google(auth: Any, requests: Any, provider: str, file: Path | None) -> Sourc
                 load()  # offline; for other types the library asks Google which project it is
         except (auth.exceptions.GoogleAuthError, OSError, ValueError, AttributeError) as exc:
             why = (exc.strerror if isinstance(exc, OSError) else None) or "it holds no credentials of Google's"
-            name = f"AROUTER_PROVIDERS__{provider.upper()}__CREDENTIALS_FILE"
-            raise SettingsError(f"{name}: cannot be used: {why}") from None
+            raise SettingsError(f"{setting}: cannot be used: {why}") from None
 
     def fetch() -> Fetched:
         if not found:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from services.gateway.routing.sigv4 import Header, Keys, Signer
@@ -76,11 +77,13 @@ class Fixed:
 class Held(Generic[T]):
     """A credential that expires, as it was last fetched. It is replaced from another thread, in one step."""
 
-    __slots__ = ("_clock", "_kept", "auth", "provider")
+    __slots__ = ("_clock", "_kept", "auth", "file", "provider")
 
-    def __init__(self, provider: str, auth: Auth, clock: Clock = time.time) -> None:
+    def __init__(self, provider: str, auth: Auth, clock: Clock = time.time, *, file: Path | None = None) -> None:
+        """`file`: what it is fetched with; None for what the machine has."""
         self.provider = provider
         self.auth = auth
+        self.file = file
         self._clock = clock
         self._kept: tuple[T, float | None] | None = None
 

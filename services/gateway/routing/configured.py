@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import base64
+import time
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
 
-from pydantic import SecretStr
-
+from services.gateway.client.headers import ACCOUNTS, ATTEMPTS, PROVIDER
+from services.gateway.credential_health import Healths
+from services.gateway.credential_settings import CredentialSettings, api_key
 from services.gateway.provider_settings import ProviderSettings
 from services.gateway.routing.authenticators import Authenticator, Fixed, Held, Signature, Token, keyed
+from services.gateway.routing.named import named_routes
+from services.gateway.routing.pools import Credential, Pool
 from services.gateway.routing.sigv4 import Signer
 from services.gateway.routing.upstreams import FAMILIES, Paths, Upstream, Upstreams
 from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect, Family
 from shared.contract.providers import Auth, Provider, known
+from shared.runtime.errors import SettingsError
+
+Clock = Callable[[], float]  # monotonic seconds
 
 _OWN_ENDPOINTS = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}", Family.GEMINI: "{root}"}
 
 
-def upstreams(settings: GatewaySettings) -> Upstreams:
-    """The upstreams: every provider that is on."""
-    return Upstreams(_upstream(name, configured) for name, configured in settings.providers.items() if configured.on)
+def upstreams(
+    settings: GatewaySettings,
+    healths: Healths | None = None,
+    clock: Clock = time.monotonic,
+    *,
+    kept: Mapping[str, Upstream] | None = None,
+) -> Upstreams:
+    """The upstreams, every provider that is on, and the routes to them. `healths`: what is known of their credentials
+    already; `kept`: upstreams that have not changed since they were made.
+
+    SettingsError, one line, where a credential's file cannot be used, or the candidates of a route do not serve the
+    same dialects.
+    """
+    known_healths = healths if healths is not None else Healths(clock)
+    same = kept or {}
+    on = ((name, configured) for name, configured in settings.providers.items() if configured.on)
+    found = {name: same.get(name) or _upstream(name, configured, known_healths) for name, configured in on}
+    return Upstreams(found.values(), named_routes(settings.routes, found))
 
 
-def _upstream(name: str, configured: ProviderSettings) -> Upstream:
+def _upstream(name: str, configured: ProviderSettings, healths: Healths) -> Upstream:
     dialects = frozenset(Dialect(part.strip()) for part in configured.dialects.split(",") if part.strip())
     row = known(name, dict(configured)) or _own_provider(name, dialects)
     places = {"region": configured.region, "project": configured.project, "location": configured.location}
@@ -36,40 +61,96 @@ def _upstream(name: str, configured: ProviderSettings) -> Upstream:
     endpoints = {family: where.format(**names) for family, where in row.endpoints.items()}
     own = next(iter(endpoints))
     other = endpoints[own] if own is Family.OPENAI else base
+    pool = Pool(name, list(_credentials(name, row, configured, base, healths)))
+    authenticators = [one for credential in pool for one in credential.authenticators.values()]
     return Upstream(
         provider=name,
         base_url=base,
         endpoints=endpoints,
-        authenticators=_authenticators(name, row, configured),
+        pool=pool,
         dialects=dialects or frozenset(FAMILIES),
         ask_usage=configured.ask_usage,
         read_on=configured.reads_on,
         passes=configured.passed,
         decode_requests=configured.request_encoding == "decoded",
+        takes_models=row.takes_models,
         paths=Paths(other, scope, row.deployments, row.check.format(**names)),
+        whole_bodies=any(one.whole_body for one in authenticators),
+        trusted=not configured.passed & ACCOUNTS,
+        shown=((ATTEMPTS, b"1"), (PROVIDER, name.encode())),
     )
 
 
+def _credentials(
+    name: str, row: Provider, configured: ProviderSettings, base: str, healths: Healths
+) -> Iterator[Credential]:
+    """The named ones, else the one of the provider's own settings."""
+    for one in configured.credentials or (None,):
+        found = _authenticators(name, row, configured) if one is None else _named(name, row, configured, one)
+        digest = blake2b(f"{base} {configured.region} {_secret(found)}".encode(), digest_size=16).digest()
+        health = healths.of(name, "" if one is None else one.name, digest)
+        yield Credential("", found, health) if one is None else Credential(one.name, found, health, one.weight)
+
+
+def _secret(authenticators: Mapping[Family, Authenticator]) -> object:
+    """What tells a credential from another one of its name."""
+    one = authenticators[Family.OPENAI]
+    if isinstance(one, Signature | Token):
+        return one.held.auth, one.held.file
+    return one.headers if isinstance(one, Fixed) else None
+
+
+def _named(
+    name: str, row: Provider, configured: ProviderSettings, credential: CredentialSettings
+) -> dict[Family, Authenticator]:
+    """How a request of each family is authenticated with a named credential."""
+    if credential.credentials_file is not None:
+        if (configured.auth or row.auth) is not Auth.GOOGLE:
+            raise SettingsError(f"{_setting(name, credential)}: only {Auth.GOOGLE} has a credentials_file")
+        return dict.fromkeys(Family, Token(Held(name, Auth.GOOGLE, file=credential.credentials_file)))
+    if credential.basic_auth is not None:
+        return dict.fromkeys(Family, Fixed(((b"authorization", _basic(credential.basic_auth.get_secret_value())),)))
+    secret = credential.api_key.get_secret_value() if credential.api_key is not None else _read(name, credential)
+    return {family: keyed(secret, family, row.credential_header) for family in Family}
+
+
+def _read(name: str, credential: CredentialSettings) -> str:
+    """The key in a file."""
+    file = credential.api_key_file or Path()
+    try:
+        found = api_key(file.expanduser().read_text())
+    except OSError as exc:
+        raise SettingsError(f"{_setting(name, credential)}: {file} cannot be read: {exc.strerror}") from None
+    except ValueError:  # of the key, or of its encoding; its text is not repeated
+        raise SettingsError(f"{_setting(name, credential)}: {file} holds no key of printable ASCII") from None
+    if not found:
+        raise SettingsError(f"{_setting(name, credential)}: {file} is empty")
+    return str(found)
+
+
+def _setting(name: str, credential: CredentialSettings) -> str:
+    return f"AROUTER_PROVIDERS__{name.upper()}__CREDENTIALS: {credential.name}"
+
+
 def _authenticators(name: str, row: Provider, configured: ProviderSettings) -> dict[Family, Authenticator]:
-    """How a request of each family is authenticated."""
+    """How a request of each family is authenticated where no credential has a name."""
     auth = configured.authenticates(row.auth)
     if auth is Auth.AWS:
         assert configured.region is not None  # GatewaySettings has checked it
-        return dict.fromkeys(Family, Signature(Held(name, auth), Signer(configured.region, "bedrock")))
+        return dict.fromkeys(Family, Signature(Held(name, auth), Signer(configured.region, row.service)))
     if auth is not None:
-        return dict.fromkeys(Family, Token(Held(name, auth)))
+        return dict.fromkeys(Family, Token(Held(name, auth, file=configured.credentials_file)))
     if configured.basic_auth is not None:
-        return dict.fromkeys(Family, Fixed(((b"authorization", _basic(configured.basic_auth)),)))
+        return dict.fromkeys(Family, Fixed(((b"authorization", _basic(configured.basic_auth.get_secret_value())),)))
     if configured.api_key is None:
         return dict.fromkeys(Family, Fixed())
     secret = configured.api_key.get_secret_value()
     return {family: keyed(secret, family, row.credential_header) for family in Family}
 
 
-def _basic(user: SecretStr) -> bytes:
+def _basic(user: str) -> bytes:
     """`user:password` as the value of an Authorization header (RFC 7617)."""
-    text = user.get_secret_value()
-    pair = text if ":" in text else text + ":"
+    pair = user if ":" in user else user + ":"
     return b"Basic " + base64.b64encode(pair.encode())
 
 

@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import dropwhile
 from urllib.parse import unquote
 
+import msgspec
+
 from services.gateway.routing.native import gemini_call, looks_like_bedrock, looks_like_gemini, native_call
 from services.gateway.routing.roots import root_of
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
@@ -60,14 +62,15 @@ class Match:
         return self.path_model is None and self.dialect in FAMILIES
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """The destination of an exchange."""
 
     upstream: Upstream
     url: str  # without the query
-    model: str  # without the provider prefix; "" where there is none
-    prefixed: bool  # the body names the model with a provider prefix that must not go upstream
+    model: str  # as the provider knows it; "" where the request names none
+    renamed: bool  # the body has another name for the model, which must not go upstream
+    asked: str = ""  # the name for it in the request, where that is a named route's or one of several
+    unlisted: bool = False  # the body lists several models for the gateway to try: the list does not go upstream
 
 
 def family_of(path: str, headers: Mapping[bytes, bytes], query: bytes) -> Family:
@@ -132,8 +135,8 @@ def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
     """The route of a request, by its model: a prefix names the provider, else the family's own is the default
     (decision 4). Refused with 400 without a model, 404 without a provider (decision 54)."""
     if matched.upstream is not None:
-        url = matched.url or _url(matched, matched.upstream, matched.rest)
-        return Route(matched.upstream, url, matched.path_model or model or "", prefixed=False)
+        url = matched.url or url_at(matched, matched.upstream, matched.rest)
+        return Route(matched.upstream, url, matched.path_model or model or "", renamed=False)
     name = matched.path_model or model or ""
     if not name and matched.model_in_body:
         raise Refused(400, "the request names no model")
@@ -143,7 +146,7 @@ def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
         if not upstream.serves(matched.dialect, matched.family):
             raise Refused(404, f"provider {prefix!r} does not serve {matched.dialect}")
         rest = matched.rest.replace(name, bare, 1) if matched.path_model else matched.rest
-        return Route(upstream, _url(matched, upstream, rest), bare, prefixed=matched.path_model is None)
+        return Route(upstream, url_at(matched, upstream, rest), bare, renamed=matched.path_model is None)
     upstream = upstreams.default(matched.dialect, matched.family)
     own = upstream is not None and upstream.provider == DEFAULTS[matched.family]
     if own and slash and bare and prefix in PROVIDERS:
@@ -151,7 +154,7 @@ def choose(matched: Match, model: str | None, upstreams: Upstreams) -> Route:
         raise Refused(404, f"provider {prefix!r} is not configured", code="provider_not_configured")
     if upstream is None or not upstream.serves(matched.dialect, matched.family):
         raise Refused(404, f"no provider is configured for {matched.family} requests")
-    return Route(upstream, _url(matched, upstream, matched.rest), name, prefixed=False)
+    return Route(upstream, url_at(matched, upstream, matched.rest), name, renamed=False)
 
 
 def _match_call(method: str, rest: str, version: str) -> Match | None:
@@ -308,7 +311,8 @@ def _without_versions(segments: list[str]) -> list[str]:
     return list(dropwhile(_VERSION.fullmatch, segments))
 
 
-def _url(matched: Match, upstream: Upstream, rest: str) -> str:
+def url_at(matched: Match, upstream: Upstream, rest: str) -> str:
+    """The URL of a call at an upstream. `rest`: the path behind the version segment."""
     endpoint = upstream.endpoints[matched.family]
     if matched.family is Family.OPENAI or upstream.paths.scope:
         return f"{endpoint}/{rest}"

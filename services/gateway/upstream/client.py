@@ -8,82 +8,40 @@ they read (`pushed.py`; decisions 14 and 19). Through a proxy, httpx's connectio
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import httpx
 
 from services.gateway.client.headers import Header
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstream.connection import Body, Origin, Sink, Timeouts
+from services.gateway.upstream.connection import Body, Origin, Timeouts
 from services.gateway.upstream.errors import TRANSPORT_ERRORS, translate
 from services.gateway.upstream.pool import Ages, Pool
 from services.gateway.upstream.proxies import proxy_of
 from services.gateway.upstream.pulled import PulledPath, through_proxy
 from services.gateway.upstream.pushed import PushedPath
-from services.gateway.upstream.tls import Files, ResumingContext, client_context
-from shared.runtime.errors import SettingsError, UpstreamUnreachable
+from services.gateway.upstream.tls import ResumingContext
+from services.gateway.upstream.ways import Answer, Path, Ways
+from shared.runtime.errors import UpstreamUnreachable
 
 TransportFactory = Callable[[], httpx.AsyncBaseTransport]
 
 
-class Answer(Protocol):
-    """A provider's answer, once its headers are here."""
-
-    status: int
-    headers: list[Header]
-
-    @property
-    def ended(self) -> bool:
-        """Whether the whole body is here."""
-
-    def whole(self) -> bytes | None:
-        """The body, if all of it came with the headers; then there is nothing to relay."""
-
-    async def relay(self, sink: Sink, idle_timeout: float) -> None:
-        """Call `sink` with the body's bytes as they come, undecoded, until the body ends.
-
-        UpstreamTimeout after `idle_timeout` seconds without bytes, UpstreamBroken where the body breaks off.
-        """
-
-    def pause(self) -> None:
-        """Stop reading until `resume`."""
-
-    def resume(self) -> None:
-        """Read again."""
-
-    def close(self) -> None:
-        """Give the connection back; close it where the body was not read to its end."""
-
-
-class Path(Protocol):
-    """A way to reach one provider."""
-
-    async def send(
-        self,
-        origin: Origin,
-        method: str,
-        target: bytes,
-        headers: list[Header],
-        body: Body,
-        timeouts: Timeouts,
-        *,
-        fresh: bool = False,
-    ) -> Answer:
-        """Send a request and wait for the answer's headers. Raises httpx's errors; may be cancelled. `fresh`: on a new
-        connection."""
-
-    async def close(self) -> None:
-        """Close every connection."""
-
-
 class UpstreamClient:
-    """The connections to all providers."""
+    """The connections to all providers, as one configuration has them."""
 
-    def __init__(self, settings: GatewaySettings, transport: TransportFactory | None = None) -> None:
-        """`transport`: makes an httpx transport for each provider, in place of our own connections."""
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        transport: TransportFactory | None = None,
+        before: UpstreamClient | None = None,
+    ) -> None:
+        """`transport`: makes an httpx transport for each provider, in place of our own connections. `before`: the
+        client whose place this one is to take; they share the connections that nothing has changed for.
+
+        SettingsError names a file that is no use.
+        """
+        self.ways: Ways = Ways(settings.providers, before.ways if before is not None else None)
         self._settings = settings
-        self._tls = client_context()
-        self._own_tls = _contexts(settings)
         self._transport = transport
         self._timeouts: Timeouts = {
             "connect": settings.connect_timeout,
@@ -91,13 +49,11 @@ class UpstreamClient:
             "read": settings.first_byte_timeout,
             "write": settings.idle_timeout,
         }
-        self._paths: dict[str, Path] = {}
         self._places: dict[str, tuple[Origin, bytes]] = {}
 
     async def close(self) -> None:
         """Close every connection."""
-        for path in self._paths.values():
-            await path.close()
+        await self.ways.close()
 
     async def send(
         self,
@@ -121,7 +77,7 @@ class UpstreamClient:
             given = [(b"host", host), *headers]
             if framing := _framing(method, body):
                 given.append(framing)
-            path_ = self._paths.get(provider) or self._path(provider, origin)
+            path_ = self.ways.get(provider).path or self._path(provider, origin)
             answer = await path_.send(origin, method, target, given, body, self._timeouts, fresh=fresh)
         except TRANSPORT_ERRORS as exc:
             raise translate(exc, begun=False) from exc
@@ -138,20 +94,17 @@ class UpstreamClient:
 
     def _path(self, provider: str, origin: Origin) -> Path:
         """The path of one provider. Each has its own pool: one that hangs must not take the others' connections."""
-        path = self._paths.get(provider)
-        if path is None:
-            path = self._paths[provider] = self._made(provider, origin)
-        return path
+        way = self.ways.get(provider)
+        return way.path or way.begin(self._made(provider, origin, way.tls))
 
-    def _made(self, provider: str, origin: Origin) -> Path:
+    def _made(self, provider: str, origin: Origin, tls: ResumingContext) -> Path:
         settings = self._settings
-        tls = self._own_tls.get(provider, self._tls)
         connections, keep_alive = settings.upstream_connections, settings.upstream_keep_alive
         if self._transport is not None:
             return PulledPath(self._transport())
         proxy = proxy_of(settings, provider, origin)
         if proxy is not None:
-            return PulledPath(through_proxy(proxy, tls, self._tls, connections, keep_alive))
+            return PulledPath(through_proxy(proxy, tls, self.ways.tls, connections, keep_alive))
         return PushedPath(Pool(tls, connections, Ages(keep_alive, settings.upstream_name_age)))
 
     def _place(self, scheme: str, place: str) -> tuple[Origin, bytes]:
@@ -162,22 +115,6 @@ class UpstreamClient:
             origin = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
             found = self._places[scheme + place] = (origin, url.netloc)
         return found
-
-
-def _contexts(settings: GatewaySettings) -> dict[str, ResumingContext]:
-    """The TLS contexts of the providers that have files of their own. SettingsError names a file that is no use."""
-    found = {}
-    for name, provider in settings.providers.items():
-        files = Files(provider.ca_file, provider.client_cert, provider.client_key)
-        for setting, wanted in (("CA_FILE", files._replace(cert=None, key=None)), ("CLIENT_CERT", files)):
-            if wanted == Files():
-                continue
-            try:
-                found[name] = client_context(wanted)
-            except OSError as exc:  # ssl.SSLError is one
-                variable = f"AROUTER_PROVIDERS__{name.upper()}__{setting}"
-                raise SettingsError(f"{variable}: cannot be used: {exc.strerror or exc}") from None
-    return found
 
 
 def _framing(method: str, body: Body) -> Header | None:

@@ -51,6 +51,7 @@ class Pool:
         self._all: dict[Connection, int] = {}  # with the tick at which its address was that of the name
         self._ticker: asyncio.TimerHandle | None = None
         self._ticks = 0
+        self._retired = False
 
     def __len__(self) -> int:
         return len(self._all)
@@ -91,12 +92,21 @@ class Pool:
         for connection in list(self._all):
             connection.abort()
 
+    def retire(self) -> None:
+        """Keep no connection from now on: idle ones are closed at once, the others after their request."""
+        self._retired = True
+        for idle in list(self._idle.values()):
+            for connection in list(idle):
+                connection.abort()
+
     # What a connection calls.
 
     def give_back(self, connection: Connection, *, reusable: bool) -> None:
         """The request on a connection is over."""
         self._free.release()
-        if reusable:
+        if reusable and self._retired:
+            connection.abort()
+        elif reusable:
             connection.expire_after(self._ages.idle)
             self._idle.setdefault(connection.origin, {})[connection] = None
 

@@ -19,12 +19,12 @@ from shared.runtime.tasks import Tasks
 class PulledAnswer:
     """An `Answer` of a httpx response."""
 
-    def __init__(self, response: httpx.Response, timeouts: Timeouts, tasks: Tasks) -> None:
+    def __init__(self, response: httpx.Response, timeouts: Timeouts, path: PulledPath) -> None:
         self.status = response.status_code
         self.headers: list[Header] = response.headers.raw
         self._response = response
         self._timeouts = timeouts
-        self._tasks = tasks
+        self._path: PulledPath | None = path
         self.ended = False
         self._wanted = asyncio.Event()
         self._wanted.set()
@@ -49,12 +49,9 @@ class PulledAnswer:
         self._wanted.set()
 
     def close(self) -> None:
-        # Not awaited: the reader may be being cancelled.
-        self._tasks.start(self._close(), "upstream close")
-
-    async def _close(self) -> None:
-        with suppress(httpx.HTTPError, OSError):  # the connection is gone either way
-            await self._response.aclose()
+        path, self._path = self._path, None
+        if path is not None:
+            path.done(self._response)
 
 
 class PulledPath:
@@ -63,6 +60,8 @@ class PulledPath:
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
         self._tasks = Tasks()
+        self._used = 0  # requests that are not over
+        self._retired = False
 
     async def send(
         self,
@@ -77,14 +76,45 @@ class PulledPath:
     ) -> PulledAnswer:
         """As `Path.send`."""
         stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body)
+        timeouts = {**timeouts}  # the answer changes its own
         request = httpx.Request(method, "", headers=headers, stream=stream, extensions={"timeout": timeouts})
         request.url = _ExactURL(origin, target)
-        return PulledAnswer(await self._transport.handle_async_request(request), timeouts, self._tasks)
+        self._used += 1
+        try:
+            return PulledAnswer(await self._transport.handle_async_request(request), timeouts, self)
+        except BaseException:
+            self._over()
+            raise
+
+    def done(self, response: httpx.Response) -> None:
+        """Nobody reads an answer any more. Not awaited: the reader may be being cancelled."""
+        self._tasks.start(self._close(response), "upstream close")
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is on its way."""
+        return not self._used
+
+    def retire(self) -> None:
+        """Keep no connection from now on."""
+        self._retired = True
+        if self.idle:
+            self._tasks.start(self._transport.aclose(), "upstream close")
 
     async def close(self) -> None:
         """Close every connection."""
         await self._tasks.wait()
         await self._transport.aclose()
+
+    async def _close(self, response: httpx.Response) -> None:
+        with suppress(httpx.HTTPError, OSError):  # the connection is gone either way
+            await response.aclose()
+        self._over()
+
+    def _over(self) -> None:
+        self._used -= 1
+        if self._retired:
+            self.retire()
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -72,6 +72,15 @@ class PushedPath:
         head = request_head(verb, target, headers)
         return PushedAnswer(await self._pool.open(origin, verb, head, body, timeouts, fresh=fresh), body)
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has no connection."""
+        return not len(self._pool)
+
+    def retire(self) -> None:
+        """Keep no connection from now on."""
+        self._pool.retire()
+
     async def close(self) -> None:
         """Abort every connection."""
         self._pool.close()

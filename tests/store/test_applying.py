@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from services.meter import reprice
+from services.meter import applying
+from services.meter.applying import BeyondLedger, Change
 from services.meter.prices import parse
 from services.meter.pricing.book import PriceBook
 from services.meter.pricing.costs import with_cost
-from services.meter.reprice import BeyondLedger, Change
 from services.meter.settle import Ledger, Settlement, Verdict
 from shared.books import audit, ledger, streams, totals
 from shared.books.books import Books
@@ -48,8 +48,8 @@ async def apply(redis: Store, prices: PriceBook, since_ms: int = 0) -> tuple[lis
     seen: Counter[str] = Counter()
     found: list[Change] = []
     now_ms = await streams.now_ms(redis) + 1
-    async for batch in reprice.changes(redis, 0, prices, since_ms, now_ms, seen):
-        assert await reprice.book_changes(redis, batch, KEEP) == len(batch)
+    async for batch in applying.changes(redis, 0, prices, since_ms, now_ms, seen):
+        assert await applying.book_changes(redis, batch, KEEP) == len(batch)
         found += batch
     return found, seen
 
@@ -132,10 +132,10 @@ async def test_hours_and_days_that_have_expired_stay_so(redis: Store) -> None:
 
 async def test_another_revision_meanwhile_is_not_overwritten(redis: Store) -> None:
     await settle(redis, 0, OLD)
-    batches = [batch async for batch in reprice.changes(redis, 0, NEW, 0, await streams.now_ms(redis) + 1, Counter())]
+    batches = [batch async for batch in applying.changes(redis, 0, NEW, 0, await streams.now_ms(redis) + 1, Counter())]
     changes = list(itertools.chain(*batches))
-    assert await reprice.book_changes(redis, changes, KEEP) == 1
-    assert await reprice.book_changes(redis, changes, KEEP) == 0
+    assert await applying.book_changes(redis, changes, KEEP) == 1
+    assert await applying.book_changes(redis, changes, KEEP) == 0
     assert await sums(redis) == await latest(redis)
     assert len([one async for one in ledger.read(redis, 0)]) == 2
 
@@ -143,14 +143,14 @@ async def test_another_revision_meanwhile_is_not_overwritten(redis: Store) -> No
 async def test_it_refuses_what_is_beyond_the_ledger_with_its_date(redis: Store) -> None:
     await settle(redis, 0, OLD)
     books = Books(redis, 1)
-    await reprice.check_reach(books, 0)
+    await applying.check_reach(books, 0)
     await redis.xadd(names.ledger(0), {"x": "y"})
     await redis.xtrim(names.ledger(0), maxlen=1, approximate=False)
     reached = await ledger.trimmed_until(redis, 0)
     assert reached is not None
     with pytest.raises(BeyondLedger, match=r"the ledger goes back to 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"):
-        await reprice.check_reach(books, reached)
-    await reprice.check_reach(books, reached + 1)
+        await applying.check_reach(books, reached)
+    await applying.check_reach(books, reached + 1)
 
 
 async def test_another_version_of_a_book_alone_is_not_booked(redis: Store) -> None:
