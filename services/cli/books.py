@@ -55,9 +55,9 @@ def add_commands(commands: Any) -> None:
     one.set_defaults(run=show)
     one = books.add_parser("export", help="settlements as JSON lines, in the order they were booked per shard")
     one.add_argument(
-        "--since", type=_time, metavar="TIME", help="settled at or after this time, ISO 8601; UTC without a zone"
+        "--since", type=time_of, metavar="TIME", help="settled at or after this time, ISO 8601; UTC without a zone"
     )
-    one.add_argument("--until", type=_time, metavar="TIME", help="settled before this time")
+    one.add_argument("--until", type=time_of, metavar="TIME", help="settled before this time")
     one.add_argument("--cursor", type=Path, metavar="FILE", help="go on where the last export with this file ended")
     one.set_defaults(run=export)
 
@@ -162,7 +162,7 @@ def _write_cursor(path: Path, cursor: dict[str, str]) -> None:
     os.replace(new, path)  # whole, or not at all
 
 
-def _time(text: str) -> int:
+def time_of(text: str) -> int:
     """Milliseconds since the epoch."""
     time = datetime.fromisoformat(text)
     return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)

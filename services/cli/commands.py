@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from services.cli.output import print_table
@@ -15,12 +16,13 @@ from shared.access.keys import KeyRecord, NoSuchKey
 from shared.books import totals
 from shared.books.books import Books
 from shared.books.totals import Row
+from shared.contract import booked
 from shared.contract.booked import BOOKED
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings
 
-# Costs once: as micro-dollars.
-_COLUMNS = ("name", "provider", "model", *(name for name in BOOKED if name != "cost_nanousd"))
+_COST = ("cost_microusd", "cost_nanousd")
+_COLUMNS = ("name", "provider", "model", *(name for name in BOOKED if name not in _COST))
 _HEADINGS = {
     "input_tokens": "input",
     "output_tokens": "output",
@@ -31,7 +33,6 @@ _HEADINGS = {
     "estimated_requests": "estimated",
     "partial_requests": "partial",
     "unpriced_requests": "unpriced",
-    "cost_microusd": "micro-usd",
 }
 
 
@@ -107,8 +108,8 @@ def show_usage(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(rows))
         else:
-            shown = [tuple(str(row[column]) for column in _COLUMNS) for row in rows]
-            print_table(tuple(_HEADINGS.get(column, column) for column in _COLUMNS), shown)
+            shown = [(*(str(row[column]) for column in _COLUMNS), _dollars(row)) for row in rows]
+            print_table((*(_HEADINGS.get(column, column) for column in _COLUMNS), "usd"), shown)
 
     return with_redis(show)
 
@@ -120,6 +121,11 @@ async def usage_rows(books: Books, hash_prefix: str | None) -> list[Row]:
         raise NoSuchKey(f"no key has a hash that starts with {hash_prefix!r}")
     per_key = await totals.read(books, [record.hash for record in records])
     return [_named(record, row) for record in records for row in per_key[record.hash]]
+
+
+def _dollars(row: Row) -> str:
+    nano = booked.cost_nanousd({name: int(row[name]) for name in BOOKED})
+    return f"{Decimal(nano) / 10**9:.9f}"
 
 
 def _named(record: KeyRecord, row: Row) -> Row:

@@ -21,6 +21,8 @@ from services.cli.demo_requests import DemoRequest
 from services.cli.demo_table import Emitted
 from services.cli.processes import Processes, free_port
 from services.gateway.settings import GatewaySettings
+from services.meter import prices
+from services.meter.settings import MeterSettings
 from services.sinks.settings import SinkSettings
 from shared.access import keys, pepper
 from shared.access.keys import KeyRecord
@@ -86,6 +88,7 @@ async def _round(redis_url: str, settings: GatewaySettings, gateway: str, emit_l
 def _compare(booked: Sequence[Row], emitted: Emitted, real: Sequence[str]) -> bool:
     lines, agreed = demo_table.compare(booked, emitted, real)
     print("", *lines, "Every count agrees." if agreed else "THE COUNTS DIFFER.", sep="\n")
+    print(demo_table.cost(booked, prices.load(MeterSettings.load().prices)))
     return agreed
 
 

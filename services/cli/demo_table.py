@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from services.cli.demo_requests import DemoRequest
+from services.meter.pricing.book import PriceBook
 from shared.books.totals import Row
+from shared.contract import booked
 from shared.contract.usage import COUNTERS
 
 _NAMES = ("requests", *COUNTERS)
@@ -51,6 +54,15 @@ def compare(booked: Sequence[Row], theirs: Emitted, real: Sequence[str]) -> tupl
         lines.append(beside)
         agreed = agreed and same
     return lines, agreed
+
+
+def cost(rows: Sequence[Row], book: PriceBook) -> str:
+    """What the round would have cost, and by which prices."""
+    nano = sum(booked.cost_nanousd({name: int(row[name]) for name in booked.BOOKED}) for row in rows)
+    unpriced = sum(int(row["unpriced_requests"]) for row in rows)
+    listed = "list prices, " if book.list_prices else ""
+    more = f"; {unpriced} requests have no price" if unpriced else ""
+    return f"Cost: ${Decimal(nano) / 10**9:.6f} ({listed}{book.version or 'no price book'}){more}."
 
 
 def _beside(row: Row, theirs: Emitted, real: Sequence[str]) -> tuple[str, bool]:

@@ -24,7 +24,7 @@ from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
 
-_MICRO, _NANO = 10**6, 10**9
+_NANO = 10**9
 # A caller may ask before the record of its exchange is in Redis: a gateway writes every 25 ms. An exchange that is
 # settled between two looks is found by the next one.
 _PAUSES = (0.05, 0.1, 0.2)
@@ -45,7 +45,7 @@ class GenerationUsage(BaseModel):
     prompt_tokens: int | None
     completion_tokens: int | None
     total_tokens: int | None
-    cost: float | None = Field(description="US dollars by the operator's price book; null where it has no price.")
+    cost: float | None = Field(description="US dollars, as they are booked; null where it has no price.")
     reported_cost: float | None = Field(
         description="US dollars, as the provider states them beside its usage; null where it states none."
     )
@@ -91,7 +91,7 @@ class Generation(BaseModel):
     usage: GenerationUsage
     marks: tuple[str, ...] = Field(
         description="What is odd about the figures: placeholder, half_report, inconsistent, unreadable, billed_units, "
-        "unpriced, open_work, work_booked."
+        "unpriced, open_work, work_booked, cost_differs, price_incomplete."
     )
     work_id: str = Field(
         description="The provider's id of work that ends elsewhere, as a background response or a batch, which this "
@@ -107,6 +107,12 @@ class Generation(BaseModel):
     input_high: int | None
     price_version: str | None = Field(
         description="Of the price book; empty where there was none, null in entries from before there were prices."
+    )
+    cost_source: str = Field(description="Whose figure the cost is: book, provider or unpriced.", examples=["book"])
+    price_line: str = Field(description="The price of the book that was used, with the conditions that held.")
+    unpriced_reason: str = Field(
+        description="Why there is no cost: no_book, no_price, no_rate, unknown_usage, several_models, "
+        "no_currency_rate, too_large; details behind a colon."
     )
     provider_usage: dict[str, Any] | None = Field(description="The provider's usage object, word for word.")
 
@@ -180,7 +186,9 @@ async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
 def shown(found: LedgerEntry) -> Generation:
     """An entry as the API answers it, of whichever version."""
     entry = found.entry
-    cost, reported = entry.cost_microusd, entry.reported_cost_nanousd
+    cost, reported = entry.cost_nanousd, entry.reported_cost_nanousd
+    if cost is None and entry.cost_microusd is not None:  # of contract 1.0
+        cost = entry.cost_microusd * 1000
     same = {name: getattr(entry, name) for name in Generation.model_fields if name in entry.__struct_fields__}
     return Generation(
         **same,
@@ -194,7 +202,7 @@ def shown(found: LedgerEntry) -> Generation:
             prompt_tokens=entry.input_tokens,
             completion_tokens=entry.output_tokens,
             total_tokens=entry.total_tokens,
-            cost=None if cost is None else cost / _MICRO,
+            cost=None if cost is None else cost / _NANO,
             reported_cost=None if reported is None else reported / _NANO,
             prompt_tokens_details=PromptDetails(
                 cached_tokens=entry.cache_read_tokens, cache_write_tokens=entry.cache_write_tokens

@@ -19,11 +19,12 @@ from shared.access.keys import KeyRecord
 from shared.books import periods, reports
 from shared.books.periods import Granularity, Range
 from shared.books.reports import Line
+from shared.contract import booked
 from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/usage", tags=["usage"], responses=ERRORS)
 
-_MICRO = 1_000_000
+_NANO = 1_000_000_000
 
 
 class Counters(BaseModel):
@@ -38,7 +39,7 @@ class Counters(BaseModel):
     reasoning_tokens: int
     estimated_requests: int = Field(description="Requests that ended normally and whose usage was counted by us.")
     partial_requests: int = Field(description="Requests that did not end normally.")
-    unpriced_requests: int = Field(description="Requests for which the price book has no price.")
+    unpriced_requests: int = Field(description="Requests that have no price.")
     estimated_cost_usd: float | None = Field(description="The cost of requests that have a price; null where none has.")
 
 
@@ -217,8 +218,9 @@ async def _key(plane: ControlPlane, caller: KeyRecord, key_id: str | None) -> Ke
 
 
 def _counters(sums: dict[str, int]) -> Counters:
-    priced = bool(sums["cost_microusd"]) or not sums["unpriced_requests"]
+    cost = booked.cost_nanousd(sums)
+    priced = bool(cost) or not sums["unpriced_requests"]
     return Counters(
         **{name: sums[name] for name in Counters.model_fields if name in sums},
-        estimated_cost_usd=sums["cost_microusd"] / _MICRO if priced else None,
+        estimated_cost_usd=cost / _NANO if priced else None,
     )

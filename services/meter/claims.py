@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from services.meter.measure import Measured
-from services.meter.prices import PriceBook
+from services.meter.pricing.book import PriceBook
 from services.meter.settle import Ledger
 from services.meter.work import noted, with_claim
 from shared.books import work

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 
 from services.meter.endings import cause
-from services.meter.prices import PriceBook
+from services.meter.pricing.book import PriceBook
+from services.meter.pricing.costs import price, provider_cost, region_of, tier_of
+from services.meter.pricing.items import Bill
 from services.meter.reconcile import Booked, Observed, known_input
 from services.meter.tails import Found, Tail, of_model
-from shared.contract.entry import CostSource, Ended, Entry, Mark
+from shared.contract.entry import Ended, Entry, Mark
 
 MAX_NAME = 256  # characters, as of a model that is asked for
 # What a provider may put into an entry, which stays in Redis for days.
@@ -26,7 +28,18 @@ def entry_of(
     opened, end, reading = tail.open, tail.end, found.reading
     asked = observed.asked if observed and booked.input_estimated else None
     several = reading.several or (found.note is not None and found.note.ends and found.note.several)
-    cost = None if several else _cost(tail, model, booked, prices)
+    bill = Bill(
+        tail.provider,
+        model,
+        reading.model[:MAX_NAME],
+        opened.opened_ms,
+        booked.usage,
+        reading.modalities,
+        reading.units,
+        tier_of(reading.service_tier[:MAX_NAME], reading.raw_usage),
+        region_of(reading.raw_usage, opened.path),
+    )
+    priced = price(bill, prices, provider_cost(reading.cost_nanousd, reading.raw_usage), several=several)
     model_usage = of_model(reading)
     return Entry(
         exchange_id=str(tail.id),
@@ -45,7 +58,7 @@ def entry_of(
         lost_bytes=end.lost_bytes,
         first_byte_ms=end.first_byte_ms,
         duration_ms=end.duration_ms,
-        response_model=reading.model[:MAX_NAME],
+        response_model=bill.answered,
         response_id=reading.response_id[:MAX_NAME],
         request_id=end.request_id,
         finish=[_bounded(reason, MAX_NAME) for reason in reading.finish[:_MAX_FINISH]],
@@ -60,8 +73,6 @@ def entry_of(
         input_low=max(asked.low, known_input(booked.usage)) if asked else None,
         input_high=max(asked.high, known_input(booked.usage)) if asked else None,
         drift=drift,
-        price_version=prices.version,
-        cost_microusd=cost,
         team=opened.team,
         user=opened.user,
         session=opened.session,
@@ -75,9 +86,7 @@ def entry_of(
         attempts=end.attempts,
         cause=cause(end, reading, found.how),
         ended=found.how,
-        cost_nanousd=None if cost is None else cost * 1000,
-        cost_source=CostSource.UNPRICED if cost is None else CostSource.BOOK,
-        marks=_marks(found, booked, unpriced=cost is None and bool(prices.version)),
+        marks=_marks(found, booked, priced.marks),
         units=reading.units or None,
         modalities=dict(reading.modalities) or None,
         model_input_tokens=model_usage.input_tokens,
@@ -89,26 +98,18 @@ def entry_of(
         cache_write_tokens=booked.usage.cache_write_tokens,
         reasoning_tokens=booked.usage.reasoning_tokens,
         total_tokens=booked.usage.total_tokens,
+        tier=bill.tier,
+        region=bill.region,
+        **priced.fields,
     )
 
 
-def _marks(found: Found, booked: Booked, *, unpriced: bool) -> tuple[str, ...]:
-    marks = set(found.reading.marks)
-    for holds, mark in (
-        (booked.half, Mark.HALF_REPORT),
-        (found.how is Ended.UNREADABLE, Mark.UNREADABLE),
-        (unpriced or not booked.usage.any_known, Mark.UNPRICED),
-    ):
+def _marks(found: Found, booked: Booked, of_price: frozenset[Mark]) -> tuple[str, ...]:
+    marks = found.reading.marks | of_price
+    for holds, mark in ((booked.half, Mark.HALF_REPORT), (found.how is Ended.UNREADABLE, Mark.UNREADABLE)):
         if holds:
             marks.add(mark)
     return tuple(sorted(marks))
-
-
-def _cost(tail: Tail, model: str, booked: Booked, prices: PriceBook) -> int | None:
-    """Micro-dollars; None where it has no price, or where a side of it is unknown."""
-    if None in (booked.usage.input_tokens, booked.usage.output_tokens):
-        return None
-    return prices.cost(tail.provider, model, tail.open.opened_ms, booked.usage)
 
 
 def _bounded(value: Any, most: int) -> Any:

@@ -19,7 +19,7 @@ class TokenEstimator:
     def __init__(self, settings: MeterSettings) -> None:
         self.sample = settings.sample
         self.drift_limit = settings.drift_limit
-        self.prices = prices.load(settings.prices)
+        self.prices = prices.load(settings.prices, difference=settings.cost_difference)
         self.alone = asyncio.Lock()  # held while an exchange is measured that may have killed a meter
         self._calibrations = Calibrations()
 

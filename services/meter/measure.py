@@ -13,7 +13,7 @@ from services.meter.estimate.calibration import Known
 from services.meter.estimate.lesson import Lesson
 from services.meter.estimate.tokenizers import tokenizer_of
 from services.meter.observing import said_of, taught
-from services.meter.prices import PriceBook
+from services.meter.pricing.book import PriceBook
 from services.meter.readers import documents
 from services.meter.readers.reading import Reading
 from services.meter.reconcile import NOTHING, UNKNOWN, Booked, Observed, needs_observing, reconcile

@@ -11,7 +11,7 @@ from typing import Final
 
 from services.meter.estimator import TokenEstimator
 from services.meter.measure import Estimator, Measured, measure, sealed
-from services.meter.prices import PriceBook
+from services.meter.pricing.book import PriceBook
 from services.meter.tails import Tail
 from shared.books import streams
 from shared.contract.errors import BadRecord

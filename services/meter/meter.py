@@ -12,7 +12,7 @@ from services.meter.books_monitor import BooksMonitor
 from services.meter.consumer import ShardConsumer
 from services.meter.estimator import TokenEstimator
 from services.meter.metrics import MeterMetrics
-from services.meter.prices import PriceBook
+from services.meter.pricing.book import PriceBook
 from services.meter.settings import MeterSettings
 from services.meter.settle import Ledger
 from shared.books import boots, version
@@ -40,6 +40,8 @@ class Meter:
         self._settings = settings
         self._round_seconds = round_seconds
         self._estimator = TokenEstimator(settings)
+        if self._estimator.prices.list_prices:
+            log.info("prices: %s, which are list prices", self._estimator.prices.version)
         self._leases = Leases(store, new_boot(), settings.shards)
         self.metrics = AccessLog() if settings.access_log else MeterMetrics()
         ledger, keys = Ledger(store, settings.ledger_keep), seal_keys.load(settings.seal_keys_file)

@@ -112,7 +112,8 @@ class MeterMetrics:
         self._marked = Counter(
             "arouter_marked_exchanges",
             "Exchanges whose figures are marked, by mark and provider: placeholder, half_report, inconsistent, "
-            "unreadable (each time one is put into quarantine), billed_units, unpriced, open_work, work_booked.",
+            "unreadable (each time one is put into quarantine), billed_units, unpriced, open_work, work_booked, "
+            "cost_differs, price_incomplete.",
             ["mark", "provider"],
             registry=registry,
         )

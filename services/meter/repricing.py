@@ -45,7 +45,7 @@ class Repricing:
         digest = await asyncio.to_thread(_digest, now)
         if digest == self.digest and now.prices == before.prices:
             return Change(changed=False, digest=digest, restart=restart)
-        self._meter.reprice(await asyncio.to_thread(prices.load, now.prices))
+        self._meter.reprice(await asyncio.to_thread(prices.load, now.prices, difference=before.cost_difference))
         self._settings, self.digest = before.reloaded(now), digest
         return Change(changed=True, digest=digest, restart=restart)
 
@@ -66,4 +66,5 @@ async def listen(store: Store, reloading: Reloading, meter: str) -> None:
 
 
 def _digest(settings: MeterSettings) -> str:
-    return digest(settings.prices)[:12] if settings.prices is not None else ""
+    """Of the files of the price book."""
+    return " ".join(digest(path)[:12] for path in prices.paths(settings.prices))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from services.meter.prices import paths
 from shared.runtime.settings import EVERYWHERE, Settings
 
 
@@ -51,8 +52,17 @@ class MeterSettings(Settings):
         description="Hours between two rewrites of Redis's append-only file, which take the text of settled exchanges "
         "off its disk; 0 leaves them to Redis.",
     )
-    prices: Path | None = Field(
-        default=None, description="File of the price book (docs/prices.md). Unset: every exchange is unpriced."
+    prices: str = Field(
+        default="list",
+        description="Files of the price book (docs/prices.md), comma-separated: the first one that has a price for a "
+        "model decides. `list` stands for the list prices that come with this version; empty: every exchange is "
+        "unpriced.",
+    )
+    cost_difference: float = Field(
+        default=0.05,
+        ge=0,
+        description="Share by which the cost by the price book may differ from the provider's own figure; beyond it "
+        "the exchange is marked.",
     )
     sample: float = Field(
         default=0.05,
@@ -69,3 +79,7 @@ class MeterSettings(Settings):
         le=10_000,
         description="Most records read from a shard at once; fewer where they are large: about 8 MiB.",
     )
+
+    def reloaded_files(self) -> list[Path]:
+        """As everywhere, with the files of the price book."""
+        return [*super().reloaded_files(), *paths(self.prices)]

@@ -205,6 +205,11 @@ def _hour(since_epoch: int) -> str:
     return datetime.fromtimestamp(since_epoch * _HOUR_MS / 1000, UTC).strftime("%Y%m%d%H")
 
 
+def totals_of(shard: int, entry: Entry) -> tuple[str, str, str]:
+    """The keys of the totals that an entry is booked in: hour, day, all time."""
+    return _totals(shard, entry.key, _hour(entry.opened_ms // _HOUR_MS))
+
+
 def _totals(shard: int, key: str, hour: str) -> tuple[str, str, str]:
     """The keys of the totals of an exchange: hour, day, all time."""
     return names.hour(shard, key, hour), names.day(shard, key, hour[:8]), names.totals(shard, key)

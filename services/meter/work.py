@@ -12,13 +12,14 @@ from urllib.parse import unquote
 
 from msgspec.structs import replace
 
-from services.meter.prices import PriceBook
+from services.meter.pricing.book import PriceBook
+from services.meter.pricing.costs import with_cost
 from services.meter.readers.reading import Reading, Work
 from services.meter.reconcile import NOTHING
 from shared.contract.dialects import TOKENLESS, Dialect
-from shared.contract.entry import CostSource, Entry, Mark
+from shared.contract.entry import Entry, Mark
 from shared.contract.tail import End, Open, Outcome
-from shared.contract.usage import COUNTERS, Source, Usage
+from shared.contract.usage import Source
 from shared.contract.work import Claim, Noted, WorkKind, WorkStart
 
 _LONGEST_NAME = 256  # characters: providers choose them, and each is a key in Redis
@@ -135,13 +136,9 @@ def _of_start(entry: Entry, note: Note, start: WorkStart | None, prices: PriceBo
     if start is None or start.exchange_id == entry.exchange_id:
         return entry
     model = entry.model if note.several else start.model or entry.model
-    usage = Usage(**{name: getattr(entry, name) for name in COUNTERS})
-    known = None not in (usage.input_tokens, usage.output_tokens) and not note.several
-    cost = prices.cost(entry.provider, model, entry.opened_ms, usage) if known else None
     return replace(
-        _priced(entry, cost, prices),
+        with_cost(replace(entry, model=model), prices, several=note.several),
         key=start.key,
-        model=model,
         team=start.team,
         user=start.user,
         session=start.session,
@@ -162,19 +159,7 @@ def _nothing(entry: Entry, prices: PriceBook) -> Entry:
         marks=(),
         model_input_tokens=None,
         model_output_tokens=None,
+        reported_cost_nanousd=None,
         **NOTHING.as_dict(),
     )
-    return _priced(changed, 0, prices)
-
-
-def _priced(entry: Entry, cost: int | None, prices: PriceBook) -> Entry:
-    marks = set(entry.marks) - {Mark.UNPRICED}
-    if (cost is None and prices.version) or entry.total_tokens is None:
-        marks.add(Mark.UNPRICED)
-    return replace(
-        entry,
-        cost_microusd=cost,
-        cost_nanousd=None if cost is None else cost * 1000,
-        cost_source=CostSource.UNPRICED if cost is None else CostSource.BOOK,
-        marks=tuple(sorted(marks)),
-    )
+    return with_cost(changed, prices)

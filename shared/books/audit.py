@@ -108,7 +108,7 @@ class _Shard:
         before = self.latest.get(entry.exchange_id)
         if before is not None and entry.revision != before.revision + 1:
             self.differences.append(f"{entry.exchange_id}: revision {entry.revision} follows {before.revision}")
-        if before is not None and before.final:
+        if before is not None and before.final and not entry.repriced:
             self.differences.append(f"{entry.exchange_id}: settled again after it was final")
         self._check_delta(entry)
         self.latest[entry.exchange_id] = entry

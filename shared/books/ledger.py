@@ -29,6 +29,7 @@ class LedgerEntry(NamedTuple):
     # under missing names stay as they are.
     delta: Mapping[str, int] | None
     moved: Provisional | None = None  # the value before, where it was booked on another key, provider or model
+    repriced: bool = False  # the exchange was final already, and has got another price
 
     @property
     def counted(self) -> dict[str, int]:
@@ -147,6 +148,7 @@ def _entry(shard: int, id: bytes, fields: Mapping[bytes, bytes]) -> LedgerEntry:
         what,
         _delta(fields.get(b"delta"), what, revision),
         Provisional.decode(moved.decode()) if moved else None,
+        b"repriced" in fields,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from shared.contract import names
@@ -37,6 +38,13 @@ def booked(entry: Entry) -> tuple[int, ...]:
         entry.cost_microusd or 0,
         entry.cost_nanousd or 0,
     )
+
+
+def cost_nanousd(amounts: Mapping[str, int]) -> int:
+    """The cost of a sum of exchanges, by booked name. Meters of 1.0 book micro-dollars alone: where the nano-dollars
+    are further from these than rounding can be, some of them are missing."""
+    micro, nano = amounts["cost_microusd"] * 1000, amounts["cost_nanousd"]
+    return nano if abs(micro - nano) <= 500 * amounts["requests"] else micro
 
 
 def group(provider: str, model: str) -> str:

@@ -37,13 +37,28 @@ class Mark(StrEnum):
     UNPRICED = "unpriced"  # there are prices, and none for this; or nothing is known that could be priced
     OPEN_WORK = "open_work"  # the provider has only begun (background work): what it costs is not said yet
     WORK_BOOKED = "work_booked"  # the result of work that another exchange books: nothing is booked here
+    COST_DIFFERS = "cost_differs"  # the price book and the provider's own figure are further apart than is allowed
+    PRICE_INCOMPLETE = "price_incomplete"  # something is billed of which the price says nothing; the rest is booked
 
 
 class CostSource(StrEnum):
     """The origin of an exchange's cost."""
 
-    BOOK = "book"  # the operator's price book
+    BOOK = "book"  # the price book
     UNPRICED = "unpriced"  # it has no price
+    PROVIDER = "provider"  # the provider's own figure
+
+
+class Unpriced(StrEnum):
+    """Why an exchange has no price. Details may stand behind a colon."""
+
+    NO_BOOK = "no_book"  # there are no prices at all
+    NO_PRICE = "no_price"  # the book has none for the model at that time
+    NO_RATE = "no_rate"  # its price says nothing of something that was used, which is named
+    UNKNOWN = "unknown_usage"  # nobody knows what was used
+    SEVERAL = "several_models"  # of several models, and it is not said how much of which
+    NO_CURRENCY = "no_currency_rate"  # the book has no rate of its currency that is old enough
+    TOO_LARGE = "too_large"  # more than can be booked: damage, most likely
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -116,7 +131,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     # What the model read and wrote, where the provider bills (and we book) other counts.
     model_input_tokens: int | None = None
     model_output_tokens: int | None = None
-    # What the provider says that it has cost; None: it does not say. What is booked is the price book's.
+    # What the provider says that it has cost; None: it does not say. `cost_source` tells whether it is booked.
     reported_cost_nanousd: int | None = None
     # Of an exchange that began work which ends elsewhere, or that fetched its result.
     work_id: str = ""  # the provider's id of the work
@@ -124,6 +139,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     work_booked_by: str = ""  # the exchange that books the result, where that is another one
     fetched_by: str = ""  # of a result: hash of the key that fetched it, where that is another one
     requested_model: str = ""  # as in the open record
+    # What decides about the price beside the counters, in our words: batch, flex, priority, fast, standard; "" unsaid.
+    tier: str = ""
+    region: str = ""  # as the provider names it
+    price_line: str = ""  # the line of the book that was used, with the conditions that held
+    unpriced_reason: str = ""  # an `Unpriced`
+    book_cost_nanousd: int | None = None  # by the book, where the provider's own figure is booked
 
 
 # Fields that the very first entries do not have.

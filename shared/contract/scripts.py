@@ -31,6 +31,7 @@ CHANGE_KEY = _script("change_key")
 # The books.
 SETTLE = _script("settle")
 FOLLOW = _script("follow")
+REPRICE = _script("reprice")
 # Work that ends elsewhere.
 NOTE_WORK = _script("note_work")
 EXPIRE_WORK = _script("expire_work")

@@ -124,6 +124,21 @@ WORK_ENTRY = an_entry(
     work_booked_by="01K0000000000000000000G01D.1.9",
     fetched_by="b" * 64,
 )
+PRICED_ENTRY = an_entry(
+    ID,
+    key=KEY,
+    price_version="2026-11",
+    cost_microusd=703,
+    cost_nanousd=702_500,
+    reported_cost_nanousd=702_500,
+    cost_source="provider",
+    marks=("cost_differs",),
+    tier="batch",
+    region="us",
+    price_line="openai gpt-4o* since 2026-03-01, batch",
+    unpriced_reason="no_price",
+    book_cost_nanousd=696_001,
+)
 WORK_START = WorkStart(
     str(OTHER),
     KEY,
@@ -199,6 +214,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "entry.json": lambda: entry.encode(ENTRY),
     "entry_bare.json": lambda: entry.encode(BARE_ENTRY),
     "entry_work.json": lambda: entry.encode(WORK_ENTRY),
+    "entry_priced.json": lambda: entry.encode(PRICED_ENTRY),
     "work_start.json": lambda: work.encode(WORK_START),
     "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
     "reloaded.json": lambda: running.encode(RELOADED),

@@ -59,6 +59,7 @@ def test_records_of_this_version() -> None:
     assert entry.decode(golden(version, "entry.json")) == samples.ENTRY
     assert entry.decode(golden(version, "entry_bare.json")) == samples.BARE_ENTRY
     assert entry.decode(golden(version, "entry_work.json")) == samples.WORK_ENTRY
+    assert entry.decode(golden(version, "entry_priced.json")) == samples.PRICED_ENTRY
     assert work.decode(golden(version, "work_start.json")) == samples.WORK_START
     assert running.decode(golden(version, "gateway_state.json"), GatewayState) == samples.GATEWAY_STATE
     assert running.decode(golden(version, "reloaded.json"), Reloaded) == samples.RELOADED

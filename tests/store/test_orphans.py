@@ -8,7 +8,7 @@ from collections.abc import Callable
 from services.meter.consumer import ShardConsumer, Timing
 from services.meter.estimator import TokenEstimator
 from services.meter.metrics import MeterMetrics
-from services.meter.prices import Price, PriceBook
+from services.meter.prices import parse
 from services.meter.settle import Ledger
 from shared.books import audit, boots, ledger, quarantine, streams, totals
 from shared.books.books import Books
@@ -73,9 +73,8 @@ async def test_an_orphan_is_amended_and_made_final(redis: Store) -> None:
 
 async def test_a_cost_is_amended_by_the_difference(redis: Store) -> None:
     estimator = WordEstimator()
-    estimator.prices = PriceBook(
-        version="1", prices=[Price(provider="openai", model="*", input=2_000_000, output=10_000_000)]
-    )
+    price = {"provider": "openai", "model": "*", "input": 2_000_000, "output": 10_000_000}
+    estimator.prices = parse({"version": "1", "prices": [price]})
     id = ExchangeId(new_boot(), 0, 0)
     opened, *rest = records(id, prompt=100, answer=50)
     await send(redis, id, [opened])

@@ -13,7 +13,7 @@ class WordEstimator(TokenEstimator):
     """Counts words instead of tokens. It does not learn, and samples only where it is told to."""
 
     def __init__(self, sample: float = 0.0) -> None:
-        super().__init__(MeterSettings(sample=sample))
+        super().__init__(MeterSettings(sample=sample, prices=""))
         self.factor = 1  # tokens of a word
 
     def count(self, text: str, model: str) -> int:

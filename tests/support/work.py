@@ -6,7 +6,8 @@ import json
 from typing import Any, NamedTuple
 
 from services.meter.measure import Measured, measure
-from services.meter.prices import PriceBook, parse
+from services.meter.prices import parse
+from services.meter.pricing.book import PriceBook
 from services.meter.tails import Tail
 from services.meter.work import Note
 from shared.contract import tail

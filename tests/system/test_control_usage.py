@@ -76,7 +76,7 @@ def expected(entries: list[dict[str, Any]]) -> dict[str, Any]:
         sums["estimated_requests"] += entry["source"] == "estimated"
         sums["partial_requests"] += entry["source"] == "partial"
         sums["unpriced_requests"] += entry["cost_microusd"] is None
-        sums["cost"] += entry["cost_microusd"] or 0
+        sums["cost"] += entry["cost_nanousd"] or 0
     priced = sums["cost"] > 0 or not sums["unpriced_requests"]
     return {
         **{f"total_{name.removeprefix('total_')}": sums[f"total_{name.removeprefix('total_')}"] for name in COUNTERS},
@@ -84,7 +84,7 @@ def expected(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "estimated_requests": sums["estimated_requests"],
         "partial_requests": sums["partial_requests"],
         "unpriced_requests": sums["unpriced_requests"],
-        "estimated_cost_usd": sums["cost"] / 1e6 if priced else None,
+        "estimated_cost_usd": sums["cost"] / 1e9 if priced else None,
         "pending_requests": None,
     }
 

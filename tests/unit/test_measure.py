@@ -13,7 +13,7 @@ from services.meter.estimate.calibration import Estimate
 from services.meter.estimate.lesson import Lesson
 from services.meter.estimator import TokenEstimator
 from services.meter.measure import Measured, measure
-from services.meter.prices import Price, PriceBook
+from services.meter.prices import parse
 from services.meter.reconcile import Observed, reconcile
 from services.meter.settings import MeterSettings
 from services.meter.tails import Tail
@@ -259,8 +259,8 @@ def test_no_text_can_stop_the_counting(tmp_path: Path) -> None:
 
 def test_it_is_booked_on_who_answered() -> None:
     estimator = WordEstimator()
-    price = Price(provider="q", model="claude-x", input=1_000_000, output=1_000_000)
-    estimator.prices = PriceBook(version="1", prices=[price])
+    price = {"provider": "q", "model": "claude-x", "input": 1_000_000, "output": 1_000_000}
+    estimator.prices = parse({"version": "1", "prices": [price]})
     attempts = (Attempt("p", "gpt-4o", "main", 503, "", 9), Attempt("q", "claude-x", "spare", 200, "", 5))
     found = entry(
         START + TEXT + FINAL, estimator=estimator, provider="q", model="claude-x", credential="spare", attempts=attempts
@@ -277,8 +277,8 @@ def test_the_providers_own_figure_is_kept_beside_the_cost() -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12, "cost": 0.0025}
     body = events(chat(usage)) + b"data: [DONE]\n\n"
     estimator = WordEstimator()
-    price = Price(provider="p", model="*", input=1_000_000, output=1_000_000)
-    estimator.prices = PriceBook(version="1", prices=[price])
+    price = {"provider": "p", "model": "*", "input": 1_000_000, "output": 1_000_000}
+    estimator.prices = parse({"version": "1", "prices": [price]})
     booked = entry(body, Dialect.OPENAI_CHAT, estimator)
     assert (booked.cost_nanousd, booked.reported_cost_nanousd, booked.cost_source) == (12_000, 2_500_000, "book")
     assert entry(body, Dialect.METADATA, estimator).reported_cost_nanousd is None  # looked up, and not bought

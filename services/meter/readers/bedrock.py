@@ -82,7 +82,10 @@ def converse_report(usage: Json) -> Report:
     read = most(count(usage, "cacheReadInputTokens"), count(usage, "cacheReadInputTokenCount"))
     written = most(count(usage, "cacheWriteInputTokens"), count(usage, "cacheWriteInputTokenCount"))
     plain, answered = count(usage, "inputTokens"), count(usage, "outputTokens")
-    return _report(plain, answered, read, written, count(usage, "totalTokens"))
+    report = _report(plain, answered, read, written, count(usage, "totalTokens"))
+    ages = map(mapping, sequence(usage.get("cacheDetails"))) if "cacheDetails" in usage else ()
+    hour = total(*(count(age, "inputTokens") for age in ages if age.get("ttl") == "1h"))
+    return report._replace(modalities={"cache_write_1h": hour}) if hour else report
 
 
 def metrics_report(metrics: Json) -> Report:

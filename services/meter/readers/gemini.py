@@ -40,6 +40,7 @@ class GeminiReader:
 
     def __init__(self) -> None:
         self.reading = Reading()
+        self._searched: set[str] = set()
 
     def read(self, event: bytes, document: Json, *, observe: bool) -> None:
         reading = self.reading
@@ -60,6 +61,8 @@ class GeminiReader:
             if candidate.get("finishReason"):
                 reading.finish.append(candidate["finishReason"])
                 reading.complete = True
+            if "groundingMetadata" in candidate:
+                self._read_searches(mapping(candidate["groundingMetadata"]))
             if observe:
                 for part in map(mapping, sequence(mapping(candidate.get("content")).get("parts"))):
                     self._observe_part(candidate.get("index"), part)
@@ -69,6 +72,12 @@ class GeminiReader:
 
     def close(self) -> None:
         """Nothing is left to tell."""
+
+    def _read_searches(self, grounding: Json) -> None:
+        """Google bills searches that differ, and none that are empty; or, of older models, that there were any."""
+        self._searched.update(query for query in sequence(grounding.get("webSearchQueries")) if text(query))
+        if self._searched:
+            self.reading.units |= {"web_search_calls": len(self._searched), "grounded_request": 1}
 
     def _observe_part(self, index: Any, part: Json) -> None:
         self.reading.say(REASONING if part.get("thought") else TEXT, index, part.get("text"))

@@ -28,6 +28,8 @@ from shared.contract.work import WorkKind
 ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
 _STATUSES = ("completed", "incomplete", "failed", "cancelled")
 
+_SEARCHES = {"web_search_call": "web_search_calls", "file_search_call": "file_search_calls"}
+
 # What is new in a stream, by kind; `.done` events and the final response repeat it.
 DELTAS = {
     "response.output_text.delta": TEXT,
@@ -98,6 +100,8 @@ class ResponsesReader:
     def _read_usage(self, usage: Json, response: Json) -> None:
         if usage:
             report = openai_usage.report(usage, model=self.reading.model)
+            if "server_side_tool_usage_details" not in usage and "tool_usage" not in response:
+                report = report._replace(units={**report.units, **_calls(response)})
             self.reading.report(usage, with_tools(report, mapping(response.get("tool_usage"))))
 
     def _observe_output(self, response: Json) -> None:
@@ -107,6 +111,16 @@ class ResponsesReader:
                 kind = REASONING if part.get("type") == "reasoning_text" else TEXT
                 self.reading.say(kind, index, part.get("text"), part.get("refusal"))
             self.reading.say(REASONING, index, *(mapping(part).get("text") for part in sequence(item.get("summary"))))
+
+
+def _calls(response: Json) -> dict[str, float]:
+    """Searches among the output, where no count of them is stated. To open a page that was found is none."""
+    found: dict[str, float] = {}
+    for item in map(mapping, sequence(response.get("output"))):
+        name = _SEARCHES.get(text(item.get("type")))
+        if name is not None and text(mapping(item.get("action")).get("type")) in ("", "search"):
+            found[name] = found.get(name, 0) + 1
+    return found
 
 
 def with_tools(report: Report, tools: Json) -> Report:

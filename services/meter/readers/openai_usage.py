@@ -38,6 +38,7 @@ _WRITTEN = (
     "cacheWriteInputTokens",
     "cacheCreationInputTokens",
 )
+_TOOLS = ("web_search_calls", "x_search_calls", "code_interpreter_calls", "file_search_calls", "document_search_calls")
 _UNITS = ("seconds", "prompt_audio_seconds", "num_search_queries", "num_sources_used", "total_characters")
 
 
@@ -75,6 +76,7 @@ _INSIDE = _by_name(
     written=_WRITTEN,
     **_SHARES,
 )
+_SHARED = _by_name(**_SHARES)
 _OUTSIDE = _by_name(reasoning=("reasoning_tokens",), **_SHARES)
 _AGES = _by_name(
     minutes=("ephemeral_5m_input_tokens", "claude_cache_creation_5_m_tokens"),  # the second is new-api's, beside all
@@ -123,8 +125,8 @@ def report(usage: Json, *, model: str = "", cached: int | None = None) -> Report
     _check(parts, model)
     return Report(
         Usage(parts.prompt, parts.completion, parts.read, parts.written, parts.reasoning, parts.total).completed(),
-        units=amounts(usage, *_UNITS) | amounts(mapping(usage.get("server_tool_use")), "web_search_requests"),
-        modalities=_modalities(inside, outside, ages),
+        units=_units(usage),
+        modalities=_modalities(inside, outside, ages) | _cached(inputs) | _citations(usage),
         marks=frozenset(parts.marks),
     )
 
@@ -213,6 +215,28 @@ def _check(parts: _Parts, model: str) -> None:
     if parts.completion and not parts.prompt:
         parts.marks.add(Mark.HALF_REPORT)  # no prompt has 0 tokens
         parts.prompt = parts.total = None
+
+
+def _units(usage: Json) -> dict[str, float]:
+    found = amounts(usage, *_UNITS)
+    if "server_tool_use" in usage:
+        found |= amounts(mapping(usage["server_tool_use"]), "web_search_requests")
+    if "server_side_tool_usage_details" in usage:  # xAI
+        found |= amounts(mapping(usage["server_side_tool_usage_details"]), *_TOOLS)
+    return found
+
+
+def _cached(inputs: Iterable[Json]) -> dict[str, int]:
+    """What was cached, by its modality."""
+    details = [mapping(one["cached_tokens_details"]) for one in inputs if "cached_tokens_details" in one]
+    found = _counts(details, _SHARED) if details else {}
+    return {f"cache_read_{kind}": tokens for kind, tokens in found.items() if tokens}
+
+
+def _citations(usage: Json) -> dict[str, int]:
+    """Perplexity's, which are booked as input."""
+    tokens = count(usage, "citation_tokens") if "citation_tokens" in usage else None
+    return {"input_citation": tokens} if tokens else {}
 
 
 def _modalities(inside: Json, outside: Json, ages: Json) -> dict[str, int]:
