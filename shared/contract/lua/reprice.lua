@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Appends a revision of a final exchange that has another price, and changes the totals by the difference
--- (decision 163). allow-oom: as settle.
+-- (decision 114). allow-oom: as settle.
 --
 -- KEYS  1 ledger stream   2 index of ledger entries (boot, n)   3 totals of the hour   4 of the day   5 of all time
 -- ARGV  1 n of the exchange   2 exchange id   3 the ledger entry that it replaces   4 revision
