@@ -40,6 +40,29 @@ def frame(opcode: int, payload: bytes) -> bytes:
     return struct.pack(">BBQ", 0x80 | opcode, 127, size) + payload
 
 
+class _Incoming(asyncio.Queue[tuple[int, bytes]]):
+    """What a client says: opcode and payload, a message as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._received = b""
+        self._message = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of its frames."""
+        self._received += data
+        while (taken := _frame_in(self._received)) is not None:
+            opcode, final, payload, size = taken
+            self._received = self._received[size:]
+            if opcode >= _CLOSE:
+                self.put_nowait((opcode, payload))
+                continue
+            self._message += payload
+            if final:
+                self.put_nowait((_TEXT, self._message))
+                self._message = b""
+
+
 class SocketPerformance:
     """One socket; its fields are what the emit log says of it."""
 
@@ -56,23 +79,11 @@ class SocketPerformance:
         self.usage: dict[str, int | None] | None = None
         self.ended = "client_gone"
         self._conversation = conversation
-        self._received = b""
-        self._message = b""
-        self._incoming: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        self._incoming = _Incoming()
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the client's."""
-        self._received += data
-        while (taken := _frame_in(self._received)) is not None:
-            opcode, final, payload, size = taken
-            self._received = self._received[size:]
-            if opcode >= _CLOSE:
-                self._incoming.put_nowait((opcode, payload))
-                continue
-            self._message += payload
-            if final:
-                self._incoming.put_nowait((_TEXT, self._message))
-                self._message = b""
+        self._incoming.feed(data)
 
     async def play(self, stage: Stage) -> None:
         """Play until either side closes. ConnectionError where the client leaves first."""
