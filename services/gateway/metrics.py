@@ -12,13 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.gateway.ended_metrics import Ended
 from services.gateway.observers import Observer, Summary
 from services.gateway.routing.upstreams import Upstream
 from shared.contract.provider_state import Health as State
 from shared.runtime.reload_metrics import ReloadMetrics
 
-# Seconds. A gateway's own share is in the first ones; reasoning models are silent for minutes.
-_FIRST_BYTE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _GAP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 20, 60, 300)
 # Gaps are measured in one exchange of this many: two clock reads per chunk are too many for all.
 GAPS_OF_EVERY = 16
@@ -39,7 +38,6 @@ _STATES = {
 
 
 _TOTALS = {
-    "relayed_bytes": "Body bytes of answers, as they came.",
     "lost_tail_bytes": "Body bytes that were relayed and that neither memory nor journal had room for: usage is "
     "partial.",
     "unkept_exchanges": "Exchanges served though the journal did not keep them (AROUTER_JOURNAL_FAILED=serve).",
@@ -53,25 +51,12 @@ class GatewayMetrics(Observer):
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self._ended = Counter(
-            "arouter_exchanges",
-            "Exchanges that have ended, by outcome, provider and the provider's HTTP status (0: it sent none).",
-            ["outcome", "provider", "status"],
-            registry=registry,
-        )
-        self._endings: dict[tuple[str, str, int], Counter] = {}  # its children: finding one there takes longer
+        self._ended = Ended()
+        registry.register(self._ended)
         self._failures = _Failures(registry)
         self._totals = {
             name: Counter(f"arouter_{name}", meaning, registry=registry) for name, meaning in _TOTALS.items()
         }
-        first_byte = Histogram(
-            "arouter_first_byte_seconds",
-            "Until the first body byte. side=provider: from the request going out until it came; "
-            "side=client: from the client's request head until it was passed on.",
-            ["side"],
-            registry=registry,
-            buckets=_FIRST_BYTE,
-        )
         gap = Histogram(
             "arouter_event_gap_seconds",
             "Between two reads from the provider (side=provider), between two writes to the client (side=client). "
@@ -80,7 +65,6 @@ class GatewayMetrics(Observer):
             registry=registry,
             buckets=_GAP,
         )
-        self._first_byte = first_byte.labels("provider"), first_byte.labels("client")
         self._gap = gap.labels("provider"), gap.labels("client")
         self._lag = Histogram(
             "arouter_loop_lag_seconds",
@@ -100,20 +84,11 @@ class GatewayMetrics(Observer):
             self._states[name].set_function(read)
 
     def ended(self, summary: Summary) -> None:
-        labels = summary.outcome, summary.provider, summary.status or 0
-        counter = self._endings.get(labels)
-        if counter is None:
-            counter = self._endings[labels] = self._ended.labels(*labels)
-        counter.inc()
+        self._ended.note(summary)
         if summary.cause or len(summary.attempts) > 1:
             self._failures.ended(summary)
-        self._totals["relayed_bytes"].inc(summary.response_bytes)
         if summary.lost_bytes:
             self._totals["lost_tail_bytes"].inc(summary.lost_bytes)
-        if summary.first_byte is not None and summary.first_byte_to_client is not None:
-            from_provider, to_client = self._first_byte
-            from_provider.observe(summary.first_byte)
-            to_client.observe(summary.first_byte_to_client)
 
     def show_upstreams(self, upstreams: Callable[[], Iterable[Upstream]], unmade: Callable[[], int]) -> None:
         """Set what the metrics of credentials are read from, from another thread: the upstreams, and the number of

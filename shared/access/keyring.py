@@ -13,10 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from shared.access import key_format, keys
 from shared.access.keys import KeyRecord
+from shared.access.memory import Memory
 from shared.access.pepper import Pepper
 from shared.runtime.errors import Refused, StoreError
 from shared.runtime.settings import Settings
@@ -32,7 +33,6 @@ _SILENCE_SECONDS = 1.0  # without an answer to any lookup; then Redis is away
 _TOUCHED_SECONDS = 60
 
 
-_V = TypeVar("_V")
 Wait = Callable[[asyncio.Future[Any], float], Awaitable[bool]]
 Fetch = Callable[[], Coroutine[Any, Any, KeyRecord | None]]
 
@@ -52,20 +52,6 @@ _MOST = Most()
 class _Seen:
     record: KeyRecord
     at: float
-
-
-class _Memory(dict[str, _V]):
-    """A bounded memory: at its limit it forgets what was noted first."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-
-    def note(self, name: str, value: _V) -> None:
-        self.pop(name, None)
-        if len(self) >= self._most:
-            del self[next(iter(self))]
-        self[name] = value
 
 
 async def _wait(lookup: asyncio.Future[Any], seconds: float) -> bool:
@@ -93,10 +79,10 @@ class KeyRing:
         self._monotonic = monotonic
         self._clock = clock
         self._wait = wait
-        self._pepper = Pepper(store, settings, monotonic)
-        self._seen: _Memory[_Seen] = _Memory(most.keys)
-        self._strangers: _Memory[float] = _Memory(most.strangers)  # when they were looked up
-        self._touched: _Memory[float] = _Memory(most.keys)
+        self._pepper = Pepper(store, settings, monotonic, most.keys)
+        self._seen: Memory[str, _Seen] = Memory(most.keys)
+        self._strangers: Memory[str, float] = Memory(most.strangers)  # when they were looked up
+        self._touched: Memory[str, float] = Memory(most.keys)
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
         self._lookups = most.lookups
         self._silent: float | None = None  # since when Redis owes an answer, monotonic
@@ -119,9 +105,15 @@ class KeyRing:
         """The record of a good key that was looked up a moment ago; None where it has to be looked up. Refused as
         `authenticate`."""
         pepper = self._pepper.value
-        seen = self._seen.get(key_format.hash_key(pepper, key)) if pepper else None
+        if pepper is None:
+            return None
+        known = self._pepper.hashes.find(pepper, key)
+        key_hash = known or key_format.hash_key(pepper, key)
+        seen = self._seen.get(key_hash)
         if seen is None or self._monotonic() - seen.at >= _FRESH_SECONDS:
             return None
+        if known is None:
+            self._pepper.hashes.note(pepper, key, key_hash)
         return self._good(seen.record)
 
     async def authenticate_upload(self, ticket: str, target: bytes) -> KeyRecord:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from shared.access.memory import KeyHashes
 from shared.contract import names
 from shared.runtime.errors import SettingsError, StoreError
 from shared.runtime.settings import Settings
@@ -23,9 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Pepper:
-    """The pepper as one process knows it."""
+    """The pepper as one process knows it, and the hashes of keys under it."""
 
-    def __init__(self, store: Store, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, monotonic: Callable[[], float] = time.monotonic, most: int = 1
+    ) -> None:
+        """`most`: how many hashes are remembered."""
+        self.hashes = KeyHashes(most)
         self._store = store
         self._settings = settings
         self._monotonic = monotonic

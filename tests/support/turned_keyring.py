@@ -103,7 +103,8 @@ class Turned:
     async def says(self, key: str | None = KEY) -> int:
         """200, or the status with which a caller is refused."""
         try:
-            await self.ring.authenticate(key)
+            if key is None or self.ring.recall(key) is None:
+                await self.ring.authenticate(key)
         except Refused as refused:
             return refused.status
         return 200

@@ -255,6 +255,26 @@ async def test_keys_work_again_in_a_redis_that_was_emptied_under_a_running_proce
     assert await turned.says() == 200
 
 
+async def test_a_key_is_recalled_under_its_pepper_alone() -> None:
+    turned = Turned(pepper=None)
+    assert turned.ring.recall(KEY) is None
+    await turned.says()
+    first = turned.store.strings[names.PEPPER]
+    turned.store.rows = {names.key(key_format.hash_key(first, KEY)): {b"name": b"one"}}
+    turned.seconds = 2.0
+    for _ in range(3):  # looked up, found by the slow hash, found by the quick one
+        assert await turned.says() == 200
+    turned.store.strings = {names.PEPPER: b"another"}
+    turned.store.rows = {names.key(key_format.hash_key(b"another", KEY)): {b"name": b"other"}}
+    turned.seconds = 4.0
+    for _ in range(3):
+        assert await turned.says() == 200
+        recalled = turned.ring.recall(KEY)
+        assert recalled is not None
+        assert recalled.name == "other"
+    assert turned.ring.recall(KEY[:-1]) is None
+
+
 async def test_a_pepper_that_is_gone_is_put_back() -> None:
     turned = Turned(pepper=None)
     await turned.says()
