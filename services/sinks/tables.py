@@ -44,7 +44,7 @@ EXCHANGES = sa.Table(
     _number("epoch", known=True),  # of the follower: a row of a later one replaces this, whatever its revision
     sa.Column("revision", sa.Integer, nullable=False),
     _flag("final"),
-    *map(_text, ("key", "team", "user", "session", "provider", "model", "dialect", "credential")),
+    *map(_text, ("key", "team", "user", "session", "provider", "model", "requested_model", "dialect", "credential")),
     *map(_text, ("outcome", "source", "ended", "cause")),
     _number("status"),
     *map(_flag, ("streamed", "complete", "drift")),
@@ -53,6 +53,8 @@ EXCHANGES = sa.Table(
     *map(_number, ("cost_nanousd", "cost_microusd", "reported_cost_nanousd")),
     _text("cost_source"),
     sa.Column("price_version", sa.Text),  # null: from before there were prices
+    *map(_text, ("tier", "region", "price_line", "unpriced_reason")),
+    _number("book_cost_nanousd"),
     *map(_number, ("response_bytes", "request_bytes", "lost_bytes", "first_byte_ms", "duration_ms")),
     *map(_text, ("response_model", "response_id", "request_id", "service_tier")),
     *map(_text, ("client_address", "user_agent", "traceparent", "permit")),

@@ -64,6 +64,7 @@ CASES = [
             "stall=100",
         )
     ),
+    ("chat stream", "status=429, retry-after=2"),
     ("chat stream", "hang"),
     ("chat stream", "stall"),
     ("messages stream", "stall, gzip"),
