@@ -175,6 +175,10 @@ def test_providers_are_listed_for_whoever_asks(system: Reloaded) -> None:
         assert answer.status_code == 200, answer.text
         return {one["id"]: one for one in answer.json()["data"]}
 
+    def names() -> list[str]:
+        return [one["name"] for one in listed(manager)["mine"]["status"]["credentials"]]
+
+    system.until(lambda: names() == [""])  # the state of before goes with the next heartbeat
     assert listed(system.key)["mine"] == {
         "id": "mine",
         "name": "mine",
