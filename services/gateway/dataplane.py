@@ -171,12 +171,9 @@ class DataPlane:
         if not routes:
             raise handshake.not_served()
         permit = self._admission.admit(key, Asked(client.method, matched, routes, _NO_BODY))
-        first = permit.routes[0].upstream
         guard = None
-        if key.allowed_models is not None:  # each message is checked, against what the key may call at this provider
-            permit = permit._replace(routes=tuple(one for one in permit.routes if one.upstream is first))
-            allows = partial(key.allows_model, first.provider)
-            guard = Guard(allows, matched.dialect, self._settings.max_body_bytes)
+        if key.allowed_models is not None:
+            guard = Guard(partial(_allows, key, permit.routes), matched.dialect, self._settings.max_body_bytes)
         chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
         call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
         tap = permit.open(_socket_record(permit, matched, chosen.first))
@@ -292,6 +289,11 @@ def _handshake(
         caller=caller,
         shown=upstream.shown,
     )
+
+
+def _allows(key: KeyRecord, routes: tuple[Route, ...], model: str) -> bool:
+    """Whether a message may name a model, whichever candidate its socket leads to."""
+    return all(key.allows_model(route.upstream.provider, model) for route in routes)
 
 
 def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open:

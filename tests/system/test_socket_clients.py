@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
+from services.cli.processes import free_port
 from tests.support.certificates import certificate
 from tests.support.sockets import listed
 from tests.support.system import System
@@ -25,7 +26,12 @@ from tests.support.system import System
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with System(tmp_path_factory.mktemp("clients")) as started:
+    settings = {
+        "AROUTER_PROVIDERS__GONE__BASE_URL": f"http://127.0.0.1:{free_port(0)}/v1",
+        "AROUTER_PROVIDERS__GONE__API_KEY": "sk-gone",
+        "AROUTER_ROUTES__FAST__CANDIDATES": "gone/gpt-realtime,openai/gpt-realtime",
+    }
+    with System(tmp_path_factory.mktemp("clients"), **settings) as started:
         yield started
 
 
@@ -68,6 +74,23 @@ async def test_openais_realtime_client(system: System) -> None:
     assert entry["modalities"]["output_audio"] == 12
     assert entry["modalities"]["transcription_input"] == 17
     assert entry["cost_nanousd"] > 0
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+async def test_a_route_leads_on_where_its_first_candidate_is_gone(system: System, restricted: bool) -> None:
+    key = listed(system, "fast") if restricted else system.key
+    async with (
+        openai.AsyncOpenAI(api_key=key, base_url=f"{system.url}/v1") as client,
+        client.realtime.connect(model="fast") as connection,
+    ):
+        assert (await connection.recv()).type == "session.created"
+        await connection.response.create(response={"output_modalities": ["text"]})
+        async for event in connection:
+            if event.type == "response.done":
+                break
+    entry = agrees(system, "openai_realtime")
+    assert (entry["provider"], entry["model"], entry["requested_model"]) == ("openai", "gpt-realtime", "fast")
+    assert [attempt[0] for attempt in entry["attempts"]] == ["gone", "openai"]
 
 
 async def test_openais_responses_over_a_socket(system: System) -> None:
