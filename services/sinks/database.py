@@ -147,6 +147,8 @@ def _parsed(url: str) -> URL:
     except (ArgumentError, NoSuchModuleError, ValueError):
         backend = ""
     if backend in ("postgresql", "postgres"):
+        if "@" in (parsed.host or ""):  # a part of the password, which errors of the driver would show
+            raise SettingsError("AROUTER_DATABASE_URL: an @ within the password has to be written as %40")
         return parsed.set(drivername="postgresql+psycopg")
     if backend == "sqlite" and parsed.database:
         return parsed.set(drivername="sqlite")

@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def test_what_a_row_counts_is_what_is_booked() -> None:
     found: dict[str, Any] = {"source": "estimated", "price_version": "v", "cost_microusd": None, "reasoning_tokens": 3}
     one = entry("x.0.1", **found)
     values = row(LedgerEntry(0, "5-0", "x.0.1", 1, True, one, None), 1)
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE TABLE exchanges ({names(COLUMNS)})")
         connection.execute(f"INSERT INTO exchanges VALUES ({', '.join('?' * len(COLUMNS))})", values)
         [counted] = connection.execute(summed(sqlite.HOUR)).fetchall()
@@ -345,20 +346,25 @@ async def test_what_the_database_says_names_no_value() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["", "mysql://a/b", "sqlite://", "nonsense", "postgresql+asyncpg-is-not://x"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "mysql://a/b", "sqlite://", "nonsense", "postgresql+asyncpg-is-not://x", "postgresql://u:p4ss@Secret@h/x"],
+)
 def test_other_urls_are_refused_in_one_line(url: str) -> None:
-    with pytest.raises(SettingsError, match="AROUTER_DATABASE_URL"):
+    with pytest.raises(SettingsError, match="AROUTER_DATABASE_URL") as caught:
         Database(url)
+    assert "Secret" not in str(caught.value)
 
 
 async def test_a_file_that_cannot_be_written_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "books.sqlite").write_text("this is no database, and it never will be one " * 50)
-    with pytest.raises(SinkError):
-        await SqlSink(Database(f"sqlite:///{tmp_path}/books.sqlite"), SETTINGS).cursors([0])
+    with closing(Database(f"sqlite:///{tmp_path}/books.sqlite")) as database, pytest.raises(SinkError):
+        await SqlSink(database, SETTINGS).cursors([0])
 
 
 async def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
-    await SqlSink(Database(f"sqlite:///{tmp_path}/data/books.sqlite"), SETTINGS).cursors([0])
+    with closing(Database(f"sqlite:///{tmp_path}/data/books.sqlite")) as database:
+        await SqlSink(database, SETTINGS).cursors([0])
     assert (tmp_path / "data/books.sqlite").stat().st_mode & 0o077 == 0
 
 

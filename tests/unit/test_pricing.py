@@ -190,6 +190,12 @@ def test_a_batch_has_no_size() -> None:
     assert nano(LONG, bill(300_000, tier="batch")) == 750_000_000
 
 
+def test_a_socket_costs_as_much_as_its_requests_and_says_that_one_may_have_been_above_a_limit() -> None:
+    found = book_of(LONG).cost(bill(300_000)._replace(summed=True))
+    assert (found.nano, found.incomplete) == (3 * nano(LONG, bill(100_000)), True)
+    assert found.nano != nano(LONG, bill(300_000))
+
+
 def test_a_cost_tells_its_lines() -> None:
     found = book_of(SONNET).cost(
         bill(1000, 20, read=400, tier="batch", model="claude-sonnet-5-1", units={"web_search_requests": 1})

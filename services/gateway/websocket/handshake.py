@@ -79,10 +79,12 @@ def with_model(query: bytes, names: Sequence[bytes], model: str) -> bytes:
 
 
 def _parameters(query: bytes) -> list[tuple[bytes, str]]:
-    return [
-        (_name(part), unquote_to_bytes(part.partition(b"=")[2].replace(b"+", b" ")).decode("utf-8", "replace"))
-        for part in query.split(b"&")
-    ]
+    return list(map(_parameter, query.split(b"&")))
+
+
+def _parameter(part: bytes) -> tuple[bytes, str]:
+    value = part.partition(b"=")[2].replace(b"+", b" ")
+    return _name(part), unquote_to_bytes(value).decode("utf-8", "replace")
 
 
 def _name(part: bytes) -> bytes:

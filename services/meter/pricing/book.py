@@ -64,7 +64,7 @@ class PriceBook:
 
 def _cost(bill: Bill, sheet: Sheet, price: Price) -> Cost:
     whole = bill.usage.input_tokens or 0
-    rates, label = price.at(bill, -1 if bill.tier == BATCH else whole)  # a batch is the sum of its lines
+    rates, label = price.at(bill, -1 if bill.tier == BATCH or bill.summed else whole)  # limits hold for each request
     units = units_of(bill) if bill.units else {}
     priced = [name for name in units if name in rates.each]
     incomplete = price.incomplete(bill, whole)

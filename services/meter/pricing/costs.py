@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from services.meter.pricing.book import Cost, PriceBook
 from services.meter.pricing.conditions import BATCH
 from services.meter.pricing.items import Bill
+from shared.contract.dialects import SOCKETS
 from shared.contract.entry import CostSource, Entry, Mark, Unpriced
 from shared.contract.usage import COUNTERS, Usage
 
@@ -88,8 +89,9 @@ def bill_of(entry: Entry) -> Bill:
         Usage(**{name: getattr(entry, name) for name in COUNTERS}),
         entry.modalities,
         entry.units,
-        entry.tier,
-        entry.region,
+        entry.tier or tier_of(entry.service_tier, entry.raw_usage),  # meters of before have not noted it
+        entry.region or region_of(entry.raw_usage, ""),
+        summed=entry.dialect in SOCKETS,
     )
 
 

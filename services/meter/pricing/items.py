@@ -81,6 +81,7 @@ class Bill(NamedTuple):
     units: Mapping[str, float] | None = None
     tier: str = ""
     region: str = ""
+    summed: bool = False  # it is the sum of several requests, of which each may be below a limit
 
     @property
     def known(self) -> bool:

@@ -221,10 +221,9 @@ class Price(Period):
 
     def incomplete(self, bill: Bill, context: int) -> bool:
         """Whether it says nothing of the tier, or of a limit that a sum of requests may have gone over."""
-        if bill.tier in STANDARD:
-            return False
-        unknown_tier = bill.tier not in self.tiers
-        return unknown_tier or (bill.tier == BATCH and any(context > limit for limit in self.limits))
+        unknown_tier = bill.tier not in STANDARD and bill.tier not in self.tiers
+        summed = bill.tier == BATCH or bill.summed
+        return unknown_tier or (summed and any(context > limit for limit in self.limits))
 
     @property
     def label(self) -> str:
