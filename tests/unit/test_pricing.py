@@ -192,7 +192,9 @@ def test_a_batch_has_no_size() -> None:
 
 def test_a_socket_costs_as_much_as_its_requests_and_says_that_one_may_have_been_above_a_limit() -> None:
     found = book_of(LONG).cost(bill(300_000)._replace(summed=True))
-    assert (found.nano, found.incomplete) == (3 * nano(LONG, bill(100_000)), True)
+    each = nano(LONG, bill(100_000))
+    assert each is not None
+    assert (found.nano, found.incomplete) == (3 * each, True)
     assert found.nano != nano(LONG, bill(300_000))
 
 
