@@ -125,6 +125,7 @@ class Attempts:
         "candidate",
         "made",
         "plan",
+        "under_way",
     )
 
     def __init__(
@@ -137,6 +138,7 @@ class Attempts:
     ) -> None:
         self.plan = plan
         self.alone = False  # nobody waits for an answer any more: no further attempt
+        self.under_way = False  # a provider is being asked
         self.candidate = plan.first  # the one that is tried, or has answered
         self.made: list[Attempt] = []
         self.answered: dict[bytes, str] = {}  # header fields of the answer, by lower-case name
@@ -184,6 +186,7 @@ class Attempts:
         started = self._clock()
         decides = candidate.health is not None and candidate.health.begin(started)
         status, cause, again = None, "internal", False
+        self.under_way = True
         try:
             answer = await self._upstream.send(
                 candidate.provider,
@@ -205,6 +208,7 @@ class Attempts:
         else:
             return answer
         finally:
+            self.under_way = False
             if isinstance(candidate.body, Upload):
                 candidate.body.close()  # a provider may answer before it has read everything
             ended, fine = self._clock(), status is not None and status < 400

@@ -20,6 +20,7 @@ from services.gateway.client.request import ClientLeft, ClientRequest
 from services.gateway.client.upload import Upload
 from services.gateway.client.way_back import WayBack
 from services.gateway.configured import Configured
+from services.gateway.ending import path_of
 from services.gateway.exchange import Call, Exchange, Limits
 from services.gateway.observers import Observer
 from services.gateway.planning import plan_of
@@ -304,7 +305,7 @@ def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open
         model=candidate.model,
         opened_ms=time.time_ns() // 1_000_000,
         streamed=True,
-        path=candidate.url.partition("://")[2].partition("/")[2],
+        path=path_of(candidate),
         requested_model=permit.routes[0].asked and (matched.path_model or ""),
     )
 
@@ -318,7 +319,7 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         model=first.model,
         opened_ms=time.time_ns() // 1_000_000,
         streamed=call.streamed,
-        path=first.url.partition("://")[2].partition("/")[2],
+        path=path_of(first),
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
         requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
     )

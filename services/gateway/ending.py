@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.gateway.attempts import Attempts
+from services.gateway.attempts import Attempts, Candidate
 from services.gateway.capture.tap import ExchangeTap
 from services.gateway.client import headers
 from services.gateway.observers import Summary
@@ -38,10 +38,31 @@ class Facts(NamedTuple):
     ended: float
 
 
+class Answering(NamedTuple):
+    """Who answers an exchange; "" stands for what the open record says."""
+
+    provider: str
+    model: str
+    credential: str
+    path: str
+
+
+def answering(attempts: Attempts) -> Answering:
+    """Who answers, or was asked last."""
+    candidate = attempts.candidate
+    if candidate is attempts.plan.first:
+        return Answering("", "", candidate.credential, "")
+    return Answering(candidate.provider, candidate.model, candidate.credential, path_of(candidate))
+
+
+def path_of(candidate: Candidate) -> str:
+    """The path of a candidate's request, as the open record has it."""
+    return candidate.url.partition("://")[2].partition("/")[2]
+
+
 def end_record(facts: Facts) -> End:
     """The end of the tail. The tap fills in the last bytes and the sizes."""
-    candidate, first_byte = facts.attempts.candidate, facts.first_byte
-    moved = candidate is not facts.attempts.plan.first
+    candidate, first_byte, who = facts.attempts.candidate, facts.first_byte, answering(facts.attempts)
     late = candidate.late_model() if candidate.late_model is not None and not candidate.model else ""
     return End(
         outcome=facts.ending.outcome,
@@ -54,9 +75,10 @@ def end_record(facts: Facts) -> End:
         duration_ms=int((facts.ended - facts.times.started) * 1000),
         request_id=headers.request_id(facts.attempts.answered),
         body=Packed(b""),
-        provider=candidate.provider if moved else "",  # "": as in the open
-        model=candidate.model if moved else late[:_LONGEST_MODEL],
-        credential=candidate.credential,
+        provider=who.provider,
+        model=who.model or late[:_LONGEST_MODEL],
+        credential=who.credential,
+        path=who.path,
         attempts=tuple(facts.attempts.made),
         cause=facts.ending.cause,
     )

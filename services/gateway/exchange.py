@@ -22,7 +22,7 @@ from services.gateway.client import cors, headers, leads, way_back
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientRequest
 from services.gateway.client.way_back import WayBack
-from services.gateway.ending import Ending, Facts, Times, end_record, summary
+from services.gateway.ending import Ending, Facts, Times, answering, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.relay import ReadOnExceeded, Relay
@@ -215,7 +215,8 @@ class Exchange:
         return {"exchange_id": str(self.id)}
 
     def _may_read_on(self) -> bool:
-        return not self.relay.client_left and self._attempts.candidate.read_on and self._plane.may_read_on()
+        asked = self._attempts.under_way or self.relay.answer is not None  # between two attempts nobody is
+        return asked and not self.relay.client_left and self._attempts.candidate.read_on and self._plane.may_read_on()
 
     async def _forward(self) -> Ending:
         generation = [(headers.GENERATION_ID, self._tap.name.encode())] if self._plane.send_generation_id else []
@@ -292,7 +293,8 @@ class Exchange:
             self._client.respond(answer.status, given, whole)
             self._state = _State.RESPONDING
             return self._unless_client_left(_COMPLETED)
-        self._tap.head(Head(answer.status, content_type, answered.get(b"content-encoding", "")))
+        encoding = answered.get(b"content-encoding", "")
+        self._tap.head(Head(answer.status, content_type, encoding, *answering(self._attempts)))
         self._client.start(answer.status, given)
         self._state = _State.RESPONDING
         await self.relay.run(self._plane.limits.idle)

@@ -180,4 +180,8 @@ def _lost(opened: Open, segments: list[Segment]) -> End:
         duration_ms=0,
         request_id="",
         body=Packed(b""),
+        provider=head.provider,
+        model=head.model,
+        credential=head.credential,
+        path=head.path,
     )

@@ -38,7 +38,7 @@ def entry_of(
         reading.modalities,
         reading.units,
         tier_of(reading.service_tier[:MAX_NAME], reading.raw_usage),
-        region_of(reading.raw_usage, opened.path),
+        region_of(reading.raw_usage, tail.path),
         summed=is_socket(tail),
     )
     priced = price(bill, prices, provider_cost(reading.cost_nanousd, reading.raw_usage), several=several)

@@ -48,6 +48,11 @@ class Tail(msgspec.Struct, frozen=True):
         """The model asked for there."""
         return self.end.model or self.open.model
 
+    @property
+    def path(self) -> str:
+        """The path of the request there."""
+        return self.end.path or self.open.path
+
     def opened(self, opening: Opening) -> Tail:
         """The same, no longer sealed. BadRecord, with its reason, where some of it cannot be opened."""
         bodies = [self.end.body, *(segment.body for segment in self.segments)]

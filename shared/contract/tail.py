@@ -125,6 +125,11 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     status: int | None = None
     content_type: str = ""
     content_encoding: str = ""
+    # Who answers, as in `End`: an exchange whose end is lost is booked on them.
+    provider: str = ""
+    model: str = ""
+    credential: str = ""
+    path: str = ""
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True, tag="segment"):
@@ -170,6 +175,7 @@ class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
     # Why it did not end well, a machine word: connect_refused, tls, dns, reset, idle_timeout, client_gone, …
     cause: str = ""
     gap: int = 0  # of the lost bytes, those right before `body`
+    path: str = ""  # as sent upstream to who answered, without the query; "" as in the open
 
 
 Record = Open | Segment | End

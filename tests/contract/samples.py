@@ -48,7 +48,7 @@ OPEN = Open(
     permit="01K0000000000000000000G01D.12",
     requested_model="claude",
 )
-HEAD = Head(200, "text/event-stream", "")
+HEAD = Head(200, "text/event-stream", "", "openrouter", "anthropic/claude-sonnet-4.5", "spare", "api/v1/messages")
 SEGMENT = Segment(Packed.pack(b"event: ping\ndata: {}\n\n"))
 FIRST_SEGMENT = Segment(Packed(b"(\xb5/\xfd a zstd frame", zstd=True), HEAD)
 ATTEMPTS = (
@@ -75,6 +75,7 @@ END = End(
     attempts=ATTEMPTS,
     cause="client_gone",
     gap=3,
+    path="api/v1/messages",
 )
 SEAL_KEYS = SealKeys((bytes(range(32)), bytes(32)))
 

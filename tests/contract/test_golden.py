@@ -143,9 +143,9 @@ def test_a_journal_of_version_1_0(tmp_path: Path) -> None:
 def test_a_journal_of_this_version(tmp_path: Path) -> None:
     assert replayed(str(CURRENT), tmp_path) == [
         (str(ID), 0, samples.OPEN),
-        (str(ID), 1, Segment(Packed(b"event: ping\ndata: {}\n\n"), HEAD)),
+        (str(ID), 1, Segment(Packed(b"event: ping\ndata: {}\n\n"), samples.HEAD)),
         (str(ID), 2, samples.END),
-        (str(OTHER), 1, Segment(Packed(b"data: not cut yet\n\n"), HEAD)),
+        (str(OTHER), 1, Segment(Packed(b"data: not cut yet\n\n"), samples.HEAD)),
     ]
 
 
@@ -167,7 +167,7 @@ def test_what_is_sealed_opens_with_its_key(tmp_path: Path) -> None:
     assert [record for *_, record in found[:2]] == [segment, end]
     rest = found[2][2]
     assert isinstance(rest, Segment)
-    assert (rest.head, opened(OTHER, "1", rest.body)) == (HEAD, Packed(b"data: not cut yet"))
+    assert (rest.head, opened(OTHER, "1", rest.body)) == (samples.HEAD, Packed(b"data: not cut yet"))
 
 
 async def test_the_ledger_and_the_totals_of_version_1_0(redis: Store) -> None:

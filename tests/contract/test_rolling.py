@@ -58,7 +58,9 @@ def plain(record: Any, fields: tuple[str, ...]) -> list[Any]:
 
 
 def _known(value: Any) -> Any:
-    """Packed bytes as far as 1.0 knows them."""
+    """What is within a record, as far as 1.0 knows it."""
+    if isinstance(value, Head):
+        return previous.Head(value.status, value.content_type, value.content_encoding)
     return previous.Packed(value.data, value.zstd) if isinstance(value, Packed) else value
 
 

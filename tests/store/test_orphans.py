@@ -71,6 +71,17 @@ async def test_an_orphan_is_amended_and_made_final(redis: Store) -> None:
     assert [difference for difference in found.differences if "conservation" not in difference] == []
 
 
+async def test_an_orphan_is_booked_on_who_answered(redis: Store) -> None:
+    """The first candidate had failed, and the gateway died while the second one answered."""
+    id = ExchangeId(new_boot(), 0, 0)
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"one two three"}}]}\n\n'
+    head = Head(200, "text/event-stream", "", "azure", "gpt-4o", "spare", "openai/v1/chat/completions")
+    await send(redis, id, [records(id)[0], tail.encode(id, 1, Segment(Packed(said), head))])
+    [found] = await metered(redis, lambda entries: len(entries) == 1)
+    assert (found.entry.outcome, found.final) == ("gateway_lost", False)
+    assert (found.entry.provider, found.entry.model, found.entry.credential) == ("azure", "gpt-4o", "spare")
+
+
 async def test_a_cost_is_amended_by_the_difference(redis: Store) -> None:
     estimator = WordEstimator()
     price = {"provider": "openai", "model": "*", "input": 2_000_000, "output": 10_000_000}

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
+
 from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.attempts import Candidate, Plan
 from services.gateway.client.headers import Header
@@ -199,12 +201,36 @@ class Plane:
         return f"/{provider}/{url.removeprefix(own)}" if url.startswith(own) else None
 
 
+class TwoPlaces(Plan):
+    """A plan with a second candidate."""
+
+    def __init__(self, first: Candidate, second: Candidate) -> None:
+        super().__init__(first)
+        self._second: Candidate | None = second
+
+    def more(self, now: float) -> bool:
+        return self._second is not None
+
+    def another(self, *, elsewhere: bool, now: float) -> Candidate | None:
+        second, self._second = self._second, None
+        return second
+
+
 class Stage:
     """One running exchange, with everything around it."""
 
-    def __init__(self, *, read_on: bool = False, room: bool = True, keep_body: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        read_on: bool = False,
+        room: bool = True,
+        keep_body: bool = False,
+        second: bool = False,
+        attempts: AttemptSettings | None = None,
+    ) -> None:
+        """`second`: there is another candidate; `attempts`: the policy."""
         self.clock, self.client, self.tap, self.given = Clock(), Client(), Tap(), Answer()
-        self.plane = Plane(Upstream(), room=room)
+        self.plane = Plane(Upstream(), room=room, retries=Retries(attempts or AttemptSettings()))
         candidate = Candidate(
             "openai",
             "gpt",
@@ -217,7 +243,11 @@ class Stage:
             Fixed(),
             read_on=read_on,
         )
-        self._call = Call(Plan(candidate), Family.OPENAI, True, keep_body, self.plane, [])
+        other = msgspec.structs.replace(
+            candidate, provider="azure", model="gpt-4o", credential="spare", url="https://other/openai/v1/x"
+        )
+        plan = TwoPlaces(candidate, other) if second else Plan(candidate)
+        self._call = Call(plan, Family.OPENAI, True, keep_body, self.plane, [])
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> Outcome:

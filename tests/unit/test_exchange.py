@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from services.gateway.attempt_settings import AttemptSettings
 from shared.contract.tail import Attempt, Head, Outcome
 from tests.support.playbook import LIMITS, Stage
 
@@ -130,6 +131,27 @@ async def test_a_client_that_closes_after_the_last_byte_has_had_everything() -> 
     assert await stage.play("answer a end") is DONE
     stage.exchange.client_gone()
     assert [end.outcome for end in stage.tap.ends] == [DONE]
+
+
+async def test_head_and_end_say_who_answers_where_that_is_not_the_first_candidate() -> None:
+    """The head reaches the meter where the gateway dies before the end."""
+    stage = Stage(second=True)
+    assert await stage.play("unreachable answer a end") is DONE
+    assert stage.tap.heads == [Head(200, "text/event-stream", "", "azure", "gpt-4o", "spare", "openai/v1/x")]
+    [end] = stage.tap.ends
+    assert (end.provider, end.model, end.credential, end.path) == ("azure", "gpt-4o", "spare", "openai/v1/x")
+    alone = Stage()
+    await alone.play("answer a end")
+    assert [(end.provider, end.model, end.path) for end in alone.tap.ends] == [("", "", "")]
+
+
+async def test_nobody_is_asked_for_a_client_that_leaves_between_two_attempts() -> None:
+    stage = Stage(read_on=True, attempts=AttemptSettings(retry_on=("connect",), wait=60))
+    await stage.act("unreachable")
+    stage.exchange.client_gone()
+    await stage.act("")
+    assert [(end.outcome, len(end.attempts)) for end in stage.tap.ends] == [(GONE, 1)]
+    assert len(stage.plane.upstream.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import msgspec
 from services.gateway.capture.tap import ExchangeTap
 from services.gateway.client import headers
 from services.gateway.client.request import ClientRequest
-from services.gateway.ending import Ending, end_record, summary
+from services.gateway.ending import Ending, answering, end_record, summary
 from services.gateway.exchange import Call, Exchange, Plane
 from services.gateway.relay import Relay
 from services.gateway.upstream.switching import SWITCHING
@@ -93,7 +93,7 @@ class SocketExchange(Exchange):
         answered = self._attempts.answered
         given = headers.downstream_response(answer.headers, answered, self._tap.name, status=SWITCHING, stream=False)
         given += self._attempts.shown
-        self._tap.head(Head(answer.status))
+        self._tap.head(Head(answer.status, "", "", *answering(self._attempts)))
         self._since = self._clock()
         tunnel = self._tunnel = Tunnel(self._client, self.relay, self._tap, self._guard, self._room, self._clock)
         tunnel.begin(self._client.switch([*given, *UPGRADE], tunnel.sent), cast("Tunnelled", answer).switch)
