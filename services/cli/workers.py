@@ -76,6 +76,7 @@ class Worker:
 
     def _begin(self) -> None:
         self._began = self._clock()
+        self.up = False  # it has answered since then
         self.process = self._start(self.number, self.admin)
 
     @property
@@ -120,7 +121,7 @@ class Worker:
             return None
         finally:
             connection.close()
-        self.served = True
+        self.served = self.up = True
         return found
 
 
@@ -145,9 +146,9 @@ class Workers:
         self._asking.shutdown()
 
     def send(self, number: signal.Signals) -> None:
-        """Pass a signal on."""
+        """Pass a signal on. Not to a worker that is starting: it has no handler yet, and would end of it."""
         for worker in self._workers:
-            if worker.running:
+            if worker.running and worker.up:
                 worker.process.send_signal(number)
 
     def end(self) -> None:
@@ -167,7 +168,7 @@ class Workers:
                 self.end()
                 return True
             worker.look()
-            if not worker.served:
+            if worker.running and not worker.up:
                 worker.ask("/healthz")
         return True
 

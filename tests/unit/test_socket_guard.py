@@ -44,7 +44,13 @@ FORBIDDEN = [
     (Dialect.OPENAI_RESPONSES_SOCKET, '{"type":"response.create","input":"hi"}'),
     (Dialect.OPENAI_RESPONSES_SOCKET, '{"type":"response.steer","type":"response.create"}'),
     (Dialect.OPENAI_RESPONSES_SOCKET, '{"type":"response.create","model":null}'),
+    (Dialect.OPENAI_RESPONSES_SOCKET, '{"type":"response.create","metadata":{"model":"gpt-realtime"}}'),
+    (Dialect.OPENAI_RESPONSES_SOCKET, '{"type":"response.create","Model":"gpt-realtime"}'),
+    (Dialect.OPENAI_RESPONSES_SOCKET, '{"Type":"Response.Create","input":"hi"}'),
     (Dialect.GEMINI_LIVE, '{"setup":{}}'),
+    (Dialect.GEMINI_LIVE, '{"Setup":{}}'),
+    (Dialect.GEMINI_LIVE, '{"setup":{"tools":[{"model":"gemini-live"}]}}'),
+    (Dialect.GEMINI_LIVE, '{"setup":{"model":"gemini-live"},"setup":{}}'),
     (Dialect.GEMINI_LIVE, '{"setup":{"model":"models/gemini-pro"}}'),
 ]
 

@@ -360,3 +360,14 @@ def test_an_answer_that_is_no_switch_is_read_as_an_answer() -> None:
     entry = measure(Tail(ID, opened, [], end), WordEstimator()).entry
     assert (entry.input_tokens, entry.source, entry.ended) == (0, "reported", "error")
     assert entry.error == {"message": "Incorrect API key", "code": "invalid_api_key"}
+
+
+def test_cheap_messages_do_not_take_the_room_of_reports() -> None:
+    """Of thousands that are as good as empty the first are copied, and then that there were more."""
+    update: Step = (">", {"type": "session.update", "session": {"instructions": "x" * 300}})
+    answer: Step = ("<", {"type": "session.updated", "session": {"instructions": "x" * 300}})
+    few, many = [update, answer] * 300, [update, answer] * 3000
+    sizes = [len(tail_of([CREATED, *steps, done("a", 700, 200)], REALTIME, room=10_000)) for steps in (few, many)]
+    assert sizes[1] < sizes[0] * 1.2
+    entry = entry_of([CREATED, *many, done("a", 700, 200)], REALTIME, room=10_000)
+    assert (entry.input_tokens, entry.output_tokens, entry.source) == (700, 200, "partial")

@@ -19,6 +19,7 @@ SENT_BYTES: Final = 2 * 1024 * 1024  # of all that a client sends
 _RUN_MESSAGES: Final = 256
 _RUN_BYTES: Final = 4 * 1024 * 1024
 _REPORT_BYTES: Final = 4096
+_TURN_BYTES: Final = 64 * 1024  # at least
 _BEGINNING: Final = 256  # bytes of a message that is not copied whole: its kind, and the ids of what it belongs to
 
 # Base64 of sound, images and video, by the first bytes of the messages that hold it.
@@ -61,7 +62,7 @@ class _Run:
 class Copies:
     """The copies of one socket. `feed` takes the bytes of the tail, a whole number of messages at a time."""
 
-    __slots__ = ("_answering", "_feed", "_room", "_runs", "_sent")
+    __slots__ = ("_answering", "_feed", "_room", "_runs", "_sent", "_turns")
 
     def __init__(self, feed: Feed, room: int) -> None:
         """`room`: bytes of whole messages, as long as reports have not taken them."""
@@ -69,6 +70,7 @@ class Copies:
         self._feed = feed
         self._room = room
         self._sent = min(SENT_BYTES, room // 4)
+        self._turns = max(room // 4, _TURN_BYTES)  # of messages without a report that say where answers begin and end
         self._runs = {True: _Run(), False: _Run()}
 
     def take(self, message: Message, *, sent: bool) -> None:
@@ -80,10 +82,12 @@ class Copies:
         report = None if sent else _report(message)
         if self._has_room(message, sent=sent) and (report or not bulky(message.body)):
             self._put(SocketMessage(sent, message.size, message.body))
-        elif report is not None or _TURNS.search(message.body, 0, HEAD_BYTES):
-            self._put(SocketMessage(sent, message.size, message.body[:HEAD_BYTES], report or b""))
+        elif report is not None:
+            self._put(SocketMessage(sent, message.size, message.body[:HEAD_BYTES], report))
+        elif _TURNS.search(message.body, 0, HEAD_BYTES):
+            self._turn(SocketMessage(sent, message.size, message.body[:HEAD_BYTES]))
         else:
-            self._run(message, sent=sent)
+            self._run(message.size, message.body, sent=sent)
 
     def lost(self, size: int, *, sent: bool) -> None:
         """So many bytes could not be read as frames."""
@@ -105,6 +109,18 @@ class Copies:
     def _has_room(self, message: Message, *, sent: bool) -> bool:
         return message.whole and message.size <= min(WHOLE_BYTES, self._sent if sent else self._room)
 
+    def _turn(self, message: SocketMessage) -> None:
+        """Copy where an answer begins or ends. Anybody can have thousands of these, which must not take the room of
+        reports: from some number on they are only counted, and the tail says that something is lost."""
+        if self._turns <= 0:
+            self._run(message.size, message.body, sent=message.sent)
+            return
+        self._turns -= len(message.body)
+        if self._turns > 0:
+            self._put(message)
+        else:
+            self.lost(message.size, sent=message.sent)
+
     def _put(self, message: SocketMessage) -> None:
         self._flush(sent=message.sent)
         self._write(message)
@@ -116,10 +132,10 @@ class Copies:
         self._room -= len(encoded)
         self._feed(encoded)
 
-    def _run(self, message: Message, *, sent: bool) -> None:
+    def _run(self, size: int, body: bytes, *, sent: bool) -> None:
         run = self._runs[sent]
-        run.beginning = run.beginning or message.body[:_BEGINNING]
-        run.size += message.size
+        run.beginning = run.beginning or body[:_BEGINNING]
+        run.size += size
         run.times += 1
         if run.times >= _RUN_MESSAGES or run.size >= _RUN_BYTES:
             self._flush(sent=sent)

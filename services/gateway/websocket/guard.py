@@ -67,25 +67,31 @@ class Guard:
             document = json.loads(message.body, object_pairs_hook=_Members)
         except (ValueError, RecursionError):
             raise Forbidden(_POLICY, "model_not_allowed", "a message of this API key must be JSON") from None
-        named = list(_models(document))
-        for model in named:
+        for model in _models(document):
             if not isinstance(model, str) or not self._allows(model.removeprefix("models/")):
                 raise Forbidden(_POLICY, "model_not_allowed", f"model {model!r:.60} is not allowed for this API key")
-        if not named and self._must_name(document):
+        if not all(_names_one(place) for place in self._choosing(document)):
             raise Forbidden(_POLICY, "model_not_allowed", "this API key may call certain models alone: name one")
 
-    def _must_name(self, document: Any) -> bool:
-        """Whether a message chooses the model, whether or not it says so."""
+    def _choosing(self, document: Any) -> list[Any]:
+        """The objects of a message in which a model is chosen, whether or not they name one."""
         members = document if isinstance(document, _Members) else []
         if self._dialect is Dialect.OPENAI_RESPONSES_SOCKET:
-            return any(name == "type" and value == "response.create" for name, value in members) or not members
+            kinds = [value for name, value in members if name.lower() == "type"]
+            creates = any(isinstance(kind, str) and kind.lower() == "response.create" for kind in kinds)
+            return [document] if creates or not members else []
         if self._dialect is Dialect.GEMINI_LIVE:
-            return any(name == "setup" for name, _ in members)
-        return False
+            return [value for name, value in members if name.lower() == "setup"]
+        return []
 
 
 class _Members(list[tuple[str, Any]]):
     """An object as it was written: parsers disagree on a name that comes twice."""
+
+
+def _names_one(place: Any) -> bool:
+    """Whether an object names its model itself: what stands deeper, such as in metadata, chooses nothing."""
+    return isinstance(place, _Members) and any(name == "model" and isinstance(value, str) for name, value in place)
 
 
 def _models(document: Any) -> Iterator[Any]:
