@@ -97,6 +97,13 @@ def test_a_key_file_that_is_no_use_is_one_line(tmp_path: Path, content: bytes | 
     assert str(error.value).startswith("AROUTER_PROVIDERS__OPENAI__CREDENTIALS: main: ")
 
 
+@pytest.mark.parametrize("pasted", ["sk-secret-1234", "~sk-secret-1234/x", "sk-secret\0", "sk-secret-" + "x" * 5000])
+def test_a_key_in_the_place_of_its_file_is_not_repeated(pasted: str) -> None:
+    with pytest.raises(SettingsError, match="CREDENTIALS: main: api_key_file") as error:
+        configured(credentials=[{"name": "main", "api_key_file": pasted}])
+    assert "secret" not in str(error.value)
+
+
 def test_a_reload_keeps_what_is_known_of_credentials_that_stay() -> None:
     healths = Healths(lambda: 50.0)
     before = configured(healths=healths, credentials=[{"name": name, "api_key": name} for name in "abc"])

@@ -57,7 +57,7 @@ def test_a_worker_that_is_starting_gets_no_hangup() -> None:
         server.socket.close()
         server.socket = listeners[0].dup()
         server.socket.listen()
-        thread = threading.Thread(target=server.handle_request)
+        thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
         assert workers.look()
         thread.join(30)

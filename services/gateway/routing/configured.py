@@ -115,16 +115,18 @@ def _named(
 
 
 def _read(name: str, credential: CredentialSettings) -> str:
-    """The key in a file."""
-    file = credential.api_key_file or Path()
+    """The key in a file. What is wrong is said without the file's name, which may be the key, put there by mistake."""
+    setting = f"{_setting(name, credential)}: api_key_file"
     try:
-        found = api_key(file.expanduser().read_text())
+        found = api_key((credential.api_key_file or Path()).expanduser().read_text())
     except OSError as exc:
-        raise SettingsError(f"{_setting(name, credential)}: {file} cannot be read: {exc.strerror}") from None
+        raise SettingsError(f"{setting} cannot be read: {exc.strerror}") from None
     except ValueError:  # of the key, or of its encoding; its text is not repeated
-        raise SettingsError(f"{_setting(name, credential)}: {file} holds no key of printable ASCII") from None
+        raise SettingsError(f"{setting} holds no key of printable ASCII") from None
+    except RuntimeError:
+        raise SettingsError(f"{setting} is in the home folder of nobody") from None
     if not found:
-        raise SettingsError(f"{_setting(name, credential)}: {file} is empty")
+        raise SettingsError(f"{setting} is empty")
     return str(found)
 
 
