@@ -22,6 +22,7 @@ from shared.runtime.store import Store, translated
 
 _DAY_SECONDS = 86_400
 _AT_ONCE = 200
+_SKEW_MS = 60_000  # by which a gateway's clock, which says when an exchange was opened, may be ahead of Redis's
 
 
 class BeyondLedger(ARouterError):
@@ -48,10 +49,10 @@ class Change(NamedTuple):
 
 async def check_reach(books: Books, since_ms: int) -> None:
     """BeyondLedger, with the date, where entries of exchanges opened since then may have been trimmed."""
-    reached = [await ledger.trimmed_until(books.store, shard) for shard in range(books.shards)]
-    latest = max((at for at in reached if at is not None), default=None)
-    if latest is not None and since_ms <= latest:
-        shown = datetime.fromtimestamp(latest / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    trimmed = [await ledger.trimmed_until(books.store, shard) for shard in range(books.shards)]
+    reached = max((at + _SKEW_MS for at in trimmed if at is not None), default=None)
+    if reached is not None and since_ms <= reached:
+        shown = datetime.fromtimestamp(reached / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         raise BeyondLedger(f"the ledger goes back to {shown}: exchanges of before keep their price")
 
 
@@ -61,7 +62,7 @@ async def changes(
     """The exchanges of a shard, opened since then and settled before `until_ms`, that have another price; some at a
     time. `seen` counts what was looked at, and what is left to its meter because it is not final."""
     found: list[Change] = []
-    async for entry in ledger.read(store, shard, since_ms=since_ms, until_ms=until_ms):
+    async for entry in ledger.read(store, shard, since_ms=max(0, since_ms - _SKEW_MS), until_ms=until_ms):
         if entry.entry.opened_ms < since_ms:
             continue
         if not _can(entry):

@@ -26,13 +26,9 @@ _MONTHS = """
 class Postgres:
     """Merges batches, and makes and drops months."""
 
-    def __init__(self) -> None:
-        self._months: set[str] = set()  # that are there, for certain: only retention takes one away
-
     def merge(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write these rows, and what they change in usage."""
-        months = {one[0][:7] for one in rows} - self._months
-        for month in sorted(months):
+        for month in sorted({one[0][:7] for one in rows}):
             self._make(connection, month)
         # With defaults: a later version may have added columns.
         connection.exec_driver_sql("CREATE TEMP TABLE incoming (LIKE exchanges INCLUDING DEFAULTS) ON COMMIT DROP")

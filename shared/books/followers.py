@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from shared.books import ledger
 from shared.books.books import Books
 from shared.books.ledger import order
 from shared.contract import names, scripts
@@ -176,21 +177,25 @@ async def hold(
     this share of its maxmemory: a database that is away must never fill Redis.
     """
     room = await _room(store, most_memory)
+    newest = [(await ledger.extent(store, shard)).last for shard in range(shards)]
     positions: dict[int, list[str]] = {shard: [] for shard in range(shards)}
     for name in await known(store):
         for shard, cursor in (await cursors(store, name, range(shards))).items():
             positions[shard].append(cursor.position)
     return {
-        shard: bound(now_ms - keep_ms, now_ms - keep_ms - (hold_ms if room else 0), read)
+        shard: bound(now_ms - keep_ms, now_ms - keep_ms - (hold_ms if room else 0), read, newest[shard])
         for shard, read in positions.items()
     }
 
 
-def bound(kept_ms: int, held_ms: int, positions: Collection[str]) -> str:
+def bound(kept_ms: int, held_ms: int, positions: Collection[str], newest: str) -> str:
     """The id below which nothing is needed: everything since `kept_ms` is, and what a follower has not read, if it was
-    settled since `held_ms`. The entry at a position stays, by which its follower sees that it has missed nothing."""
+    settled since `held_ms`. The entry at a position stays, by which its follower sees that it has missed nothing: one
+    that has read the `newest` entry of a quiet shard finds it however old it gets."""
     oldest = min((order(position) for position in positions), default=(kept_ms, 0))
     at = max((held_ms, 0), min(oldest, (kept_ms, 0)))
+    if newest in positions:
+        at = min(at, order(newest))
     return f"{max(0, at[0])}-{at[1]}"
 
 

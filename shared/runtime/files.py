@@ -8,6 +8,9 @@ from pathlib import Path
 
 Stamp = tuple[str, int, int, int] | tuple[str]
 
+# The last two: a name that no file can have, and the home folder of nobody.
+_UNREADABLE = (OSError, ValueError, RuntimeError)
+
 
 def contents(files: Iterable[Path]) -> tuple[str, ...]:
     """The digest of each file."""
@@ -23,13 +26,13 @@ def digest(file: Path) -> str:
     """Of what is in a file, in hex; "" where it cannot be read."""
     try:
         return hashlib.sha256(file.expanduser().read_bytes()).hexdigest()
-    except OSError:
+    except _UNREADABLE:
         return ""
 
 
 def _stamp(file: Path) -> Stamp:
     try:
         found = file.expanduser().stat()
-    except OSError:
+    except _UNREADABLE:
         return (str(file),)
     return str(file), found.st_ino, found.st_mtime_ns, found.st_size

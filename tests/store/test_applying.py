@@ -148,6 +148,7 @@ async def test_it_refuses_what_is_beyond_the_ledger_with_its_date(redis: Store) 
     await redis.xtrim(names.ledger(0), maxlen=1, approximate=False)
     reached = await ledger.trimmed_until(redis, 0)
     assert reached is not None
+    reached += 60_000  # a gateway's clock may be ahead of Redis's
     with pytest.raises(BeyondLedger, match=r"the ledger goes back to 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC"):
         await applying.check_reach(books, reached)
     await applying.check_reach(books, reached + 1)

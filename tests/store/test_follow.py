@@ -288,10 +288,22 @@ async def test_a_follower_that_is_forgotten_holds_nothing(redis: Store) -> None:
         (["600-3"], "650-0"),  # held for a while only
         ([""], "650-0"),  # one that has read nothing yet
         (["800"], "800-0"),  # one that has gone back
+        (["600-9"], "600-9"),  # it has read the newest entry there is, of a quiet shard
+        (["600-9", "600-3"], "600-9"),
     ],
 )
 def test_the_slowest_follower_bounds_the_trim(positions: list[str], expected: str) -> None:
-    assert bound(900, 650, positions) == expected
+    assert bound(900, 650, positions, "600-9") == expected
+
+
+async def test_a_quiet_shard_has_no_gap_however_long_it_was_quiet(redis: Store) -> None:
+    now_ms = await streams.now_ms(redis)
+    newest = (await redis.xadd(names.ledger(0), {"n": 1}, id=f"{now_ms - 30 * HOUR_MS}-0")).decode()
+    await followers.register(redis, "memory")
+    await followers.note(redis, "memory", {0: Cursor(newest, 0, "")}, now_ms, move=True)
+    settings = MeterSettings(shards=1, ledger_keep=3600, ledger_hold=7200)
+    await trim_ledger({"ledger": Ledger(redis), "settings": settings, "store": redis})
+    assert [id.decode() for id, _ in await redis.xrange(names.ledger(0))] == [newest]
 
 
 @pytest.mark.parametrize(("hold_hours", "maxmemory", "left"), [(2, 0, 1000), (1, 0, 500), (2, 1024 * 1024, 0)])

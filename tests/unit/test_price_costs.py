@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.meter.applying import repriced
 from services.meter.pricing.book import PriceBook
 from services.meter.pricing.costs import Priced, price, provider_cost, region_of, tier_of, with_cost
 from shared.contract.booked import cost_nanousd
@@ -53,6 +54,17 @@ def test_why_it_is_unpriced() -> None:
     assert price(bill(1), BOOK, None, several=True).unpriced_reason == Unpriced.SEVERAL
     assert price(bill(1, None), BOOK, None).unpriced_reason == Unpriced.UNKNOWN
     assert price(bill(1), BOOK, None).unpriced_reason == ""
+
+
+def test_an_exchange_of_several_models_stays_one_when_it_is_priced_anew() -> None:
+    stated = price(bill(1000), BOOK, 7, several=True)
+    assert (stated.cost_nanousd, stated.cost_source, stated.unpriced_reason) == (
+        7,
+        CostSource.PROVIDER,
+        "several_models",
+    )
+    booked = entry("x.0.1", model="m", input_tokens=1000, output_tokens=0, reported_cost_nanousd=7, **stated.fields)
+    assert repriced(booked, BOOK).cost_nanousd == 7
 
 
 def test_micro_dollars_are_rounded_from_nano_dollars() -> None:

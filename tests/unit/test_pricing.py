@@ -31,6 +31,16 @@ times = 1.1
 tier = "fast"
 times = 6
 """
+PARTS = """
+[[prices]]
+model = "m"
+input = 3
+when = [
+    {above = 100000, part = true, input = 6},
+    {region = "us", times = 1.1},
+    {tier = "priority", input = 5},
+]
+"""
 LONG = """
 [[prices]]
 model = "m"
@@ -142,6 +152,10 @@ M = 1_000_000
             bill(1500, 0, read=1200),
             500_000 + 100_000 + 600_000,
         ),
+        # Conditions behind that of a part hold for the part as well.
+        (PARTS, bill(1_100_000, region="us"), 330_000_000 + 6_600_000_000),
+        (PARTS, bill(1_100_000, tier="priority"), 500_000_000 + 5_000_000_000),
+        (PARTS, bill(1_100_000), 300_000_000 + 6_000_000_000),
         # Reasoning inside the output, and beside it.
         ('prices = [{model = "m", input = 1, output = 2}]', bill(0, 100, thought=60), 200_000),
         ('prices = [{model = "m", output = 2, reasoning_beside = true}]', bill(0, 100, thought=60), 320_000),

@@ -113,7 +113,8 @@ def price(bill: Bill, book: PriceBook, stated: int | None, *, several: bool = Fa
     if stated is not None and (cost.nano is None or cost.prefers_provider or (stated and not cost.label)):
         own = cost.nano if cost.label else None
         marks = frozenset({Mark.COST_DIFFERS} if own is not None and _differs(own, stated, book.difference) else ())
-        return Priced(stated, CostSource.PROVIDER, version, cost.label, "", own, marks)
+        # That it is of several models is kept: whoever prices it anew must not take it for one of the first.
+        return Priced(stated, CostSource.PROVIDER, version, cost.label, cost.reason if several else "", own, marks)
     if cost.nano is None:
         unpriced = bool(book.sheets) or not bill.usage.any_known
         marks = frozenset({Mark.UNPRICED} if unpriced else ())

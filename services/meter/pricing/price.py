@@ -196,16 +196,21 @@ class Price(Period):
         return tuple(place for place, when in enumerate(self.when) if when.holds(bill, context))
 
     def _laid_over(self, places: Sequence[int]) -> Rates:
-        whole = [self.when[place] for place in places if not self.when[place].part]
-        parts = sorted((self.when[place] for place in places if self.when[place].part), key=lambda when: when.above)
-        tokens: Mapping[str, Rate] = self.tokens
+        holding = [self.when[place] for place in places]
         each: Mapping[str, Rate] = self.each
-        for when in whole:
-            tokens, each = when.laid_over(tokens), {**each, **when.each}
-        beyond: list[tuple[int, Mapping[str, Rate]]] = []
-        for when in parts:
-            beyond.append((when.above, when.laid_over(beyond[-1][1] if beyond else tokens)))
-        return Rates(rates.filled(tokens), each, [(start, rates.filled(level)) for start, level in beyond])
+        for when in holding:
+            each = {**each, **when.each}
+        limits = sorted({when.above for when in holding if when.part})
+        beyond = [(limit, rates.filled(self._level(holding, limit))) for limit in limits]
+        return Rates(rates.filled(self._level(holding)), each, beyond)
+
+    def _level(self, holding: Sequence[When], limit: int = -1) -> Mapping[str, Rate]:
+        """The rates of tokens for the part of the input above a limit; -1 for what is below all of them."""
+        tokens: Mapping[str, Rate] = self.tokens
+        for when in holding:
+            if not when.part or when.above <= limit:
+                tokens = when.laid_over(tokens)
+        return tokens
 
     @property
     def named_rates(self) -> dict[str, Decimal]:
