@@ -115,10 +115,12 @@ def _named(
 
 
 def _read(name: str, credential: CredentialSettings) -> str:
-    """The key in a file. What is wrong is said without the file's name, which may be the key, put there by mistake."""
-    setting = f"{_setting(name, credential)}: api_key_file"
+    """The key in a file. What is wrong is said with an absolute path alone: any other name may be the key itself, put
+    there by mistake."""
+    path = credential.api_key_file or Path()
+    setting = f"{_setting(name, credential)}: {path if path.is_absolute() else 'api_key_file'}"
     try:
-        found = api_key((credential.api_key_file or Path()).expanduser().read_text())
+        found = api_key(path.expanduser().read_text())
     except OSError as exc:
         raise SettingsError(f"{setting} cannot be read: {exc.strerror}") from None
     except ValueError:  # of the key, or of its encoding; its text is not repeated
