@@ -46,7 +46,7 @@ class Snippet:
             env=own_environment({"NO_PROXY": "127.0.0.1"}),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1200,  # Go compiles its standard library first, the first time
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
