@@ -12,6 +12,7 @@ from typing import NamedTuple
 from services.gateway.admission import Admission, Asked, Permit, checks_model
 from services.gateway.attempts import Candidate
 from services.gateway.client import headers
+from services.gateway.client.attribution import Attribution
 from services.gateway.client.cors import Cors
 from services.gateway.client.flags import Flags
 from services.gateway.client.intake import Intake, Wanted
@@ -78,6 +79,7 @@ class DataPlane:
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
         )
         self._admission = admission
+        self._attributing = settings.attributing
         self._cors = Cors(settings.cors_origins)
         self._intake = Intake(
             settings.max_body_bytes, settings.max_upload_bytes, settings.body_timeout, settings.body_total_timeout
@@ -108,7 +110,8 @@ class DataPlane:
             unread = body.rest is not None
             routed = _routed(configured, matched, body, key)
             permit = self._admission.admit(key, Asked(client.method, matched, routed.routes, body))
-            await self._run(client, permit, routed, arrived)
+            asker = self._asker(client, given, routed.flags.user)
+            await self._run(client, permit, routed, asker, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
             refuse(client, family, refused, unread=unread, extra=self._cors.answer(given))
@@ -175,14 +178,24 @@ class DataPlane:
         guard = None
         if key.allowed_models is not None:
             guard = Guard(partial(_allows, key, permit.routes), matched.dialect, self._settings.max_body_bytes)
+        asker = self._asker(client, given)
         chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
         call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
-        tap = permit.open(_socket_record(permit, matched, chosen.first))
+        tap = permit.open(_socket_record(permit, matched, chosen.first, asker))
         await self._follow(SocketExchange(call, tap, client, self, arrived, guard))
 
-    async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
+    def _asker(self, client: ClientRequest, given: dict[bytes, bytes], said: str = "") -> Attribution:
+        """Who asks. Headers that say so to us alone are taken out of the request."""
+        asker = self._attributing.of(given, client.client[0] if client.client else "", said)
+        if not self._attributing.taken_out.isdisjoint(given):
+            client.headers = [header for header in client.headers if header[0] not in self._attributing.taken_out]
+        return asker
+
+    async def _run(
+        self, client: ClientRequest, permit: Permit, routed: _Routed, asker: Attribution, arrived: float
+    ) -> None:
         call = self._call(client, routed, permit)
-        tap = permit.open(_open_record(permit, routed, call))
+        tap = permit.open(_open_record(permit, routed, call, asker))
         await self._follow(Exchange(call, tap, client, self, arrived))
 
     async def _follow(self, exchange: Exchange) -> None:
@@ -297,7 +310,7 @@ def _allows(key: KeyRecord, routes: tuple[Route, ...], model: str) -> bool:
     return all(key.allows_model(route.upstream.provider, model) for route in routes)
 
 
-def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open:
+def _socket_record(permit: Permit, matched: Match, candidate: Candidate, asker: Attribution) -> Open:
     return Open(
         key=permit.key.hash,
         dialect=matched.dialect,
@@ -306,11 +319,19 @@ def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open
         opened_ms=time.time_ns() // 1_000_000,
         streamed=True,
         path=path_of(candidate),
+        team=permit.key.team or "",
+        user=asker.user,
+        session=asker.session,
+        tags=asker.tags,
+        client_address=asker.client_address,
+        user_agent=asker.user_agent,
+        traceparent=asker.traceparent,
         requested_model=permit.routes[0].asked and (matched.path_model or ""),
+        app=asker.app,
     )
 
 
-def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
+def _open_record(permit: Permit, routed: _Routed, call: Call, asker: Attribution) -> Open:
     first = call.plan.first
     return Open(
         key=permit.key.hash,
@@ -321,5 +342,13 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         streamed=call.streamed,
         path=path_of(first),
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
+        team=permit.key.team or "",
+        user=asker.user,
+        session=asker.session,
+        tags=asker.tags,
+        client_address=asker.client_address,
+        user_agent=asker.user_agent,
+        traceparent=asker.traceparent,
         requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
+        app=asker.app,
     )

@@ -9,6 +9,7 @@ GROUP = "meter"  # the consumer group of every tail stream
 
 # Keys of callers. They are not sharded, and are read one by one (decision 20).
 KEYS = "ar:keys"  # sorted set: hashes of all keys ever made, by time of creation (µs)
+TEAMS = "ar:teams"  # sorted set: names of all teams, by time of creation (µs)
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 PEPPER_FINGERPRINT = "ar:pepper:fingerprint"  # string: by which a pepper that does not fit the keys is noticed
 
@@ -55,6 +56,11 @@ FOLLOWERS = "ar:followers"
 def key(key_hash: str) -> str:
     """Hash: the record of one caller's key."""
     return f"ar:key:{key_hash}"
+
+
+def team(name: str) -> str:
+    """Hash: the record of one team."""
+    return f"ar:team:{name}"
 
 
 def boot(boot: str) -> str:
@@ -110,6 +116,16 @@ def hour(shard: int, key_hash: str, hour_utc: str) -> str:
 def day(shard: int, key_hash: str, day_utc: str) -> str:
     """Hash: the same for one day, YYYYMMDD in UTC, of the open."""
     return f"ar:{{{shard}}}:day:{key_hash}:{day_utc}"
+
+
+def team_totals(shard: int, name: str) -> str:
+    """Hash: as `totals`, of what the keys of a team have opened while they belonged to it."""
+    return f"ar:{{{shard}}}:team:{name}"
+
+
+def team_day(shard: int, name: str, day_utc: str) -> str:
+    """Hash: the same for one day. There are no hours of teams: no limit needs them."""
+    return f"ar:{{{shard}}}:team:{name}:{day_utc}"
 
 
 def active(shard: int, day_utc: str) -> str:
