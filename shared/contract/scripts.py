@@ -35,3 +35,5 @@ REPRICE = _script("reprice")
 # Work that ends elsewhere.
 NOTE_WORK = _script("note_work")
 EXPIRE_WORK = _script("expire_work")
+# Events.
+NOTE_EVENT = _script("note_event")
