@@ -64,3 +64,16 @@ async def newest(store: Store) -> str:
     with translated():
         page = await store.xrevrange(names.EVENTS, count=1)
     return page[0][0].decode() if page else "0-0"
+
+
+async def position(store: Store, name: str) -> str:
+    """How far a follower of this name has read; "" where it has not begun."""
+    with translated():
+        return (await store.hget(names.events_follow(name), "position") or b"").decode()  # type: ignore[misc]
+
+
+async def move(store: Store, name: str, before: str, after: str) -> bool:
+    """Note how far it has read. Returns False where another process has moved it since."""
+    with translated():
+        arguments = names.events_follow(name), f"{before} 0", "position", after
+        return bool(await store.eval(scripts.FOLLOW, 1, *arguments))  # type: ignore[misc]

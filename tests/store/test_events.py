@@ -6,8 +6,13 @@ import logging
 
 import pytest
 
-from shared.contract import names
+from services.meter.provider_watch import ProviderWatch
+from shared.books import boots
+from shared.books.boots import BootState
+from shared.contract import names, running
 from shared.contract.events import EventType, event_id
+from shared.contract.provider_state import CredentialState, Health, ProviderState
+from shared.contract.running import GatewayState
 from shared.runtime import events, store
 from shared.runtime.store import Store
 
@@ -44,3 +49,27 @@ async def test_what_has_happened_does_not_fail_for_its_event(caplog: pytest.LogC
         await events.tell(away, EventType.KEY_CREATED, "c0ffee", {})
     assert "the event key.created is lost" in caplog.text
     await away.aclose()
+
+
+async def test_a_credential_that_is_out_is_told_once_until_it_has_been_in_again(redis: Store) -> None:
+    async def tell(health: Health, since_ms: int) -> None:
+        credential = CredentialState("main", health, since_ms, "401")
+        state = GatewayState("host", 1, "", providers=(ProviderState("openai", (), (credential,)),))
+        await boots.heartbeat(redis, {"A" * 26: {}}, BootState.LIVE, {"A" * 26: running.encode(state)})
+
+    watch = ProviderWatch(redis)
+    for health, since_ms, told in (
+        (Health.HEALTHY, 1, 0),
+        (Health.COOLING, 2, 0),
+        (Health.OUT, 3, 1),
+        (Health.OUT, 4, 1),  # another gateway sees it, too
+        (Health.HEALTHY, 5, 1),
+        (Health.OUT, 6, 2),
+    ):
+        await tell(health, since_ms)
+        await watch.look()
+        assert await redis.xlen(names.EVENTS) == told
+    await ProviderWatch(redis).look()  # of a meter that has taken over
+    assert await redis.xlen(names.EVENTS) == 2
+    [_, event] = (await events.read(redis, "0-0", 10)).events
+    assert event.data == {"provider": "openai", "credential": "main", "since_ms": 6, "cause": "401"}
