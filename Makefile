@@ -76,7 +76,7 @@ format: $(VENV)/.dev
 
 LOCK = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --quiet \
-	--extra embedded --extra aws --extra gcp --extra azure --extra postgres --extra seal
+	--extra embedded --extra aws --extra gcp --extra azure --extra postgres --extra otlp --extra seal
 lock:
 	$(LOCK) --group build --output-file requirements.lock
 	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock

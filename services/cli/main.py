@@ -23,6 +23,7 @@ from services.cli import (
     services,
     sinks,
     teams,
+    webhooks,
     work,
 )
 from shared.contract.errors import ARouterError
@@ -111,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     books.add_commands(commands_)
     followers.add_commands(commands_)
     sinks.add_command(commands_)
+    webhooks.add_commands(commands_)
     quarantine.add_commands(
         commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
     )

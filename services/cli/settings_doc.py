@@ -16,12 +16,14 @@ from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from services.sinks.settings import SinkSettings
+from services.sinks.webhooks.settings import WebhookSettings
+from shared.contract.events import EventType
 from shared.contract.providers import PROVIDERS, Provider
 from shared.runtime.settings import Settings, variable
 
 PATH = Path("docs/settings.md")
 
-_BLOCKS = {"providers", "routes", "attempts"}  # tables of their own
+_BLOCKS = {"providers", "routes", "attempts", "webhooks"}  # tables of their own
 
 _INTRODUCTION = """# Settings
 
@@ -53,6 +55,11 @@ _ATTEMPTS = """
 `AROUTER_ATTEMPTS__…`, `[attempts]` in the file: what is tried again before the first byte, where there is a second
 candidate ([attempts](fallback.md#attempts)).
 """
+_WEBHOOKS = """
+### Webhooks
+
+`[[webhooks]]` in the file for each, or `AROUTER_WEBHOOKS`, a list of objects in JSON ([webhooks](webhooks.md)):
+"""
 _CREDENTIALS = """
 Each of a provider's `CREDENTIALS` is a table of the file, or an object in the JSON of the variable, with a name and one
 way to give its secret:
@@ -73,8 +80,10 @@ def render() -> str:
             *_table(AttemptSettings, AttemptSettings.model_fields, prefix="ATTEMPTS__"),
             "\n## Meter\n",
             *_table(MeterSettings, set(MeterSettings.model_fields) - common, prefix=""),
-            "\n## Database\n",
-            *_table(SinkSettings, set(SinkSettings.model_fields) - common, prefix=""),
+            "\n## Followers\n",
+            *_table(SinkSettings, set(SinkSettings.model_fields) - common - _BLOCKS, prefix=""),
+            _WEBHOOKS,
+            *_members(WebhookSettings),
             "\n## Control\n",
             *_table(ControlSettings, set(ControlSettings.model_fields) - common, prefix=""),
             _PROVIDERS,
@@ -125,6 +134,8 @@ def _default(field: FieldInfo) -> str:
         return str(value).lower()
     if field.is_required() or value is None or value in ("", ()) or isinstance(value, SecretStr):
         return ""
+    if value == tuple(EventType):
+        return "all"
     if isinstance(value, tuple):
         return ", ".join(value)
     return f"{value:,}".replace(",", " ") if isinstance(value, int) and value > 9999 else f"{value}"

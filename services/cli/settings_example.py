@@ -21,6 +21,7 @@ from services.gateway.route_settings import RouteSettings
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from services.sinks.settings import SinkSettings
+from services.sinks.webhooks.settings import WebhookSettings
 from shared.runtime.settings import Settings
 
 PATH = Path("arouter.toml.example")
@@ -30,6 +31,7 @@ _INTRODUCTION = """\
 # with `arouter --config FILE`, and remove the # before the lines you want to change. The environment goes before the
 # file: AROUTER_PORT before port. docs/settings.md has the same as a table.
 """
+_BLOCKS = ("providers", "routes", "attempts", "webhooks")
 # What stands for a setting whose default cannot be written down: there is none, or it depends on the machine.
 _EXAMPLES = {
     "redis_url": "redis://127.0.0.1:6379/0",
@@ -62,6 +64,13 @@ _PROVIDERS: dict[str, dict[str, object]] = {
     "vertex": {"project": "my-project", "location": "global"},
     "vllm": {"base_url": "http://vllm:8000/v1", "dialects": "openai_chat, openai_completions"},
 }
+_WEBHOOK: dict[str, object] = {
+    "name": "billing",
+    "url": "https://billing.example.com/hooks/arouter",
+    "secret": "whsec_" + "cmVwbGFjZS1tZS1ieS0yNC1ieXRlcy1vci1tb3Jl",
+    "events": ["exchange.booked", "budget.threshold"],
+    "sample": 0.1,
+}
 _ROUTES: dict[str, dict[str, object]] = {
     "fast": {"candidates": ["openai/gpt-4o-mini", "vllm/llama-3.3-70b"]},
     "claude": {
@@ -83,10 +92,11 @@ def render() -> str:
             *_section("Every service", common.items()),
             *_section("Gateway", _own(GatewaySettings)),
             *_section("Meter", _own(MeterSettings)),
-            *_section("Database", _own(SinkSettings)),
+            *_section("Followers", _own(SinkSettings)),
             *_section("Control plane in a process of its own", _own(ControlSettings)),
             *_attempts(),
             *_blocks("Providers: one section each, by its name", ProviderSettings, "providers", _PROVIDERS),
+            *_webhooks(),
             *_blocks("Routes: model names of your own, one section each", RouteSettings, "routes", _ROUTES),
         ]
     )
@@ -99,7 +109,7 @@ def uncommented(text: str) -> str:
 
 def _own(model: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
-        if name not in Settings.model_fields and name not in ("providers", "routes", "attempts"):
+        if name not in Settings.model_fields and name not in _BLOCKS:
             yield name, field
 
 
@@ -119,6 +129,16 @@ def _attempts() -> Iterator[str]:
     for name, field in AttemptSettings.model_fields.items():
         yield from _comment(field)
         yield f"#{name} = {_toml(field.default)}"
+    yield ""
+
+
+def _webhooks() -> Iterator[str]:
+    yield "# --- Webhooks: one section each ---"
+    yield ""
+    for name, field in WebhookSettings.model_fields.items():
+        yield from _comment(field, f"{name}: ")
+    yield "\n#[[webhooks]]"
+    yield from (f"#{name} = {_toml(value)}" for name, value in _WEBHOOK.items())
     yield ""
 
 

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from services.sinks.settings import SinkSettings
 from shared.books import version
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def add_command(commands: Any) -> None:
     one = commands.add_parser("follow", help="run a follower of the ledger alone; meters run it beside them, too")
-    one.add_argument("name", choices=sorted(_SINKS))
+    one.add_argument("name", choices=sorted(_FOLLOWERS))
     one.set_defaults(run=run)
 
 
@@ -30,30 +30,49 @@ def run(arguments: argparse.Namespace) -> int:
     """Follow the ledger until SIGTERM."""
     settings = SinkSettings.load()
     logs.configure(settings.log_level, settings.log_format)
-    sink = _SINKS[arguments.name](settings)
-    if sink is None:
-        raise SettingsError(f"AROUTER_DATABASE_URL: the follower {arguments.name} needs it")
+    make = _FOLLOWERS[arguments.name].make(settings)
+    if make is None:
+        raise SettingsError(f"{_FOLLOWERS[arguments.name].setting}: the follower {arguments.name} needs it")
     with embedded.redis_url(settings) as url:
-        asyncio.run(_follow(url, settings, sink))
+        asyncio.run(_follow(url, make))
     return 0
 
 
-async def _follow(url: str, settings: SinkSettings, sink: Sink) -> None:
+async def _follow(url: str, make: Make) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     redis = store.connect(url)
     try:
         await version.check(redis)
-        await _following(redis, settings, sink).run(stopping)
+        async with asyncio.TaskGroup() as group:
+            for one in make(redis):
+                group.create_task(one.run(stopping))
     finally:
         await redis.aclose()
 
 
-def beside_meters(settings: SinkSettings) -> Callable[[Store], Sequence[Following]]:
+def beside_meters(settings: SinkSettings) -> Make:
     """The followers of everything that is configured, for the process of a meter."""
-    sinks = [sink for make in _SINKS.values() if (sink := make(settings)) is not None]
-    return lambda redis: [_following(redis, settings, sink) for sink in sinks]
+    makes = [made for one in _FOLLOWERS.values() if (made := one.make(settings)) is not None]
+    return lambda redis: [loop for make in makes for loop in make(redis)]
+
+
+class Loop(Protocol):
+    """A part of a follower that runs until it is stopped."""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Run until `stopping`."""
+
+
+Make = Callable[[Store], Sequence[Loop]]
+
+
+class _Follower(NamedTuple):
+    """How a follower is made of the settings: None where they have none. `setting`: the one that it needs."""
+
+    setting: str
+    make: Callable[[SinkSettings], Make | None]
 
 
 def _following(redis: Store, settings: SinkSettings, sink: Sink) -> Following:
@@ -70,13 +89,30 @@ def database(settings: SinkSettings) -> Database | None:
     return Database(settings.database)
 
 
-def _sql(settings: SinkSettings) -> Sink | None:
+def _sql(settings: SinkSettings) -> Make | None:
     found = database(settings)
     if found is None:
         return None
     from services.sinks.sql import SqlSink  # noqa: PLC0415
 
-    return SqlSink(found, settings)
+    return lambda redis: [_following(redis, settings, SqlSink(found, settings))]
 
 
-_SINKS: Mapping[str, Callable[[SinkSettings], Sink | None]] = {"sql": _sql}
+def _webhook(settings: SinkSettings) -> Make | None:
+    if not settings.webhooks:
+        return None
+    from services.sinks.webhooks import follower  # noqa: PLC0415  # as above
+
+    def make(redis: Store) -> Sequence[Loop]:
+        sink = follower.sink(redis, settings.webhooks)
+        return [_following(redis, settings, sink), follower.Deliveries(redis, settings.webhooks)]
+
+    for webhook in settings.webhooks:
+        _ = webhook.keys  # a secret that cannot be read stops the start
+    return make
+
+
+_FOLLOWERS: Mapping[str, _Follower] = {
+    "sql": _Follower("AROUTER_DATABASE_URL", _sql),
+    "webhook": _Follower("AROUTER_WEBHOOKS", _webhook),
+}

@@ -1,5 +1,5 @@
 """The books monitor counts the books for metrics now and then: the backlog, conservation, followers, and open work, of
-which it takes off the list what has expired."""
+which it takes off the list what has expired. It also looks for credentials that are out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Set as AbstractSet
 
 from services.meter.metrics import BooksMetrics
+from services.meter.provider_watch import ProviderWatch
 from shared.books import audit, followers, streams, work
 from shared.books.books import Books
 from shared.runtime.errors import StoreError
@@ -31,6 +32,7 @@ class BooksMonitor:
         self._held = held
         self._shards = shards
         self._looked: float | None = None
+        self._providers = ProviderWatch(store)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Count again and again, until `stopping`."""
@@ -56,7 +58,9 @@ class BooksMonitor:
             self._metrics.work(None)
             self._metrics.followers([])
             self._looked = None
-        elif self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
+            return
+        await self._providers.look()
+        if self._looked is None or time.monotonic() - self._looked >= _CONSERVATION_SECONDS:
             books = await Books.find(self._store, self._shards)
             few = sum((await streams.lengths(self._store, range(books.shards))).values()) <= _MOST_RECORDS
             self._metrics.conservation(await audit.conservation(books) if few else None)

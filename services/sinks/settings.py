@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.sinks.webhooks.settings import WebhookSettings
 from shared.runtime.settings import Settings
 
 _LEAST_DAYS = 36  # an exchange may be amended for a day, and a replay of it is recognised for 35
@@ -29,6 +31,18 @@ class SinkSettings(Settings):
     database_keep_usage_days: int = Field(
         default=0, ge=0, description="Days that hourly usage stays in the database, no fewer than rows. 0: for ever."
     )
+
+    webhooks: tuple[WebhookSettings, ...] = Field(
+        default=(), description="URLs that events are sent to (docs/webhooks.md): JSON here, [[webhooks]] in the file."
+    )
+
+    @field_validator("webhooks")
+    @classmethod
+    def _names_differ(cls, value: tuple[WebhookSettings, ...]) -> tuple[WebhookSettings, ...]:
+        twice = [name for name, times in Counter(one.name for one in value).items() if times > 1]
+        if twice:
+            raise ValueError(f"two webhooks are called {twice[0]!r}: give them a name each")
+        return value
 
     @model_validator(mode="after")
     def _kept_long_enough(self) -> Self:

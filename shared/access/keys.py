@@ -16,6 +16,8 @@ from shared.access import pepper as peppers
 from shared.access.key_format import Kind
 from shared.contract import names, scripts
 from shared.contract.errors import ARouterError
+from shared.contract.events import EventType
+from shared.runtime import events
 from shared.runtime.store import Store, translated
 
 
@@ -82,6 +84,7 @@ async def create(store: Store, pepper: bytes, name: str, kind: Kind = Kind.LIVE,
         pipeline.zadd(names.KEYS, {record.hash: time.time_ns() // 1000})
         await pipeline.execute()
     await peppers.note(store, pepper)
+    await events.tell(store, EventType.KEY_CREATED, record.hash, _told(record))
     return key, record
 
 
@@ -123,6 +126,8 @@ async def update(store: Store, key_hash: str, changes: Mapping[str, Any]) -> Key
     record = await find(store, key_hash) if changed else None
     if record is None:
         raise NoSuchKey(f"no key has the hash {key_hash!r}")
+    about = f"{key_hash} {time.time_ns()}"  # each change is an event of its own
+    await events.tell(store, EventType.KEY_CHANGED, about, {**_told(record), "changed": sorted(changes)})
     return record
 
 
@@ -149,6 +154,12 @@ async def revoke(store: Store, hash_prefix: str) -> KeyRecord:
     """Revoke the key whose hash starts with this; gateways refuse it within two seconds. NoSuchKey as in `find_one`."""
     record = await find_one(store, hash_prefix)
     return record if record.revoked_at else await update(store, record.hash, {"revoked_at": int(time.time())})
+
+
+def _told(record: KeyRecord) -> dict[str, Any]:
+    """What an event says of a key."""
+    shown = ("hash", "name", "label", "kind", "disabled", "revoked_at", "expires_at")
+    return {name: getattr(record, name) for name in shown}
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, str]:

@@ -15,9 +15,13 @@ from shared.books import streams
 from shared.books.books import Books
 from shared.contract import names, scripts
 from shared.contract.errors import ARouterError, BadRecord
+from shared.contract.events import EventType
 from shared.contract.ids import ExchangeId
 from shared.contract.tail import Fields, StreamEntry
+from shared.runtime import events
 from shared.runtime.store import Store, translated
+
+_MOST_SHOWN = 200  # characters
 
 
 class NotQuarantined(ARouterError):
@@ -56,6 +60,12 @@ async def hold(store: Store, shard: int, entries: Sequence[StreamEntry], reason:
     held = [part for entry in entries for part in (entry.id, msgspec.msgpack.encode(_Held(reason, entry.fields)))]
     with translated():
         await store.eval(scripts.HOLD, 2, names.quarantine(shard), names.tail(shard), names.GROUP, *held)  # type: ignore[misc,arg-type]
+    first = entries[0]
+    exchange_id = first.fields.get(b"x", b"").decode("ascii", "replace")[:_MOST_SHOWN]
+    # Behind a colon there may be words of the answer.
+    said = {"exchange_id": exchange_id, "shard": shard, "reason": reason.partition(":")[0][:_MOST_SHOWN]}
+    about = f"{shard} {first.id.decode()} {exchange_id}"
+    await events.tell(store, EventType.EXCHANGE_QUARANTINED, about, {**said, "records": len(entries)})
 
 
 async def cases(books: Books) -> list[Case]:

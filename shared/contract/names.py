@@ -49,6 +49,14 @@ WORK_STATS = "ar:{work}:stats"  # hash: how many pieces of work have expired
 WORK_TTL_S = FINAL_TTL_S
 BATCH_TTL_S = DAY_TTL_S  # OpenAI keeps a batch's output file until somebody deletes it
 
+# Stream: events that webhooks may send on. It is short, because they are rare and soon read.
+EVENTS = "ar:{events}"
+MOST_EVENTS = 10_000
+EVENT_TTL_S = 35 * 86_400  # the same event is known again for this long, unless its writer says otherwise
+
+# Set: names of the webhooks that have been configured. What belongs to one of them is in one slot.
+WEBHOOKS = "ar:webhooks"
+
 # Set: names of the followers of the ledger. What one of them has not read is held back from the trim for a while.
 FOLLOWERS = "ar:followers"
 
@@ -81,6 +89,36 @@ def reloaded(number: int) -> str:
 def work(provider: str, id: str) -> str:
     """Hash: a piece of work by one of its names: who began it (`start`), and which exchange books its result."""
     return f"ar:{{work}}:{provider}:{id}"
+
+
+def event(id: str) -> str:
+    """String: the mark that an event is noted; it lives as long as the same may be said again."""
+    return f"ar:{{events}}:{id}"
+
+
+def events_follow(name: str) -> str:
+    """Hash: how far a follower has read the events, as `follow`."""
+    return f"ar:{{events}}:follow:{name}"
+
+
+def webhook_due(name: str) -> str:
+    """Sorted set: ids of the messages that wait to be sent to a webhook, by when each is due (ms)."""
+    return f"ar:{{webhook:{name}}}:due"
+
+
+def webhook_dead(name: str) -> str:
+    """Sorted set: ids of its dead letters, by when they became that (ms)."""
+    return f"ar:{{webhook:{name}}}:dead"
+
+
+def webhook_messages(name: str) -> str:
+    """Hash: id to message, of both."""
+    return f"ar:{{webhook:{name}}}:messages"
+
+
+def webhook_counts(name: str) -> str:
+    """Hash: how many messages were sent, and how many dead letters were lost."""
+    return f"ar:{{webhook:{name}}}:counts"
 
 
 def tail(shard: int) -> str:

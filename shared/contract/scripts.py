@@ -35,3 +35,8 @@ REPRICE = _script("reprice")
 # Work that ends elsewhere.
 NOTE_WORK = _script("note_work")
 EXPIRE_WORK = _script("expire_work")
+# Events and webhooks.
+NOTE_EVENT = _script("note_event")
+WEBHOOK_PUT = _script("webhook_put")
+WEBHOOK_TAKE = _script("webhook_take")
+WEBHOOK_MOVE = _script("webhook_move")

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from shared.contract import entry, frames, messages, running, seals, tail, work
+from shared.contract import entry, events, frames, messages, running, seals, tail, webhooks, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
+from shared.contract.events import Event, EventType, event_id
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import ExchangeId
 from shared.contract.messages import SocketMessage
@@ -20,6 +21,7 @@ from shared.contract.provider_state import CredentialState, Health, ProviderStat
 from shared.contract.running import GatewayState, Reloaded, Result, Service
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
 from shared.contract.version import CURRENT
+from shared.contract.webhooks import Message
 from shared.contract.work import WorkKind, WorkStart
 from shared.runtime.seal_keys import SealKeys
 from tests.support.entries import entry as an_entry
@@ -191,6 +193,15 @@ GATEWAY_STATE = GatewayState(
 )
 RELOADED = Reloaded(Service.GATEWAY, Result.CHANGED, "gateway-1", "only a restart changes AROUTER_TOTAL_TIMEOUT")
 
+EVENT = Event(
+    event_id(EventType.BUDGET_THRESHOLD, f"key {KEY} 80 2023-11"),
+    EventType.BUDGET_THRESHOLD,
+    1_700_000_000_000,
+    {"scope": f"key {KEY}", "percent": 80},
+)
+
+MESSAGE = Message(EVENT.id, EVENT.type, EVENT.at_ms, b'{"type":"budget.threshold"}', 2, "503", EVENT.at_ms + 5000)
+
 PROVIDER_STATE = ProviderState(
     "openai",
     ("openai_chat", "openai_responses"),
@@ -223,6 +234,8 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
     "reloaded.json": lambda: running.encode(RELOADED),
     "provider_state.json": lambda: msgspec.json.encode(PROVIDER_STATE),
+    "event.json": lambda: events.encode(EVENT),
+    "message.bin": lambda: webhooks.encode(MESSAGE),
     "messages.bin": lambda: b"".join(map(messages.encode, MESSAGES)),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),

@@ -1,29 +1,52 @@
-"""The books in a database, through real processes: beside a meter, alone, and what the commands say of them."""
+"""Followers of the ledger through real processes, beside a meter and alone: the books in a database, webhooks, and what
+the commands say of them."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
 from services.cli.processes import ProcessFailed
 from tests.support import web
+from tests.support.receiver import Posted, Receiver, receiving
 from tests.support.requests import ASKS
 from tests.support.system import System
 
 CHAT = ASKS["chat"]
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system whose meter keeps the books in a file."""
-    folder = tmp_path_factory.mktemp("followed")
-    with System(folder, AROUTER_DATABASE_URL=f"sqlite:///{folder}/books.sqlite") as running:
+def receiver() -> Iterator[Receiver]:
+    """The receiver of a webhook."""
+    with receiving() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
+    """A system whose meter keeps the books in a file, and sends events to a receiver."""
+    folder = tmp_path_factory.mktemp("followed")
+    webhook = {"url": f"{receiver.url}/hook", "name": "mine", "secret": SECRET}
+    with System(
+        folder,
+        AROUTER_DATABASE_URL=f"sqlite:///{folder}/books.sqlite",
+        AROUTER_WEBHOOKS=json.dumps([webhook]),
+    ) as running:
+        running.until(lambda: "webhook" in followers(running))
+        yield running
+
+
+def followers(system: System) -> dict[str, Any]:
+    """What `arouter books status` says, by follower."""
+    return {state["name"]: state for state in json.loads(system.command("books", "status", "--json"))}
 
 
 def ask(system: System) -> str:
@@ -65,13 +88,15 @@ def test_status_says_how_a_follower_does(followed: System) -> None:
     in_database(followed, [ask(followed)])
 
     def at_rest() -> Any:
-        [state] = json.loads(followed.command("books", "status", "--json"))
-        return state if state["lag_seconds"] == 0 else None
+        states = followers(followed)
+        return all(state["lag_seconds"] == 0 for state in states.values()) and states
 
-    state = followed.until(at_rest)
+    found = followed.until(at_rest)
+    assert sorted(found) == ["sql", "webhook"]
+    state = found["sql"]
     assert (state["name"], state["failing"], state["gaps"], state["unreadable_entries"]) == ("sql", False, [], 0)
     assert (state["last_error"], state["shards_behind"]) == (None, 0)
-    heading, line = followed.command("books", "status").splitlines()
+    heading, line, _ = followed.command("books", "status").splitlines()
     assert heading.split()[:2] == ["follower", "lag"]
     assert line.startswith("sql")
 
@@ -104,3 +129,46 @@ def test_a_follower_runs_alone(tmp_path: Path) -> None:
         assert json.loads(system.command("books", "status", "--json")) == []
         with pytest.raises(ProcessFailed, match="there is no follower 'sql'"):
             system.command("books", "forget", "sql")
+
+
+def posted(receiver: Receiver, type: str, about: str) -> list[tuple[str, dict[str, Any]]]:
+    """The messages of this type that name this, with their ids. Their signatures are right."""
+
+    def signed(one: Posted) -> str:
+        sent = datetime.fromtimestamp(int(one.headers["webhook-timestamp"]), UTC)
+        return Webhook(SECRET).sign(one.headers["webhook-id"], sent, one.body.decode())
+
+    got = list(receiver.got)
+    assert all(one.headers["webhook-signature"] == signed(one) for one in got)
+    found = [(one.headers["webhook-id"], json.loads(one.body)) for one in got]
+    return [(id, said["data"]) for id, said in found if said["type"] == type and about in said["data"].values()]
+
+
+def test_a_webhook_is_told_what_is_booked_and_what_happens_to_keys(followed: System, receiver: Receiver) -> None:
+    id = ask(followed)
+    book = followed.settled([id])[id]
+    [(_, told)] = followed.until(lambda: posted(receiver, "exchange.booked", id))
+    assert {name: told[name] for name in ("output_tokens", "cost_nanousd")} == {
+        name: book[name] for name in ("output_tokens", "cost_nanousd")
+    }
+    made = json.loads(followed.command("keys", "create", "--name", "told", "--json"))
+    followed.command("keys", "update", made["hash"], "--disable")
+    [(_, created)] = followed.until(lambda: posted(receiver, "key.created", made["hash"]))
+    assert made["key"] not in str(created)
+    [(_, changed)] = followed.until(lambda: posted(receiver, "key.changed", made["hash"]))
+    assert (changed["changed"], changed["disabled"]) == (["disabled"], True)
+
+
+def test_what_a_receiver_does_not_take_can_be_sent_again(followed: System, receiver: Receiver) -> None:
+    receiver.answers = [410]
+    made = json.loads(followed.command("keys", "create", "--name", "lost", "--json"))
+
+    def dead() -> list[str]:
+        [state] = json.loads(followed.command("webhooks", "list", "--json"))
+        return [letter["id"] for letter in state["dead"] if letter["body"]["data"].get("hash") == made["hash"]]
+
+    [id] = followed.until(dead)
+    receiver.answers = [204]
+    assert followed.command("webhooks", "resend", "mine", "--all").startswith("sent again: ")
+    followed.until(lambda: len(posted(receiver, "key.created", made["hash"])) > 1)
+    assert {one for one, _ in posted(receiver, "key.created", made["hash"])} == {id}
