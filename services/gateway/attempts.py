@@ -252,7 +252,7 @@ class Attempts:
         if not self.plan.more(now) and not (wanted and policy.settings.wait):
             return None
         free = refused and failed.trusted  # it puts its credential out, so that it does not happen again and again
-        if not free and not policy.allowed(now):
+        if not free and not policy.allowed(now, refused=forbidden):
             policy.unmade += 1
             return None
         found = self.plan.another(elsewhere=wanted and status != 429, now=now)
@@ -265,7 +265,7 @@ class Attempts:
         if found is None:
             return None
         if not free:
-            policy.spend(now)
+            policy.spend(now, refused=forbidden)
         if answer is not None:
             self.made[-1] = msgspec.structs.replace(self.made[-1], cause=_cause(answer.status))
             await _drop(answer)
@@ -274,12 +274,14 @@ class Attempts:
         return found
 
     def _outdo(self) -> None:
-        """The request was served: where another credential of the same provider was refused for it, that is why."""
+        """The request was served: where another credential of the same provider was refused for it, that is why. Not on
+        paths without a model: there accounts have things of their own."""
         now = self._clock()
         for refused in self._forbidden:
             same = refused.provider == self.candidate.provider and refused.model == self.candidate.model
-            if same and refused.health is not None and refused.health.outdone(now):
-                _say(refused, refused.health)
+            if same and refused.model and refused.health is not None and refused.health.outdone(refused.model, now):
+                who, why = _who(refused), refused.health.cause
+                log.error("provider %s: %s refuses %r (%s), which another one serves", *who, refused.model, why)
 
 
 def _verdict(status: int | None, cause: str, *, trusted: bool) -> Verdict:
@@ -305,10 +307,14 @@ def _cause(status: int) -> str:
 
 def _say(candidate: Candidate, health: Health) -> None:
     """Log what has become of a credential."""
-    who = f"credential {candidate.credential!r}" if candidate.credential else "its credential"
     level = {State.OUT: logging.ERROR, State.COOLING: logging.WARNING, State.HEALTHY: logging.INFO}[health.state]
     why = f" ({health.cause})" if health.state is not State.HEALTHY else ""
-    log.log(level, "provider %s: %s is %s%s", candidate.provider, who, health.state, why)
+    log.log(level, "provider %s: %s is %s%s", *_who(candidate), health.state, why)
+
+
+def _who(candidate: Candidate) -> tuple[str, str]:
+    """A provider, and its credential in words."""
+    return candidate.provider, f"credential {candidate.credential!r}" if candidate.credential else "its credential"
 
 
 async def _drop(answer: Answer) -> None:

@@ -70,12 +70,14 @@ class Listed(Plan):
         return self._rest.pop(0) if self._rest else None
 
 
-def candidate(place: str, health: Health, body: Any = b"{}", *, trusted: bool = True) -> Candidate:
+def candidate(
+    place: str, health: Health, body: Any = b"{}", *, trusted: bool = True, model: str = "m"
+) -> Candidate:
     """`place`: provider and credential, as `a.main`."""
     provider, _, credential = place.partition(".")
     return Candidate(
         provider,
-        "m",
+        model,
         credential,
         "POST",
         "https://p/v1",
@@ -101,20 +103,22 @@ class Scene:
         trusted: bool = True,
         body: Any = b"{}",
         first: Health | None = None,
+        model: str = "m",
+        retries: Retries | None = None,
         **policy: Any,
     ) -> None:
-        """`first`: the health of the first credential."""
+        """`first`: the health of the first credential; `retries`: those of the exchanges before, and not a `policy`."""
         self.clock = Clock()
         self.stopped = False
         self.script = Script(words, self.clock)
         self.healths = [Health(0) for _ in places.split()]
         self.healths[0] = first or self.healths[0]
         candidates = [
-            candidate(place, health, body, trusted=trusted)
+            candidate(place, health, body, trusted=trusted, model=model)
             for place, health in zip(places.split(), self.healths, strict=True)
         ]
         self.plan = Listed(candidates)
-        self.retries = Retries(AttemptSettings(**policy), lambda: self.stopped)
+        self.retries = retries or Retries(AttemptSettings(**policy), lambda: self.stopped)
         self.attempts = Attempts(self.plan, self.script, self.retries, self.clock, self._sleep)
         self.slept: list[float] = []
 
@@ -275,16 +279,30 @@ async def test_a_client_that_leaves_ends_the_attempts_and_frees_the_one_that_dec
     assert [one.cause for one in scene.attempts.made] == ["refused", "cancelled"]
 
 
-async def test_a_refusal_counts_against_the_credential_only_where_another_one_serves_the_same() -> None:
+async def test_a_credential_is_set_aside_for_a_model_where_another_one_of_its_provider_serves_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     health = Health(0)
-    for _ in range(2):
-        await Scene("403 403", "a.x a.y", first=health).ask()
-        await Scene("403 200", "a.x b.y", first=health).ask()
-    states = [health.state]
-    for _ in range(2):
+    await Scene("403 403", "a.x a.y", first=health).ask()
+    await Scene("403 200", "a.x b.y", first=health).ask()
+    await Scene("403 200", "a.x a.y", first=health, model="").ask()
+    assert health.serves("m", 1002)
+    assert health.serves("", 1002)
+    for _ in range(9):  # one caller alone
         await Scene("403 200", "a.x a.y", first=health).ask()
-        states.append(health.state)
-    assert states == [State.HEALTHY, State.OUT, State.OUT]
+    assert not health.serves("m", 1002)
+    assert health.serves("other", 1002)
+    assert health.state is State.HEALTHY
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("ERROR", "provider a: credential 'x' refuses 'm' (403), which another one serves")]
+
+
+async def test_refusals_do_not_use_up_the_budget_of_failures() -> None:
+    """A caller may ask for what is forbidden as often as it likes."""
+    retries = Retries(AttemptSettings())
+    seen = [await Scene("403 403", "a.x a.y", retries=retries).ask() for _ in range(99)]
+    assert (set(seen), retries.unmade) == ({"403"}, 90)
+    assert [await Scene("500 200", retries=retries).ask() for _ in range(9)] == ["200"] * 9
 
 
 @pytest.mark.parametrize(("trusted", "state"), [(True, State.OUT), (False, State.HEALTHY)])
