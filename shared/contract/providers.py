@@ -42,6 +42,9 @@ class Provider:
     )  # variables of settings that go with `variables`
     takes_models: bool = False  # it tries the models of a request one after another: `models`, `route: "fallback"`
     service: str = "bedrock"  # AWS's name for it, in signatures
+    # What its answer 400 to a key that it does not know says, where it has no 401 for that: the beginning of a text, by
+    # the members that lead to it.
+    bad_key: Mapping[str, str] = field(default_factory=dict)
     check: str = ""  # a URL that needs a credential and costs nothing to read; "": its family's list of models
 
 
@@ -64,11 +67,18 @@ PROVIDERS: Mapping[str, Provider] = {
             "https://generativelanguage.googleapis.com",
             ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
             {Family.GEMINI: "{base}", Family.OPENAI: "{base}/v1beta/openai"},
+            bad_key={"error.details.reason": "API_KEY_INVALID"},
         ),
         Provider("deepseek", "https://api.deepseek.com/v1", ("DEEPSEEK_API_KEY",), _ANTHROPIC_ASIDE),
         Provider("mistral", "https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), _OPENAI),
         Provider("groq", "https://api.groq.com/openai/v1", ("GROQ_API_KEY",), _OPENAI),
-        Provider("xai", "https://api.x.ai/v1", ("XAI_API_KEY",), _ANTHROPIC_TOO),
+        Provider(
+            "xai",
+            "https://api.x.ai/v1",
+            ("XAI_API_KEY",),
+            _ANTHROPIC_TOO,
+            bad_key={"error": "Incorrect API key provided", "error.message": "Incorrect API key provided"},
+        ),
         Provider("together", "https://api.together.xyz/v1", ("TOGETHER_API_KEY",), _OPENAI),
         Provider("fireworks", "https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), _ANTHROPIC_TOO),
         Provider(

@@ -20,7 +20,8 @@ VERDICTS = {
 
 
 class Row(NamedTuple):
-    """Attempts, one after the other: `verdict` or `verdict@caller`, `+N` lets N seconds pass. Then the state, and in how many seconds it is usable."""
+    """Attempts, one after the other: `verdict` or `verdict@caller`, `+N` lets N seconds pass. Then the state, and in
+    how many seconds it is usable."""
 
     script: str
     state: State

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+from services.gateway.bad_keys import BadKey
 from services.gateway.client.headers import ACCOUNTS, ATTEMPTS, PROVIDER
 from services.gateway.credential_health import Healths
 from services.gateway.credential_settings import CredentialSettings, api_key
@@ -77,6 +78,7 @@ def _upstream(name: str, configured: ProviderSettings, healths: Healths) -> Upst
         paths=Paths(other, scope, row.deployments, row.check.format(**names)),
         whole_bodies=any(one.whole_body for one in authenticators),
         trusted=not configured.passed & ACCOUNTS,
+        bad_key=BadKey(row.bad_key) if row.bad_key else None,
         shown=((ATTEMPTS, b"1"), (PROVIDER, name.encode())),
     )
 
