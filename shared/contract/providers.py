@@ -36,7 +36,7 @@ class Provider:
     place: str = ""  # the setting that says where it is; a base URL without it makes a provider of the operator's own
     base_urls: Mapping[str, str] = field(default_factory=dict)  # of locations that have others
     scope: str = ""  # what stands behind the version in its own paths, whatever the caller writes there
-    deployments: bool = False  # its SDK's own paths are at the root, too: /openai/deployments/NAME/… and /openai/…
+    deployments: str = ""  # folder of its SDK's own paths, which are at the root, too: /FOLDER/deployments/NAME/…
     beside: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # variables of settings that go with `variables`
@@ -47,6 +47,9 @@ class Provider:
     bad_key: Mapping[str, str] = field(default_factory=dict)
     check: str = ""  # a URL that needs a credential and costs nothing to read; "": its family's list of models
 
+
+# Folders in which providers serve a family beside their own. Callers may repeat them, as the providers' documents do.
+FOLDERS: Mapping[Family, str] = {Family.OPENAI: "openai", Family.ANTHROPIC: "anthropic"}
 
 _OPENAI = {Family.OPENAI: "{base}"}
 _ANTHROPIC_TOO = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}"}
@@ -99,7 +102,7 @@ PROVIDERS: Mapping[str, Provider] = {
             ("AZURE_OPENAI_API_KEY",),
             {Family.OPENAI: "{base}/openai/v1"},
             credential_header="api-key",
-            deployments=True,
+            deployments="openai",
             beside={"base_url": ("AZURE_OPENAI_ENDPOINT",)},
         ),
         Provider(

@@ -19,7 +19,7 @@ class Paths(NamedTuple):
 
     other: str  # absolute URL below which all other paths lie
     scope: str = ""  # what stands behind the version segment, whatever the caller writes there
-    deployments: bool = False  # Azure's paths stand at the root, too
+    deployments: str = ""  # folder of its SDK's own paths, which stand at the root, too
     check: str = ""  # URL of a request that needs a credential and costs nothing; "": the family's list of models
 
 
