@@ -21,6 +21,7 @@ from services.gateway.routing.upstreams import FAMILIES, Paths, Upstream, Upstre
 from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect, Family
 from shared.contract.providers import Auth, Provider, known
+from shared.runtime import files
 from shared.runtime.errors import SettingsError
 
 Clock = Callable[[], float]  # monotonic seconds
@@ -122,7 +123,7 @@ def _read(name: str, credential: CredentialSettings) -> str:
     path = credential.api_key_file or Path()
     setting = f"{_setting(name, credential)}: {path if path.is_absolute() else 'api_key_file'}"
     try:
-        found = api_key(path.expanduser().read_text())
+        found = api_key(files.read(path).decode())
     except OSError as exc:
         raise SettingsError(f"{setting} cannot be read: {exc.strerror}") from None
     except ValueError:  # of the key, or of its encoding; its text is not repeated
