@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from services.gateway import retries
+from services.gateway.bad_keys import BEGINNING, SECONDS, BadKey
 from services.gateway.client.headers import ATTEMPTS, Header, fields
 from services.gateway.client.upload import Upload
 from services.gateway.credential_health import Health, Verdict
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 _READ_BYTES = 64 * 1024  # of an answer that is not passed on, so that its connection serves again
 _READ_SECONDS = 0.25
 _UNAUTHORIZED = 401
+_MAY_REFUSE = (400, _UNAUTHORIZED)
 # They may be about the credential, or about the request: no money, no permission.
 _FORBIDDEN = frozenset({402, 403})
 # Of attempts without an answer, those that say nothing about the upstream.
@@ -62,6 +64,7 @@ class Candidate(msgspec.Struct, frozen=True):
     health: Health | None = None  # of its credential; None where nobody keeps it
     caller: str = ""  # whose request it is
     trusted: bool = False  # a 401 is about the credential, whatever the caller has written
+    bad_key: BadKey | None = None  # what a 400 that is about the credential says
     shown: tuple[Header, ...] = ()  # what the client is told of it
 
     @property
@@ -117,6 +120,7 @@ class Attempts:
     __slots__ = (
         "_clock",
         "_forbidden",
+        "_refused",
         "_retries",
         "_sleep",
         "_upstream",
@@ -144,6 +148,7 @@ class Attempts:
         self.answered: dict[bytes, str] = {}  # header fields of the answer, by lower-case name
         self._clock = clock
         self._forbidden: list[Candidate] = []  # those that were refused, perhaps for what was asked
+        self._refused = False  # the last answer is about the credential, whatever was asked
         self._retries = retries
         self._sleep = sleep
         self._upstream = upstream
@@ -199,11 +204,12 @@ class Attempts:
             )
             status, cause = answer.status, ""
             self.answered = fields(answer.headers)
+            self._refused = candidate.trusted and status in _MAY_REFUSE and await _refuses(answer, candidate.bad_key)
         except (UpstreamError, UploadBroken) as exc:
             cause, again = exc.cause, getattr(exc, "again", False)
             raise
         except asyncio.CancelledError:
-            cause = "cancelled"
+            status, cause = None, "cancelled"
             raise
         else:
             return answer
@@ -218,7 +224,7 @@ class Attempts:
             self.made.append(made)
             health = candidate.health
             if health is not None and (not fine or health.troubled):
-                verdict = Verdict.NOTHING if again else _verdict(status, cause, trusted=candidate.trusted)
+                verdict = Verdict.NOTHING if again else _verdict(status, cause, refused=self._refused)
                 self._tell(candidate, health, verdict, started, ended, decides=decides)
 
     def _tell(
@@ -240,8 +246,8 @@ class Attempts:
         then."""
         failed, policy, now = self.candidate, self._retries, self._clock()
         status = None if answer is None else answer.status
-        refused = status == _UNAUTHORIZED
-        forbidden = status in _FORBIDDEN or (refused and not failed.trusted)
+        refused = self._refused and answer is not None
+        forbidden = not refused and (status in _FORBIDDEN or status == _UNAUTHORIZED)
         if forbidden:
             self._forbidden.append(failed)
         if self.alone or isinstance(failed.body, Upload) or len(self.made) >= policy.settings.most or policy.stopped():
@@ -251,8 +257,8 @@ class Attempts:
             return None
         if not self.plan.more(now) and not (wanted and policy.settings.wait):
             return None
-        free = refused and failed.trusted  # it puts its credential out, so that it does not happen again and again
-        if not free and not policy.allowed(now):
+        # Refused ones are free: it puts the credential out, so that it does not happen again and again.
+        if not refused and not policy.allowed(now, refused=forbidden):
             policy.unmade += 1
             return None
         found = self.plan.another(elsewhere=wanted and status != 429, now=now)
@@ -264,39 +270,52 @@ class Attempts:
                 found, pause = failed, wait
         if found is None:
             return None
-        if not free:
-            policy.spend(now)
+        if not refused:
+            policy.spend(now, refused=forbidden)
         if answer is not None:
-            self.made[-1] = msgspec.structs.replace(self.made[-1], cause=_cause(answer.status))
+            self.made[-1] = msgspec.structs.replace(self.made[-1], cause=_cause(answer.status, refused=refused))
             await _drop(answer)
         if pause:
             await self._sleep(pause)
         return found
 
     def _outdo(self) -> None:
-        """The request was served: where another credential of the same provider was refused for it, that is why."""
+        """The request was served: where another credential of the same provider was refused for it, that is why. Not on
+        paths without a model: there accounts have things of their own."""
         now = self._clock()
         for refused in self._forbidden:
             same = refused.provider == self.candidate.provider and refused.model == self.candidate.model
-            if same and refused.health is not None and refused.health.outdone(now):
-                _say(refused, refused.health)
+            if same and refused.model and refused.health is not None and refused.health.outdone(refused.model, now):
+                who, why = _who(refused), refused.health.cause
+                log.error("provider %s: %s refuses %r (%s), which another one serves", *who, refused.model, why)
 
 
-def _verdict(status: int | None, cause: str, *, trusted: bool) -> Verdict:
+async def _refuses(answer: Answer, bad_key: BadKey | None) -> bool:
+    """Whether an answer to a call of a model is about the credential: a 401, or a 400 that says so."""
+    if answer.status == _UNAUTHORIZED or bad_key is None:
+        return answer.status == _UNAUTHORIZED
+    try:
+        return bad_key.said(await answer.beginning(BEGINNING, SECONDS))
+    except asyncio.CancelledError:
+        answer.close()  # nobody else has it yet
+        raise
+
+
+def _verdict(status: int | None, cause: str, *, refused: bool) -> Verdict:
     if status is None:
         return Verdict.NOTHING if cause in _OURS else Verdict.FAILED
+    if refused:
+        return Verdict.REFUSED
     if status < 400:
         return Verdict.ACCEPTED
-    if status == _UNAUTHORIZED and trusted:
-        return Verdict.REFUSED
     if status == _UNAUTHORIZED or status in _FORBIDDEN:
         return Verdict.FORBIDDEN
     return Verdict.FAILED if status in (408, 429) or status >= 500 else Verdict.ACCEPTED
 
 
-def _cause(status: int) -> str:
+def _cause(status: int, *, refused: bool) -> str:
     """The word for an answer that was not passed on."""
-    if status == _UNAUTHORIZED or status in _FORBIDDEN:
+    if refused or status == _UNAUTHORIZED or status in _FORBIDDEN:
         return "refused"
     if status == 429:
         return "rate_limited"
@@ -305,10 +324,14 @@ def _cause(status: int) -> str:
 
 def _say(candidate: Candidate, health: Health) -> None:
     """Log what has become of a credential."""
-    who = f"credential {candidate.credential!r}" if candidate.credential else "its credential"
     level = {State.OUT: logging.ERROR, State.COOLING: logging.WARNING, State.HEALTHY: logging.INFO}[health.state]
     why = f" ({health.cause})" if health.state is not State.HEALTHY else ""
-    log.log(level, "provider %s: %s is %s%s", candidate.provider, who, health.state, why)
+    log.log(level, "provider %s: %s is %s%s", *_who(candidate), health.state, why)
+
+
+def _who(candidate: Candidate) -> tuple[str, str]:
+    """A provider, and its credential in words."""
+    return candidate.provider, f"credential {candidate.credential!r}" if candidate.credential else "its credential"
 
 
 async def _drop(answer: Answer) -> None:

@@ -1,7 +1,8 @@
 """The health of one credential at its upstream: healthy, cooling or out. Pure: clocks are handed in.
 
 Cooling and out end half-open: one attempt at a time is let through, and its answer decides. Health chooses between
-candidates where there are several; nothing is refused for it (decision 84).
+candidates where there are several; nothing is refused for it (decision 84). A credential that another one of its
+provider outdoes is set aside for that model alone (decision 117).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _REFUSALS = 3  # that may be about the request, in a row; then it is out, if two
 _SEVERAL = 2
 # How long until it is half-open: the first time, and at most. It doubles with each half-open attempt that fails.
 _SECONDS = {State.COOLING: (2.0, 60.0), State.OUT: (30.0, 600.0)}
+_MOST_MODELS = 64  # for which one credential is set aside
 _RECENT_SECONDS = 300.0
 _NOTE_SECONDS = 10.0
 
@@ -29,6 +31,40 @@ class Verdict(Enum):
     FORBIDDEN = auto()  # refused, perhaps for what was asked
     FAILED = auto()  # no answer, 408, 429, 5xx
     NOTHING = auto()  # the attempt was given up, by us or by the client
+
+
+class _Refusals:
+    """Refusals that may be about the request."""
+
+    __slots__ = ("_callers", "_models")
+
+    def __init__(self) -> None:
+        self._callers: list[str] = []  # who was behind each of the last ones since a success
+        self._models: dict[str, tuple[float, int]] = {}  # set aside: until when, and how often it was before
+
+    def note(self, caller: str) -> bool:
+        """Note one. Returns whether they are the credential's fault."""
+        self._callers = [*self._callers[1 - _REFUSALS :], caller]
+        return len(self._callers) >= _REFUSALS and len(set(self._callers)) >= _SEVERAL
+
+    def forget(self) -> None:
+        """It has served something."""
+        self._callers = []
+
+    def outdone(self, model: str, now: float) -> bool:
+        until, times = self._models.pop(model, (0.0, 0))
+        first, most = _SECONDS[State.OUT]
+        changed = now >= until
+        if changed:
+            times = times + 1 if times and now < until + most else 1
+            until = now + min(most, first * 2 ** (times - 1))
+        while len(self._models) >= _MOST_MODELS:
+            del self._models[next(iter(self._models))]
+        self._models[model] = until, times
+        return changed
+
+    def aside(self, model: str, now: float) -> bool:
+        return model in self._models and now < self._models[model][0]
 
 
 class Health:
@@ -57,7 +93,7 @@ class Health:
         self.cause = ""  # of the last failure
         self.troubled = False  # a success would change something
         self._row = 0  # failures since the last success
-        self._refused: list[str] = []  # who was behind each refusal since then that may be about the request
+        self._refused = _Refusals()
         self._times = 0  # how often it became half-open since it was healthy
         self._until = now  # then it is half-open
         self._half_open = False  # the attempt that decides is on its way
@@ -66,6 +102,10 @@ class Health:
     def usable(self, now: float) -> bool:
         """Whether an attempt should be made with it where there is another one."""
         return self.state is State.HEALTHY or (now >= self._until and not self._half_open)
+
+    def serves(self, model: str, now: float) -> bool:
+        """Whether it is not set aside for a model."""
+        return not self._refused.aside(model, now)
 
     def begin(self, now: float) -> bool:
         """An attempt begins. Returns whether it is the one that decides; `end` must be told."""
@@ -109,9 +149,10 @@ class Health:
         state = State.OUT if self.state is State.OUT else State.COOLING
         return self._put(state, now, decides=decides, wait=wait)
 
-    def outdone(self, now: float) -> bool:
-        """Another credential of the upstream has served a request that this one was refused for. As `end`."""
-        return self._note_refusal("", now, decides=False)
+    def outdone(self, model: str, now: float) -> bool:
+        """Another credential of the upstream has served a request for a model that this one was refused for. It is set
+        aside for that model. Returns whether it was not already."""
+        return self._refused.outdone(model, now)
 
     def note(self, now: float) -> None:
         """Keep what `recent` looks back to; to be called every now and then."""
@@ -128,17 +169,16 @@ class Health:
         if mended and began < self.since:
             return False  # it says what was
         self._row = self._times = 0
-        self._refused = []
+        self._refused.forget()
         self.troubled = self._half_open = False
         if mended:
             self.state, self.since = State.HEALTHY, now
         return mended
 
     def _note_refusal(self, caller: str, now: float, *, decides: bool) -> bool:
-        self._refused = [*self._refused[1 - _REFUSALS :], caller]
+        enough = self._refused.note(caller)
         if self.state is State.OUT and decides:
             return self._put(State.OUT, now, decides=True)
-        enough = len(self._refused) >= _REFUSALS and len(set(self._refused)) >= _SEVERAL
         if decides and not enough:
             return self._put(State.COOLING, now, decides=True)
         return enough and self._put(State.OUT, now, decides=decides)

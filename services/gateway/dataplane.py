@@ -264,6 +264,7 @@ def _candidate(client: ClientRequest, routed: _Routed, caller: str, route: Route
         health=credential.health,
         caller=caller,
         trusted=upstream.trusted and matched.dialect in _CALLS,
+        bad_key=upstream.bad_key,
         shown=upstream.shown,
     )
 
@@ -301,6 +302,8 @@ def _handshake(
         credential.authenticators[matched.family],
         health=credential.health,
         caller=caller,
+        trusted=upstream.trusted,
+        bad_key=upstream.bad_key,
         shown=upstream.shown,
     )
 

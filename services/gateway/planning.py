@@ -33,7 +33,7 @@ class _Choice(Plan):
     def __init__(self, places: list[Place], make: Make, now: float) -> None:
         self._left = places
         self._make = make
-        super().__init__(self._taken(self._usable(now) or [min(places, key=_last_resort)]))
+        super().__init__(self._taken(self._usable(now) or [min(places, key=lambda place: _last_resort(place, now))]))
 
     def more(self, now: float) -> bool:
         return bool(self._usable(now))
@@ -46,7 +46,7 @@ class _Choice(Plan):
         return self._taken(usable) if usable else None
 
     def _usable(self, now: float) -> list[Place]:
-        return [place for place in self._left if place[1].health.usable(now)]
+        return [place for place in self._left if place[1].health.usable(now) and _serves(place, now)]
 
     def _taken(self, places: list[Place]) -> Candidate:
         self._left.remove(places[0])
@@ -54,6 +54,10 @@ class _Choice(Plan):
         return self._make(*places[0])
 
 
-def _last_resort(place: Place) -> bool:
+def _serves(place: Place, now: float) -> bool:
+    return place[1].health.serves(place[0].model, now)
+
+
+def _last_resort(place: Place, now: float) -> bool:
     """Where no credential is usable, the first one that is not out has the request: its failure is the answer."""
-    return place[1].health.state is State.OUT
+    return place[1].health.state is State.OUT or not _serves(place, now)

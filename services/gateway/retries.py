@@ -1,7 +1,8 @@
 """Whether a failed attempt is followed by another one: the policy, and its budget. Pure: clocks are handed in.
 
 The budget keeps an outage from multiplying itself: further attempts are a share of the requests of the last minute
-(decision 86).
+(decision 86). Those that follow a refusal have half of it: a caller can ask for what is forbidden as often as it likes
+(decision 117).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _UNKNOWN_STATUSES = frozenset({502, 504, 524})  # of a server before the provide
 class Retries:
     """The further attempts of one gateway."""
 
-    __slots__ = ("_causes", "_made", "_requests", "_statuses", "requests", "settings", "stopped", "unmade")
+    __slots__ = ("_causes", "_made", "_refused", "_requests", "_statuses", "requests", "settings", "stopped", "unmade")
 
     def __init__(self, settings: AttemptSettings, stopped: Callable[[], bool] = lambda: False) -> None:
         """`stopped`: whether there are to be no further attempts, because the gateway ends."""
@@ -35,6 +36,7 @@ class Retries:
         self.stopped = stopped
         self._causes = frozenset[str]().union(*(CAUSES.get(word, ()) for word in words))
         self._made: deque[float] = deque()  # when further attempts began, of the last minute
+        self._refused: deque[float] = deque()  # those of them that followed a refusal
         self._requests = Window(_MINUTE, 1.0)
         self._statuses = {int(word) for word in words if word.isdigit()}
         if "5xx" in words:
@@ -48,17 +50,21 @@ class Retries:
         """Keep what the last minute is counted from; to be called every second or so."""
         self._requests.note(now, (self.requests,))
 
-    def allowed(self, now: float) -> bool:
-        """Whether the budget has room for another attempt."""
-        while self._made and self._made[0] <= now - _MINUTE:
-            self._made.popleft()
+    def allowed(self, now: float, *, refused: bool = False) -> bool:
+        """Whether the budget has room for another attempt. `refused`: it is to follow a refusal."""
+        for made in (self._made, self._refused):
+            while made and made[0] <= now - _MINUTE:
+                made.popleft()
         (requests,) = self._requests.grown((self.requests,))
         share = self.settings.budget
-        return len(self._made) + 1 <= max(share * requests, _ALWAYS if share else 0)
+        room = max(share * requests, _ALWAYS if share else 0)
+        return len(self._made) + 1 <= room and not (refused and len(self._refused) + 1 > room / 2)
 
-    def spend(self, now: float) -> None:
+    def spend(self, now: float, *, refused: bool = False) -> None:
         """Another attempt begins."""
         self._made.append(now)
+        if refused:
+            self._refused.append(now)
 
     def pause(self, asked: float | None, attempt: int) -> float | None:
         """Seconds until the same candidate may be tried again, after its attempt of this number, from 0; None where it

@@ -36,14 +36,20 @@ class Provider:
     place: str = ""  # the setting that says where it is; a base URL without it makes a provider of the operator's own
     base_urls: Mapping[str, str] = field(default_factory=dict)  # of locations that have others
     scope: str = ""  # what stands behind the version in its own paths, whatever the caller writes there
-    deployments: bool = False  # its SDK's own paths are at the root, too: /openai/deployments/NAME/… and /openai/…
+    deployments: str = ""  # folder of its SDK's own paths, which are at the root, too: /FOLDER/deployments/NAME/…
     beside: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # variables of settings that go with `variables`
     takes_models: bool = False  # it tries the models of a request one after another: `models`, `route: "fallback"`
     service: str = "bedrock"  # AWS's name for it, in signatures
+    # What its answer 400 to a key that it does not know says, where it has no 401 for that: the beginning of a text, by
+    # the members that lead to it.
+    bad_key: Mapping[str, str] = field(default_factory=dict)
     check: str = ""  # a URL that needs a credential and costs nothing to read; "": its family's list of models
 
+
+# Folders in which providers serve a family beside their own. Callers may repeat them, as the providers' documents do.
+FOLDERS: Mapping[Family, str] = {Family.OPENAI: "openai", Family.ANTHROPIC: "anthropic"}
 
 _OPENAI = {Family.OPENAI: "{base}"}
 _ANTHROPIC_TOO = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}"}
@@ -64,11 +70,18 @@ PROVIDERS: Mapping[str, Provider] = {
             "https://generativelanguage.googleapis.com",
             ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
             {Family.GEMINI: "{base}", Family.OPENAI: "{base}/v1beta/openai"},
+            bad_key={"error.details.reason": "API_KEY_INVALID"},
         ),
         Provider("deepseek", "https://api.deepseek.com/v1", ("DEEPSEEK_API_KEY",), _ANTHROPIC_ASIDE),
         Provider("mistral", "https://api.mistral.ai/v1", ("MISTRAL_API_KEY",), _OPENAI),
         Provider("groq", "https://api.groq.com/openai/v1", ("GROQ_API_KEY",), _OPENAI),
-        Provider("xai", "https://api.x.ai/v1", ("XAI_API_KEY",), _ANTHROPIC_TOO),
+        Provider(
+            "xai",
+            "https://api.x.ai/v1",
+            ("XAI_API_KEY",),
+            _ANTHROPIC_TOO,
+            bad_key={"error": "Incorrect API key provided", "error.message": "Incorrect API key provided"},
+        ),
         Provider("together", "https://api.together.xyz/v1", ("TOGETHER_API_KEY",), _OPENAI),
         Provider("fireworks", "https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), _ANTHROPIC_TOO),
         Provider(
@@ -89,7 +102,7 @@ PROVIDERS: Mapping[str, Provider] = {
             ("AZURE_OPENAI_API_KEY",),
             {Family.OPENAI: "{base}/openai/v1"},
             credential_header="api-key",
-            deployments=True,
+            deployments="openai",
             beside={"base_url": ("AZURE_OPENAI_ENDPOINT",)},
         ),
         Provider(

@@ -96,6 +96,9 @@ class Answer:
     def whole(self) -> bytes | None:
         return self._whole
 
+    async def beginning(self, most: int, seconds: float) -> bytes:
+        return (self._whole or b"")[:most]
+
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
         assert idle_timeout <= LIMITS.idle
         while (word := await self.words.get()) is not None:

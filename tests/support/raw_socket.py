@@ -36,11 +36,17 @@ class RawSockets:
     ) -> None:
         self._listener.close()
 
-    def accept(self, *lines: str, first: bytes = b"") -> Switched:
-        """The next handshake, which is answered with a 101. `first`: bytes behind its head, in the same write."""
+    def answer(self, raw: bytes) -> Switched:
+        """The next request, which is answered with these bytes."""
         connection, _ = self._listener.accept()
         connection.settimeout(60)
         head = head_of(connection)
+        connection.sendall(raw)
+        return Switched(head, connection)
+
+    def accept(self, *lines: str, first: bytes = b"") -> Switched:
+        """The next handshake, which is answered with a 101. `first`: bytes behind its head, in the same write."""
+        head, connection = self.answer(b"")
         key = re.search(rb"(?i)sec-websocket-key: *(\S+)", head)
         assert key is not None
         proof = base64.b64encode(hashlib.sha1(key[1] + _GUID, usedforsecurity=False).digest()).decode()

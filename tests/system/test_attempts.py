@@ -17,7 +17,7 @@ from tests.support.keyed_provider import KeyedProvider, Reply
 from tests.support.system import System
 
 # One provider for each test, so that the health that one leaves is nothing to the next.
-PROVIDERS = ["revoked", "limited", "failing", "overloaded", "hanging", "exhausted", "forbidden", "refusing"]
+PROVIDERS = ["revoked", "limited", "failing", "overloaded", "hanging", "exhausted", "forbidden", "refusing", "xai"]
 PROVIDERS += ["breaking", "spent", "file"]
 _REQUESTS = 80
 REFUSED = "http://127.0.0.1:9/v1"
@@ -94,6 +94,7 @@ def sample(system: System, name: str, **labels: str) -> float:
     ("name", "reply", "cause", "health"),
     [
         ("revoked", Reply(401), "refused", "out"),
+        ("xai", Reply(400, text="Incorrect API key provided: sk***in. You can obtain one."), "refused", "out"),
         ("limited", Reply(429, (("Retry-After", "50"),)), "rate_limited", "cooling"),
     ],
 )
@@ -182,7 +183,7 @@ def test_further_attempts_stay_within_their_budget(pooled: System, provider: Key
     assert {answer.status_code for answer in answers} == {403}
     further = provider.asked.count("sk-spent-spare")
     assert further == sum(attempts(answer) - 1 for answer in answers)
-    assert 10 <= further <= 0.2 * _REQUESTS
+    assert 5 <= further <= 0.1 * _REQUESTS, "attempts behind a refusal have half of the budget"
     assert sample(pooled, "arouter_unmade_attempts_total") == _REQUESTS - further
     pooled.extra = usual
     entries = pooled.settled(answer.headers["x-generation-id"] for answer in answers)
@@ -203,3 +204,18 @@ def test_a_key_file_that_is_missing_stops_the_start_in_one_line(pooled: System, 
         pooled.processes.command("gateway", "--port", "0", environment=changed)
     wanted = f"AROUTER_PROVIDERS__FILE__CREDENTIALS: main: {tmp_path / 'none'} cannot be read: No such file"
     assert wanted in str(failed.value).splitlines()[-1]
+
+
+def test_a_credential_that_is_out_comes_back_by_itself(pooled: System, provider: KeyedProvider) -> None:
+    """It stands last, so that most of the half minute is over."""
+
+    def is_now(health: str) -> bool:
+        return sample(pooled, "arouter_credential_health", provider="revoked", credential="main", health=health) == 1
+
+    if is_now("healthy"):
+        provider.replies["sk-revoked-main"] = Reply(401)
+        ask(pooled, "revoked")
+    assert is_now("out")
+    provider.replies.clear()
+    pooled.until(lambda: ask(pooled, "revoked").status_code == 200 and provider.asked[-1] == "sk-revoked-main")
+    assert is_now("healthy")

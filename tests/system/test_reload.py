@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,11 @@ import pytest
 
 from services.cli.processes import free_port
 from tests.support import web
-from tests.support.requests import ASKS
+from tests.support.frames import frame, sent
+from tests.support.keyed_provider import KeyedProvider, Reply
+from tests.support.raw_socket import RawSockets, Switched, exactly, head_of
+from tests.support.requests import ASKS, connected, raw_request
+from tests.support.sockets import HANDSHAKE
 from tests.support.system import PRICES, System
 
 _SECONDS = 60.0  # on a machine that is busy with other things
@@ -163,6 +169,73 @@ def test_no_request_fails_while_a_credential_is_replaced(system: Reloaded) -> No
     assert broken == []
     assert set(statuses) == {200}
     assert len(statuses) > 100
+
+
+def test_sockets_and_streams_end_with_what_they_began_with(system: Reloaded) -> None:
+    def configure(key: str, provider: RawSockets) -> None:
+        system.configure(key=key, more=f'[providers.own]\nbase_url = "{provider.url}"\napi_key = "{key}"\n')
+        system.command("reload")
+
+    def socket_at(provider: RawSockets) -> tuple[socket.socket, Switched]:
+        client = connected(system.url)
+        lines = f"authorization: Bearer {system.key}\r\n"
+        client.sendall(HANDSHAKE.format("/own/v1/realtime?model=m", lines).encode())
+        switched = provider.accept()
+        assert head_of(client).startswith(b"HTTP/1.1 101 ")
+        return client, switched
+
+    def both_ways(client: socket.socket, provider: socket.socket) -> None:
+        for data, writer, reader in ((sent("up"), client, provider), (frame(b"down"), provider, client)):
+            writer.sendall(data)
+            assert exactly(reader, len(data)) == data
+
+    first = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 8\r\n\r\none\n"
+    with RawSockets() as provider, RawSockets() as elsewhere, ExitStack() as opened:
+        configure("sk-began", provider)
+        client, switched = socket_at(provider)
+        streaming = connected(system.url)
+        streaming.sendall(raw_request("/own/v1/chat/completions", system.key, {"model": "m", "stream": True}))
+        stream = provider.answer(first)
+        head_of(streaming)
+        assert exactly(streaming, 4) == b"one\n"
+        for one in (client, streaming, switched.socket, stream.socket):
+            opened.callback(one.close)
+        configure("sk-after", elsewhere)
+        later, other = socket_at(elsewhere)
+        opened.callback(later.close)
+        opened.callback(other.socket.close)
+        began, after = b"bearer sk-began\r\n", b"bearer sk-after\r\n"
+        assert [began in one.head.lower() for one in (switched, stream, other)] == [True, True, False]
+        assert after in other.head.lower()
+        both_ways(client, switched.socket)
+        both_ways(later, other.socket)
+        stream.socket.sendall(b"two\n")
+        assert exactly(streaming, 4) == b"two\n"
+
+
+def test_a_credential_that_is_out_comes_back_with_a_new_secret(system: Reloaded) -> None:
+    def use(key: str) -> None:
+        pool = f'credentials = [{{ name = "main", api_key = "{key}" }}]\n'
+        system.configure(key="sk-usual", more=f'[providers.keyed]\nbase_url = "{provider.url}"\n{pool}')
+        system.command("reload")
+
+    def status() -> int:
+        body = {"model": "keyed/m", "messages": []}
+        headers = {"authorization": f"Bearer {system.key}"}
+        return web.post(f"{system.url}/v1/chat/completions", json=body, headers=headers).status_code
+
+    def healths() -> list[tuple[str, str]]:
+        told = json.loads(system.command("providers", "--json"))
+        return [(one["health"], one["cause"]) for one in told if one["provider"] == "keyed"]
+
+    with KeyedProvider() as provider:
+        provider.replies["sk-revoked"] = Reply(401)
+        use("sk-revoked")
+        assert status() == 401
+        system.until(lambda: healths() == [("out", "401")])
+        use("sk-new")
+        assert status() == 200
+        system.until(lambda: healths() == [("healthy", "")])
 
 
 def test_providers_are_listed_for_whoever_asks(system: Reloaded) -> None:

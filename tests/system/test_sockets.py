@@ -31,6 +31,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         settings = {
             "AROUTER_PROVIDERS__OWN__BASE_URL": provider.url,
             "AROUTER_PROVIDERS__OWN__API_KEY": "sk-own",
+            "AROUTER_PROVIDERS__POOL__BASE_URL": provider.url,
+            "AROUTER_PROVIDERS__POOL__CREDENTIALS": json.dumps(
+                [{"name": "main", "api_key": "sk-main"}, {"name": "spare", "api_key": "sk-spare", "weight": 0}]
+            ),
             "AROUTER_SLOW_READER_TIMEOUT": "4",
         }
         with System(folder, **settings) as system:
@@ -141,6 +145,36 @@ def test_a_frame_of_16_megabytes(running: Running, side: str) -> None:
     assert exactly(client, len(response("done", "a", DONE))) == response("done", "a", DONE)
     end(client, provider)
     assert counts(running.booked(id)) == (30, 4, "reported", "completed")
+
+
+def test_a_credential_that_refuses_a_handshake_is_followed_by_the_next_one_and_is_out(running: Running) -> None:
+    def handshake() -> socket.socket:
+        client = connected(running.system.url)
+        running.opened.append(client)
+        lines = f"authorization: Bearer {running.system.key}\r\n"
+        client.sendall(HANDSHAKE.format("/pool/v1/realtime?model=m", lines).encode())
+        return client
+
+    client = handshake()
+    refused = running.provider.answer(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno")
+    assert b"bearer sk-main\r\n" in refused.head.lower()
+    provider = running.provider.accept()
+    assert b"bearer sk-spare\r\n" in provider.head.lower()
+    running.opened += [refused.socket, provider.socket]
+    head = head_of(client)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"\r\nx-arouter-attempts: 2\r\n" in head
+    client.sendall(sent("hello"))
+    assert exactly(provider.socket, len(sent("hello"))) == sent("hello")
+    end(client, provider)
+    [id] = [line.split(b": ")[1].decode() for line in head.split(b"\r\n") if line.startswith(b"x-generation-id")]
+    entry = running.booked(id)
+    assert (entry["credential"], entry["outcome"]) == ("spare", "completed")
+    assert [attempt[2:5] for attempt in entry["attempts"]] == [["main", 401, "refused"], ["spare", 101, ""]]
+    second, again = handshake(), running.provider.accept()
+    running.opened.append(again.socket)
+    assert b"bearer sk-spare\r\n" in again.head.lower()
+    assert b"\r\nx-arouter-attempts: 1\r\n" in head_of(second)
 
 
 # How sockets end.

@@ -6,11 +6,13 @@ Each exception has its reason in a table here; one that is no longer needed fail
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 
 import pytest
 
+from shared.contract.providers import PROVIDERS
 from tests.support.our_files import ROOT, our_files
 
 ROOMS = ("services", "shared", "bench", "sdk", "tests")
@@ -23,6 +25,28 @@ RECORD_BASES = {"Struct", "NamedTuple", "BaseModel", "BaseSettings", "Settings",
 LARGE_CLASSES: dict[str, str] = {}
 LONG_FILES: dict[str, str] = {}
 PATCHING: dict[str, str] = {}
+
+# Where a provider's name is spelt outside its table (`shared/contract/providers.py`), and why.
+_HEADER = "a header or subprotocol of that name"
+_SETTING = "a sentence that documents a setting"
+_FIELD = "a field of answers, wherever they come from"
+_MODELS = "a family of models, whoever serves them"
+SPELT: dict[str, str] = {
+    "services/gateway/client/headers.py": _HEADER,
+    "services/gateway/client/leads.py": _HEADER,
+    "services/gateway/credential_settings.py": _SETTING,
+    "services/gateway/credentials/sources.py": "the modules, scope and errors of a cloud's own library",
+    "services/gateway/provider_settings.py": _SETTING,
+    "services/gateway/routing/native.py": "a publisher of models in a cloud's paths, which gives the dialect",
+    "services/gateway/routing/routes.py": _HEADER,
+    "services/gateway/websocket/handshake.py": _HEADER,
+    "services/meter/estimate/framing.py": _MODELS,
+    "services/meter/estimate/tokenizers.py": _MODELS,
+    "services/meter/estimate/vision.py": _MODELS,
+    "services/meter/readers/bedrock.py": _FIELD,
+    "services/meter/readers/openai_chat.py": _FIELD,
+    "services/meter/readers/openai_usage.py": _MODELS,
+}
 
 
 @cache
@@ -79,6 +103,50 @@ def test_no_class_has_many_attributes() -> None:
 def test_no_file_is_long() -> None:
     long = {path for path, text in sources().items() if len(text.splitlines()) > MOST_LINES}
     assert long == LONG_FILES.keys()
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    """The literals in a piece of code, without its docstrings."""
+    docs = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Expr)}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Constant) and id(inner) not in docs and isinstance(inner.value, str | bytes):
+            yield inner.value if isinstance(inner.value, str) else inner.value.decode("latin-1")
+
+
+def names_in(text: str) -> set[str]:
+    """The providers that a piece of code names in its literals."""
+    return {
+        word
+        for literal in texts(ast.parse(text))
+        for word in re.findall("[a-z]+", literal.lower())
+        if word in PROVIDERS
+    }
+
+
+def test_no_provider_is_named_outside_the_table() -> None:
+    """A rule of a provider's is data of its row; code that asks for a name works for one provider alone."""
+    rooms = ("services/gateway/", "services/meter/")
+    code = {path: text for path, text in sources().items() if path.startswith(rooms) and path.endswith(".py")}
+    assert {path for path, text in code.items() if names_in(text)} == SPELT.keys()
+    # Where headers and settings may have such a name, none of these stands alone, to be compared with a provider's.
+    alone = {
+        path
+        for path, reason in SPELT.items()
+        if reason in (_HEADER, _SETTING, _FIELD) and any(text in PROVIDERS for text in texts(ast.parse(code[path])))
+    }
+    assert alone == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('x = name == "openai"', {"openai"}),
+        ('x = {b"azure": f"/bedrock/{name}"}', {"azure", "bedrock"}),
+        ('def f():\n    """Of openai."""\n    openai = Family.OPENAI', set()),
+    ],
+)
+def test_names_are_found_in_literals_alone(text: str, expected: set[str]) -> None:
+    assert names_in(text) == expected
 
 
 def patches(text: str) -> bool:

@@ -9,20 +9,24 @@ import pytest
 
 from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.attempts import Attempts, Candidate, Plan
+from services.gateway.bad_keys import BEGINNING, BadKey
 from services.gateway.client.upload import Upload
 from services.gateway.credential_health import Health, Verdict
 from services.gateway.retries import Retries
 from services.gateway.routing.authenticators import Fixed
 from shared.contract.provider_state import Health as State
+from shared.contract.providers import PROVIDERS
 from shared.runtime.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from tests.support.playbook import Answer, Clock
+
+BAD = b'[{"error": {"message": "what", "details": [{"no": 1}, {"reason": "BAD_KEY"}]}}]'
 
 
 class Given(Answer):
     """An answer with this status. `rest`: of its body, where it is not here as a whole."""
 
-    def __init__(self, status: int, after: str, rest: list[bytes | Exception | None]) -> None:
-        super().__init__(None if rest else b"{}")
+    def __init__(self, status: int, after: str, rest: list[bytes | Exception | None], body: bytes = b"{}") -> None:
+        super().__init__(None if rest else body)
         self.status = status
         for word in rest:
             self.words.put_nowait(word)
@@ -30,7 +34,8 @@ class Given(Answer):
 
 
 class Script:
-    """An upstream that answers word by word: a status, `429/7` with Retry-After, or the cause of no answer."""
+    """An upstream that answers word by word: a status, `429/7` with Retry-After, `400!` with BAD, or the cause of no
+    answer."""
 
     def __init__(self, words: str, clock: Clock) -> None:
         self.answers: list[Given] = []
@@ -43,13 +48,14 @@ class Script:
         self.asked.append(provider + "!" * fresh)
         self._clock.now += 1
         word, _, after = self._words.pop(0).partition("/")
+        word, bad, _ = word.partition("!")
         if word == "never":
             await asyncio.get_running_loop().create_future()
         if not word.isdigit():
             error: UpstreamError = (UpstreamTimeout if "timeout" in word else UpstreamUnreachable)("", word.strip("~"))
             error.again = word.endswith("~")
             raise error
-        self.answers.append(Given(int(word), after, self.rest))
+        self.answers.append(Given(int(word), after, self.rest, BAD if bad else b"{}"))
         return self.answers[-1]
 
 
@@ -70,12 +76,12 @@ class Listed(Plan):
         return self._rest.pop(0) if self._rest else None
 
 
-def candidate(place: str, health: Health, body: Any = b"{}", *, trusted: bool = True) -> Candidate:
+def candidate(place: str, health: Health, body: Any = b"{}", *, trusted: bool = True, model: str = "m") -> Candidate:
     """`place`: provider and credential, as `a.main`."""
     provider, _, credential = place.partition(".")
     return Candidate(
         provider,
-        "m",
+        model,
         credential,
         "POST",
         "https://p/v1",
@@ -86,6 +92,7 @@ def candidate(place: str, health: Health, body: Any = b"{}", *, trusted: bool = 
         health=health,
         caller="c",
         trusted=trusted,
+        bad_key=BadKey({"error.details.reason": "BAD_KEY"}),
         shown=((b"x-arouter-attempts", b"1"), (b"x-arouter-provider", provider.encode())),
     )
 
@@ -101,20 +108,22 @@ class Scene:
         trusted: bool = True,
         body: Any = b"{}",
         first: Health | None = None,
+        model: str = "m",
+        retries: Retries | None = None,
         **policy: Any,
     ) -> None:
-        """`first`: the health of the first credential."""
+        """`first`: the health of the first credential; `retries`: those of the exchanges before, and not a `policy`."""
         self.clock = Clock()
         self.stopped = False
         self.script = Script(words, self.clock)
         self.healths = [Health(0) for _ in places.split()]
         self.healths[0] = first or self.healths[0]
         candidates = [
-            candidate(place, health, body, trusted=trusted)
+            candidate(place, health, body, trusted=trusted, model=model)
             for place, health in zip(places.split(), self.healths, strict=True)
         ]
         self.plan = Listed(candidates)
-        self.retries = Retries(AttemptSettings(**policy), lambda: self.stopped)
+        self.retries = retries or Retries(AttemptSettings(**policy), lambda: self.stopped)
         self.attempts = Attempts(self.plan, self.script, self.retries, self.clock, self._sleep)
         self.slept: list[float] = []
 
@@ -169,6 +178,9 @@ TABLE = [
     Row("401 401", "401", "a a", {}, "a.main a.spare"),
     Row("401", "401", "a", {}, "a"),
     Row("402 200", "200", "a b"),
+    Row("400! 200", "200", "a a", {"retry_on": "", "budget": 0}, "a.main a.spare"),
+    Row("400! 400", "400", "a a", {}, "a.main a.spare"),
+    Row("400!", "400", "a", {}, "a"),
     # A connection that the provider was closing: once more on a new one, and not by policy.
     Row("closed_early~ 200", "200", "a a!", {"retry_on": ""}),
     Row("closed_early~ 500 200", "200", "a a! b"),
@@ -232,6 +244,38 @@ async def test_what_becomes_of_a_credential_is_logged_once(caplog: pytest.LogCap
     ]
 
 
+async def test_a_400_that_says_that_the_key_is_not_known_puts_it_out(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene("400! 200", "a.main a.spare")
+    await scene.ask()
+    assert [health.state for health in scene.healths] == [State.OUT, State.HEALTHY]
+    assert [(one.status, one.cause) for one in scene.attempts.made] == [(400, "refused"), (200, "")]
+    assert [record.getMessage() for record in caplog.records] == ["provider a: credential 'main' is out (400)"]
+    other = Scene("400! 200", "a.main a.spare", trusted=False)
+    assert (await other.ask(), other.healths[0].state) == ("400", State.HEALTHY)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "expected"),
+    [
+        ("gemini", b'{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"},{"locale":"en"}]}}', True),
+        ("gemini", b'[{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}]', True),
+        ("gemini", b'{"error":{"code":400,"details":[{"reason":["API_KEY_INVALID"]}]}}', True),
+        ("gemini", b'{"error":{"code":400,"message":"API_KEY_INVALID","status":"INVALID_ARGUMENT"}}', False),
+        ("gemini", b'{"error":{"details":{"fieldViolations":[{"reason":"API_KEY_INVALID"}]}}}', False),
+        ("gemini", b'{"error":{"details":[{"reason":"API_KEY_INVALID"', False),
+        ("gemini", b"", False),
+        ("gemini", b"[" * BEGINNING, False),
+        ("xai", b'{"code":"an invalid argument","error":"Incorrect API key provided: na***ys."}', True),
+        ("xai", b'{"error":{"message":"Incorrect API key provided: na***ys."}}', True),
+        ("xai", b'{"code":"x","error":"The model does not know \\"Incorrect API key provided\\""}', False),
+        ("xai", b'{"error":7}', False),
+        ("xai", b"null", False),
+    ],
+)
+def test_how_providers_say_that_they_do_not_know_a_key(name: str, body: bytes, expected: bool) -> None:
+    assert BadKey(PROVIDERS[name].bad_key).said(body) is expected
+
+
 @pytest.mark.parametrize(("words", "places", "unmade"), [("500 200", "a b", 1), ("500", "a", 0), ("404", "a b", 0)])
 async def test_attempts_without_budget_are_counted_where_there_was_a_candidate(
     words: str, places: str, unmade: int
@@ -275,16 +319,30 @@ async def test_a_client_that_leaves_ends_the_attempts_and_frees_the_one_that_dec
     assert [one.cause for one in scene.attempts.made] == ["refused", "cancelled"]
 
 
-async def test_a_refusal_counts_against_the_credential_only_where_another_one_serves_the_same() -> None:
+async def test_a_credential_is_set_aside_for_a_model_where_another_one_of_its_provider_serves_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     health = Health(0)
-    for _ in range(2):
-        await Scene("403 403", "a.x a.y", first=health).ask()
-        await Scene("403 200", "a.x b.y", first=health).ask()
-    states = [health.state]
-    for _ in range(2):
+    await Scene("403 403", "a.x a.y", first=health).ask()
+    await Scene("403 200", "a.x b.y", first=health).ask()
+    await Scene("403 200", "a.x a.y", first=health, model="").ask()
+    assert health.serves("m", 1002)
+    assert health.serves("", 1002)
+    for _ in range(9):  # one caller alone
         await Scene("403 200", "a.x a.y", first=health).ask()
-        states.append(health.state)
-    assert states == [State.HEALTHY, State.OUT, State.OUT]
+    assert not health.serves("m", 1002)
+    assert health.serves("other", 1002)
+    assert health.state is State.HEALTHY
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("ERROR", "provider a: credential 'x' refuses 'm' (403), which another one serves")]
+
+
+async def test_refusals_do_not_use_up_the_budget_of_failures() -> None:
+    """A caller may ask for what is forbidden as often as it likes."""
+    retries = Retries(AttemptSettings())
+    seen = [await Scene("403 403", "a.x a.y", retries=retries).ask() for _ in range(99)]
+    assert (set(seen), retries.unmade) == ({"403"}, 90)
+    assert [await Scene("500 200", retries=retries).ask() for _ in range(9)] == ["200"] * 9
 
 
 @pytest.mark.parametrize(("trusted", "state"), [(True, State.OUT), (False, State.HEALTHY)])

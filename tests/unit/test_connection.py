@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from services.gateway.upstream.connection import ClosedEarly, Connection, Timeouts
+from services.gateway.upstream.connection import BadAnswer, ClosedEarly, Connection, Timeouts
 from services.gateway.upstream.parser import State
 from tests.support.wire import Wire
 
@@ -86,6 +86,51 @@ async def test_a_short_answer_is_taken_whole_and_the_connection_used_again() -> 
         assert (play.connection.take(), play.connection.take()) == (b"ok", b"")
         play.connection.release()
     assert (play.pool.given_back, play.wire.aborted) == ([True] * 3, False)
+
+
+@pytest.mark.parametrize(
+    ("rest", "seen", "error"),
+    [
+        ([b"8\r\nof three\r\n", b"0\r\n\r\n"], b"a body of three", None),
+        ([b"8\r\nof three\r\n8\r\nor four\n\r\n"], b"a body of threeo", None),
+        ([b"no chunk"], b"a body ", BadAnswer),
+        ([None], b"a body ", ClosedEarly),
+    ],
+    ids=["whole", "enough", "broken", "closed"],
+)
+async def test_the_beginning_of_a_body_may_be_looked_at_and_stays(
+    rest: list[bytes | None], seen: bytes, error: type[Exception] | None
+) -> None:
+    play = Play()
+    await play.answered(HEAD + b"7\r\na body \r\n")
+    task = play.pool.loop.create_task(play.connection.beginning(16, 60))
+    for part in rest:
+        await asyncio.sleep(0)
+        assert not task.done()
+        if part is None:
+            play.connection.connection_lost(None)
+        else:
+            play.connection.data_received(part)
+    assert await task == seen
+    pushing = await play.pushed()
+    if error is not None:
+        with pytest.raises(error):
+            await pushing
+    else:
+        if not play.connection.parser.complete:
+            play.connection.data_received(b"0\r\n\r\n")
+        await pushing
+    assert b"".join(play.got).startswith(seen)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    play = Play()
+    await play.answered(HEAD + b"1\r\na\r\n")
+    assert await play.connection.beginning(15, 0) == b"a"
+    pushing = await play.pushed()
+    play.connection.data_received(b"0\r\n\r\n")
+    await pushing
+    assert play.got == [b"a"]
 
 
 async def test_a_sink_that_fails_fails_the_push_even_with_the_last_bytes() -> None:

@@ -20,8 +20,8 @@ VERDICTS = {
 
 
 class Row(NamedTuple):
-    """Attempts, one after the other: `verdict` or `verdict@caller`, `+N` lets N seconds pass, `~` another credential
-    served what this one was refused for. Then the state, and in how many seconds it is usable."""
+    """Attempts, one after the other: `verdict` or `verdict@caller`, `+N` lets N seconds pass. Then the state, and in
+    how many seconds it is usable."""
 
     script: str
     state: State
@@ -76,10 +76,6 @@ TABLE = [
     Row("403@a 403@b 403@a", O, 30),
     Row("403@a 403@b ok 403@a", H),
     Row("403@a 403@a 403@a 403@b", O, 30),
-    # But where another credential serves what this one is refused for, it is not the request.
-    Row("403@a ~", H),
-    Row("403@a ~ 403@a", O, 30),
-    Row("403@a ~ ok 403@a ~", H),
 ]
 
 
@@ -90,9 +86,6 @@ def played(script: str) -> tuple[Health, float]:
     for word in script.split():
         if word.startswith("+"):
             now += float(word[1:])
-            continue
-        if word == "~":
-            health.outdone(now)
             continue
         decides = health.begin(now)
         verdict, _, rest = word.partition("@")
@@ -109,6 +102,29 @@ def test_states(row: Row) -> None:
     assert health.state is row.state
     assert health.usable(now + row.usable_in)
     assert row.usable_in == 0 or not health.usable(now + row.usable_in - 0.001)
+
+
+def test_a_credential_that_is_outdone_is_set_aside_for_that_model_and_ever_longer() -> None:
+    health, now = Health(0), 0.0
+    for seconds in (30, 60, 120, 240, 480, 600, 600):
+        assert health.serves("m", now)
+        assert health.outdone("m", now)
+        assert not health.outdone("m", now + 1), "what was under way says nothing new"
+        assert not health.serves("m", now + seconds - 1)
+        now += seconds
+    assert health.serves("other", 0)
+    assert (health.state, health.usable(0)) == (H, True)
+    assert health.outdone("m", now + 601)
+    assert health.serves("m", now + 631), "that was long ago"
+
+
+def test_a_bounded_number_of_models_is_remembered() -> None:
+    health = Health(0)
+    for number in range(100):
+        assert health.outdone(f"m{number}", 0)
+    assert [number for number in range(100) if not health.serves(f"m{number}", 1)] == list(range(36, 100))
+    assert not health.outdone("m36", 1)
+    assert not health.serves("m36", 1)
 
 
 def test_one_attempt_at_a_time_decides() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from services.gateway.routing.configured import upstreams
 from services.gateway.routing.states import states
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
+from services.gateway.upstream.tls import Files, client_context
 from shared.contract.dialects import Family
 from shared.contract.providers import Auth
 from shared.runtime.errors import SettingsError
+from shared.runtime.files import contents
 
 ASKED = Candidate("p", "m", "", "POST", "https://p/v1", b"", [], b"", Fixed())
 
@@ -87,7 +90,13 @@ def test_wrong_credentials_are_one_line_without_a_secret(credentials: object, sa
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "cannot be read: No such file"), (b" \n", "is empty"), (b"\xff", "no key"), (b"a\nb", "no key")],
+    [
+        (None, "cannot be read: No such file"),
+        (b"k" * (16 << 20) + b"!", "cannot be read: File too large"),
+        (b" \n", "is empty"),
+        (b"\xff", "no key"),
+        (b"a\nb", "no key"),
+    ],
 )
 def test_a_key_file_that_is_no_use_is_one_line(tmp_path: Path, content: bytes | None, said: str) -> None:
     if content is not None:
@@ -95,6 +104,19 @@ def test_a_key_file_that_is_no_use_is_one_line(tmp_path: Path, content: bytes | 
     with pytest.raises(SettingsError, match=said) as error:
         configured(credentials=[{"name": "main", "api_key_file": str(tmp_path / "key")}])
     assert str(error.value).startswith("AROUTER_PROVIDERS__OPENAI__CREDENTIALS: main: ")
+
+
+def test_a_file_that_may_have_no_end_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for file in (pipe, Path("/dev/zero")):
+        with pytest.raises(SettingsError, match=f"{file} cannot be read: Not a regular file"):
+            configured(credentials=[{"name": "main", "api_key_file": str(file)}])
+        with pytest.raises(OSError, match="Not a regular file"):
+            client_context(Files(ca=file))
+        assert contents([file]) == ("",)
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        configured(credentials=[{"name": "main", "api_key_file": str(tmp_path)}])
 
 
 @pytest.mark.parametrize("pasted", ["sk-secret-1234", "~sk-secret-1234/x", "sk-secret\0", "sk-secret-" + "x" * 5000])

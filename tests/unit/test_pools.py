@@ -126,6 +126,15 @@ def test_what_cools_or_is_out_is_passed_over() -> None:
     assert Walk(route("one", several), route("two", pool("two", c=1))).go() == ["one/b", "two/c"]
 
 
+def test_what_is_set_aside_for_a_model_is_passed_over_for_that_model() -> None:
+    several = pool("one", a=1, b=0)
+    several.first.health.outdone("m", 99)
+    assert Walk(route("one", several)).go() == ["one/b"]
+    assert Walk(route("one", several, model="other")).go() == ["one/a", "one/b"]
+    put(several.of("caller")[1], Verdict.FAILED)
+    assert Walk(route("one", several)).go() == ["one/b"], "what refuses it is the last resort"
+
+
 def test_where_none_is_usable_the_first_that_is_not_out_is_asked_alone() -> None:
     several = pool("one", a=1, b=0)
     a, b = several.of("caller")

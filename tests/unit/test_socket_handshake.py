@@ -125,6 +125,7 @@ def test_neither_keys_nor_accounts_nor_extensions_go_upstream() -> None:
     allowed = handshake.cleaned(given, frozenset({b"openai-project"}))
     assert allowed[-1] == (b"sec-websocket-protocol", b"realtime, openai-project.p, openai-beta.realtime-v1")
     assert handshake.cleaned([(b"sec-websocket-protocol", b"openai-insecure-api-key.x")], frozenset()) == []
+    assert handshake.cleaned([(b"sec-websocket-protocol", b"OpenAI-Insecure-API-Key.x")], frozenset()) == []
 
 
 @pytest.mark.parametrize(

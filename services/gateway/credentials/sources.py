@@ -18,6 +18,7 @@ from services.gateway.routing.sigv4 import Keys
 from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
 from shared.contract.providers import Auth
+from shared.runtime import files
 from shared.runtime.errors import SettingsError
 
 _GOOGLE_SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -111,7 +112,7 @@ def _google(auth: Any, requests: Any, setting: str, file: Path | None) -> Source
     if file is not None:
         file = file.expanduser()
         try:
-            if json.loads(file.read_text()).get("type") == "service_account":
+            if json.loads(files.read(file)).get("type") == "service_account":
                 load()  # offline; for other types the library asks Google which project it is
         except (auth.exceptions.GoogleAuthError, OSError, ValueError, AttributeError) as exc:
             why = (exc.strerror if isinstance(exc, OSError) else None) or "it holds no credentials of Google's"

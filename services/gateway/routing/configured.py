@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
+from services.gateway.bad_keys import BadKey
 from services.gateway.client.headers import ACCOUNTS, ATTEMPTS, PROVIDER
 from services.gateway.credential_health import Healths
 from services.gateway.credential_settings import CredentialSettings, api_key
@@ -20,6 +21,7 @@ from services.gateway.routing.upstreams import FAMILIES, Paths, Upstream, Upstre
 from services.gateway.settings import GatewaySettings
 from shared.contract.dialects import Dialect, Family
 from shared.contract.providers import Auth, Provider, known
+from shared.runtime import files
 from shared.runtime.errors import SettingsError
 
 Clock = Callable[[], float]  # monotonic seconds
@@ -77,6 +79,7 @@ def _upstream(name: str, configured: ProviderSettings, healths: Healths) -> Upst
         paths=Paths(other, scope, row.deployments, row.check.format(**names)),
         whole_bodies=any(one.whole_body for one in authenticators),
         trusted=not configured.passed & ACCOUNTS,
+        bad_key=BadKey(row.bad_key) if row.bad_key else None,
         shown=((ATTEMPTS, b"1"), (PROVIDER, name.encode())),
     )
 
@@ -120,7 +123,7 @@ def _read(name: str, credential: CredentialSettings) -> str:
     path = credential.api_key_file or Path()
     setting = f"{_setting(name, credential)}: {path if path.is_absolute() else 'api_key_file'}"
     try:
-        found = api_key(path.expanduser().read_text())
+        found = api_key(files.read(path).decode())
     except OSError as exc:
         raise SettingsError(f"{setting} cannot be read: {exc.strerror}") from None
     except ValueError:  # of the key, or of its encoding; its text is not repeated

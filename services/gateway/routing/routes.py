@@ -19,7 +19,7 @@ from services.gateway.routing.roots import root_of
 from services.gateway.routing.upstreams import FAMILIES, Upstream, Upstreams
 from shared.contract.dialects import Dialect, Family
 from shared.contract.paths import VERSION as _VERSION
-from shared.contract.providers import DEFAULTS, PROVIDERS
+from shared.contract.providers import DEFAULTS, FOLDERS, PROVIDERS
 from shared.runtime.errors import Refused
 
 REMEMBERED = 4096  # readings of paths: clients use few paths, again and again
@@ -37,9 +37,8 @@ _CALLS: Mapping[str, Dialect] = {
     "messages": Dialect.ANTHROPIC_MESSAGES,
     "interactions": Dialect.GEMINI_INTERACTIONS,
 }
-# Prefixes of a provider's other endpoints, accepted below `/{provider}/` because the providers' own docs show them.
-_ENDPOINT_PREFIXES = frozenset({"openai", "anthropic"})
-_AZURE = "openai"  # the first segment of Azure's paths
+_OPENAI, _ANTHROPIC = FOLDERS[Family.OPENAI], FOLDERS[Family.ANTHROPIC]
+_FOLDERS = frozenset(FOLDERS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +102,11 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated
     segments = _segments(path)
     if not segments:
         raise Refused(404, f"no such route: {method} {path}")
-    azure = upstreams.deployments
-    if azure is not None and _is_deployment(segments):
-        return _azure_deployment(method, segments, azure)
-    if azure is not None and segments[0] == _AZURE and (dated or upstreams.get(_AZURE) is None):
-        return _azure_path(method, segments, azure)
+    at_root = upstreams.deployments
+    if at_root is not None and _is_deployment(segments, at_root):
+        return _deployment(method, segments, at_root)
+    if at_root is not None and segments[0] == at_root.paths.deployments and (dated or not upstreams.get(segments[0])):
+        return _beside_deployments(method, segments, at_root)
     if segments[:2] == ["api", "v1"]:
         segments = segments[1:]  # as OpenRouter's base URL ends
     if _VERSION.fullmatch(segments[0]):
@@ -124,10 +123,10 @@ def match(method: str, path: str, family: Family, upstreams: Upstreams, *, dated
         if found is not None:
             return found
         raise Refused(404, f"no such route, and no provider {segments[0]!r} is configured: {method} {path}")
-    if upstream.paths.deployments and _is_deployment(segments[1:]):
-        return _azure_deployment(method, segments[1:], upstream)
-    if upstream.paths.deployments and dated and segments[1:2] == [_AZURE]:
-        return _azure_path(method, segments[1:], upstream)
+    if _is_deployment(segments[1:], upstream):
+        return _deployment(method, segments[1:], upstream)
+    if dated and segments[1:2] == [upstream.paths.deployments]:
+        return _beside_deployments(method, segments[1:], upstream)
     return _match_provider(method, segments[1:], upstream, slash=path.endswith("/"))
 
 
@@ -176,8 +175,8 @@ def _match_call(method: str, rest: str, version: str) -> Match | None:
 def _match_root(method: str, segments: list[str], family: Family, upstreams: Upstreams) -> Match | None:
     """A path behind a version segment, and no provider."""
     version, rest = segments[0], "/".join(_without_versions(segments))
-    if version != "v1" and rest.startswith("openai/"):
-        return _match_compatible(method, rest.removeprefix("openai/"), upstreams)
+    if version != "v1" and rest.startswith(f"{_OPENAI}/"):
+        return _match_compatible(method, rest.removeprefix(f"{_OPENAI}/"), upstreams)
     found = _match_call(method, rest, version)
     if found is None and (root := root_of(method, rest, version, family)) is not None:
         found = Match(_beside_calls(method, rest), root.family, rest, version)
@@ -213,7 +212,7 @@ def _beside_calls(method: str, rest: str) -> Dialect:
 def _match_provider(method: str, segments: list[str], upstream: Upstream, *, slash: bool) -> Match:
     """Any path of one provider. Known calls go to the endpoint of their family, with one version segment."""
     version = next((segment for segment in segments[:3] if _VERSION.fullmatch(segment)), None)
-    bare = dropwhile(lambda segment: _VERSION.fullmatch(segment) or segment in _ENDPOINT_PREFIXES, segments)
+    bare = dropwhile(lambda segment: _VERSION.fullmatch(segment) or segment in _FOLDERS, segments)
     rest = "/".join(bare)
     gemini = Family.GEMINI in upstream.endpoints
     found = _match_call(method, rest, version or ("v1beta" if gemini else "v1"))
@@ -250,11 +249,11 @@ def _raw_url(segments: list[str], upstream: Upstream) -> tuple[Family, str]:
     own = next(iter(upstream.endpoints))
     if (
         segments
-        and segments[0] == "anthropic"
+        and segments[0] == _ANTHROPIC
         and own is not Family.ANTHROPIC
         and Family.ANTHROPIC in upstream.endpoints
     ):
-        root = upstream.endpoints[Family.ANTHROPIC].removesuffix("/anthropic")
+        root = upstream.endpoints[Family.ANTHROPIC].removesuffix(f"/{_ANTHROPIC}")
         return Family.ANTHROPIC, "/".join([root, *segments])
     scheme, _, place = upstream.paths.other.partition("://")
     host, *folders = place.split("/")
@@ -288,22 +287,22 @@ def _segments(path: str) -> list[str]:
     return segments
 
 
-def _is_deployment(segments: list[str]) -> bool:
-    return segments[:2] == [_AZURE, "deployments"] and len(segments) > 3
+def _is_deployment(segments: list[str], upstream: Upstream) -> bool:
+    return segments[:2] == [upstream.paths.deployments, "deployments"] and len(segments) > 3
 
 
-def _azure_deployment(method: str, segments: list[str], azure: Upstream) -> Match:
+def _deployment(method: str, segments: list[str], upstream: Upstream) -> Match:
     rest = "/".join(segments[3:])
     dialect = _CALLS.get(rest, Dialect.PASSTHROUGH) if method == "POST" else Dialect.METADATA
-    url = f"{azure.base_url}/{'/'.join(segments)}"
-    return Match(dialect, Family.OPENAI, rest, upstream=azure, url=url, path_model=segments[2])
+    url = f"{upstream.base_url}/{'/'.join(segments)}"
+    return Match(dialect, Family.OPENAI, rest, upstream=upstream, url=url, path_model=segments[2])
 
 
-def _azure_path(method: str, segments: list[str], azure: Upstream) -> Match:
-    """Any other path of Azure's SDK, as it came: below `/openai/`, with or without `v1`."""
+def _beside_deployments(method: str, segments: list[str], upstream: Upstream) -> Match:
+    """Any other path of the SDK that knows deployments, as it came: with or without `v1`."""
     rest = "/".join(_without_versions(segments[1:]))
     dialect = (_CALLS.get(rest) if method == "POST" else None) or _beside_calls(method, rest)
-    return Match(dialect, Family.OPENAI, rest, upstream=azure, url=f"{azure.base_url}/{'/'.join(segments)}")
+    return Match(dialect, Family.OPENAI, rest, upstream=upstream, url=f"{upstream.base_url}/{'/'.join(segments)}")
 
 
 def _without_versions(segments: list[str]) -> list[str]:

@@ -45,9 +45,9 @@ def socket_of(path: str, find: Find, upstreams: Upstreams) -> Socket | None:
         return Socket(replace(found, dialect=Dialect.OPENAI_RESPONSES_SOCKET, streamed=True))
     if found.dialect is not Dialect.PASSTHROUGH or found.family is not Family.OPENAI:
         return None
-    deployments = found.upstream is not None and found.upstream.paths.deployments
+    deployments = found.upstream.paths.deployments if found.upstream is not None else ""
     names = (b"model", b"deployment") if deployments else (b"model",)
-    rest = found.rest.removeprefix("openai/") if deployments else found.rest
+    rest = found.rest.removeprefix(f"{deployments}/")
     if not _REALTIME.fullmatch(rest):
         return None
     return Socket(replace(found, dialect=Dialect.OPENAI_REALTIME, streamed=True), names)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from services.gateway.bad_keys import BadKey
 from services.gateway.client.headers import Header
 from services.gateway.routing.authenticators import Authenticator
 from services.gateway.routing.pools import Pool
@@ -18,7 +19,7 @@ class Paths(NamedTuple):
 
     other: str  # absolute URL below which all other paths lie
     scope: str = ""  # what stands behind the version segment, whatever the caller writes there
-    deployments: bool = False  # Azure's paths stand at the root, too
+    deployments: str = ""  # folder of its SDK's own paths, which stand at the root, too
     check: str = ""  # URL of a request that needs a credential and costs nothing; "": the family's list of models
 
 
@@ -51,6 +52,7 @@ class Upstream:
     passes: frozenset[bytes] = frozenset()  # headers of callers that it gets though they are removed otherwise
     whole_bodies: bool = False  # every request body is taken in whole
     trusted: bool = True  # callers cannot name an account, so that a 401 to a call of a model is about the credential
+    bad_key: BadKey | None = None  # how it says in a 400 that it does not know a key
     shown: tuple[Header, ...] = ()  # what clients are told of an answer of its
 
     def serves(self, dialect: Dialect, family: Family) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol, cast
 
 import httpx
@@ -211,6 +212,14 @@ class Connection(asyncio.Protocol):
         """Body bytes that came before there was a sink."""
         body, self._early = self._early, b""
         return body
+
+    async def beginning(self, most: int, seconds: float) -> bytes:
+        """As `Answer.beginning`, before there is a sink."""
+        with suppress(TimeoutError, httpx.TransportError):  # `push` raises what has broken the body off
+            async with asyncio.timeout(seconds):
+                while not self.parser.complete and len(self._early) < most:
+                    await self._wait(None)
+        return self._early[:most]
 
     async def push(self, sink: Sink, idle_timeout: float | None) -> None:
         """Call `sink` with the body bytes of every read until the body ends; the sink may `pause` and `resume`.

@@ -32,6 +32,9 @@ class PulledAnswer:
     def whole(self) -> bytes | None:
         return None
 
+    async def beginning(self, most: int, seconds: float) -> bytes:
+        return b""  # to give up waiting for a response of httpx's closes it
+
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
         self._timeouts["read"] = idle_timeout  # the transport reads it when the body begins
         try:

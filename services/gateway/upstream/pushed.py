@@ -28,6 +28,9 @@ class PushedAnswer:
         connection = self._connection
         return connection.take() if connection is not None and connection.parser.complete else None
 
+    async def beginning(self, most: int, seconds: float) -> bytes:
+        return await self._connection.beginning(most, seconds) if self._connection is not None else b""
+
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
         assert self._connection is not None
         try:

@@ -6,6 +6,8 @@ import ssl
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.runtime.files import read
+
 _HOSTS = 256
 
 
@@ -50,6 +52,8 @@ def client_context(files: Files = Files()) -> ResumingContext:  # noqa: B008  # 
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context._sessions = {}  # noqa: SLF001  # SSLContext.__new__ takes no further arguments
     context.load_default_certs()
+    for file in filter(None, files):
+        read(file)  # OpenSSL would read what has no end, too
     if files.ca is not None:
         context.load_verify_locations(files.ca)
     if files.cert is not None:

@@ -27,6 +27,10 @@ class Answer(Protocol):
     def whole(self) -> bytes | None:
         """The body, if all of it came with the headers; then there is nothing to relay."""
 
+    async def beginning(self, most: int, seconds: float) -> bytes:
+        """Bytes of the body, which stay in it: those that are here once it is whole, `most` of them have come, or
+        `seconds` have passed. Empty where none can be looked at."""
+
     async def relay(self, sink: Sink, idle_timeout: float) -> None:
         """Call `sink` with the body's bytes as they come, undecoded, until the body ends.
 

@@ -55,6 +55,7 @@ def cleaned(given: Sequence[Header], allowed: frozenset[bytes]) -> list[Header]:
 
 
 def _stays_here(protocol: bytes, allowed: frozenset[bytes]) -> bool:
+    protocol = protocol.lower()  # a server may read it so
     if protocol.startswith(_KEY):
         return True
     return protocol.startswith(_ACCOUNTS) and protocol.partition(b".")[0] not in allowed
