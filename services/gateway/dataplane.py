@@ -70,7 +70,7 @@ class DataPlane:
         observer: Observer,
     ) -> None:
         self.configured = configured
-        self.open: set[Exchange] = set()
+        self.open: dict[Exchange, Open] = {}  # what runs, oldest first
         self.observer = observer
         self.socket_room = settings.tap_bytes // 2  # the other half is for reports beyond it
         self.send_generation_id = settings.send_generation_id
@@ -177,20 +177,22 @@ class DataPlane:
             guard = Guard(partial(_allows, key, permit.routes), matched.dialect, self._settings.max_body_bytes)
         chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
         call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
-        tap = permit.open(_socket_record(permit, matched, chosen.first))
-        await self._follow(SocketExchange(call, tap, client, self, arrived, guard))
+        opened = _socket_record(permit, matched, chosen.first)
+        tap = permit.open(opened)
+        await self._follow(SocketExchange(call, tap, client, self, arrived, guard), opened)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
         call = self._call(client, routed, permit)
-        tap = permit.open(_open_record(permit, routed, call))
-        await self._follow(Exchange(call, tap, client, self, arrived))
+        opened = _open_record(permit, routed, call)
+        tap = permit.open(opened)
+        await self._follow(Exchange(call, tap, client, self, arrived), opened)
 
-    async def _follow(self, exchange: Exchange) -> None:
-        self.open.add(exchange)
+    async def _follow(self, exchange: Exchange, opened: Open) -> None:
+        self.open[exchange] = opened
         try:
             await exchange.run()
         finally:
-            self.open.discard(exchange)
+            del self.open[exchange]
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
         matched, routes, caller = routed.matched, permit.routes, permit.key.hash
