@@ -19,6 +19,7 @@ from services.cli import (
     prices,
     providers,
     quarantine,
+    running,
     seals,
     services,
     sinks,
@@ -108,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
     )
     providers.add_commands(commands_)
+    running.add_commands(commands_)
     prices.add_commands(commands_)
     books.add_commands(commands_)
     followers.add_commands(commands_)

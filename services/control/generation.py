@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,14 +9,10 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from services.control.access import ERRORS, Caller
-from services.control.plane import ControlPlane, Plane
+from services.control.plane import Plane
 from shared.access.key_format import Kind
-from shared.access.keys import KeyRecord
-from shared.books import boots, ledger, quarantine, streams
-from shared.books.audit import unsettled
-from shared.books.boots import BootState
+from shared.books import exchanges
 from shared.books.ledger import LedgerEntry
-from shared.contract import tail
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ID, ExchangeId
 from shared.runtime.errors import Refused
@@ -25,9 +20,6 @@ from shared.runtime.errors import Refused
 router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
 
 _NANO = 10**9
-# A caller may ask before the record of its exchange is in Redis: a gateway writes every 25 ms. An exchange that is
-# settled between two looks is found by the next one.
-_PAUSES = (0.05, 0.1, 0.2)
 
 
 class PromptDetails(BaseModel):
@@ -71,7 +63,7 @@ class Generation(BaseModel):
     duration_ms: int
     status: int | None = Field(description="The provider's HTTP status.")
     outcome: str = Field(
-        description="completed, client_gone, upstream_failed, timed_out, drained or gateway_lost.",
+        description="completed, client_gone, upstream_failed, timed_out, drained, gateway_lost or cancelled.",
         examples=["completed"],
     )
     ended: str = Field(
@@ -147,48 +139,16 @@ async def generation(
     ],
 ) -> Generation | StillOpen:
     """200 once it is booked, 202 while it is open. Kept as long as the ledger, a week by default."""
-    unknown = Refused(404, "id: this exchange does not exist, is not yours, or is no longer kept")
     try:
-        exchange_id = ExchangeId.parse(id)
+        found = await exchanges.find(plane.store, ExchangeId.parse(id))
     except BadRecord:  # a number that no gateway mints
-        raise unknown from None
-    for pause in _PAUSES:
-        entry = await ledger.find(plane.store, exchange_id)
-        if entry is not None:
-            if not _may_see(caller, entry.entry.key):
-                raise unknown
-            return shown(entry)
-        key_hash = await _open_key(plane, exchange_id)
-        if key_hash is not None:
-            if not _may_see(caller, key_hash):
-                raise unknown
-            response.status_code = 202
-            return StillOpen(id=id)
-        if not await _may_come(plane, exchange_id):
-            break
-        await asyncio.sleep(pause)
-    raise unknown
-
-
-def _may_see(caller: KeyRecord, key_hash: str) -> bool:
-    return caller.kind is Kind.MANAGEMENT or key_hash == caller.hash
-
-
-async def _may_come(plane: ControlPlane, id: ExchangeId) -> bool:
-    """Whether its gateway lives, so that a record may be on its way."""
-    return (await boots.find(plane.store, [id.boot]))[id.boot].state is BootState.LIVE
-
-
-async def _open_key(plane: ControlPlane, id: ExchangeId) -> str | None:
-    """The key of an exchange that waits in its stream or in quarantine."""
-    minted = id.n < await streams.opened(plane.store, id.shard, id.boot)
-    if not minted or not await unsettled(plane.store, [str(id)]):
-        return None  # so that no stream has to be searched
-    packed = await streams.open_record(plane.store, id) or await quarantine.open_record(plane.store, id)
-    try:
-        return tail.decode_open(packed).key if packed is not None else None
-    except BadRecord:
-        return None
+        found = None
+    if found is None or not (caller.kind is Kind.MANAGEMENT or found.key == caller.hash):
+        raise Refused(404, "id: this exchange does not exist, is not yours, or is no longer kept")
+    if found.entry is not None:
+        return shown(found.entry)
+    response.status_code = 202
+    return StillOpen(id=id)
 
 
 def shown(found: LedgerEntry) -> Generation:

@@ -26,6 +26,7 @@ from services.gateway.health import Health
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.observers import AccessLog, Observers
 from services.gateway.redis_check import RedisCheck
+from services.gateway.running import Running
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import TransportFactory
 from shared.access.keyring import KeyRing
@@ -89,7 +90,8 @@ class Gateway:
             self._configuration.digest,
         )
         self.reloading.answer = partial(self._answer, ids)
-        bulletin = Bulletin(self._plane.providers, self.reloading)
+        what_runs = Running(self._redis, self._plane.open, ids.opened)
+        bulletin = Bulletin(self._plane.providers, self.reloading, what_runs)
         self._recovery = JournalRecovery(self._redis, self._journal, root, self._writer, ids, bulletin)
         self._show()
 

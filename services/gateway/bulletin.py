@@ -6,9 +6,10 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from shared.contract import running
+from services.gateway.running import Running
+from shared.books.boots import Heard
 from shared.contract.provider_state import ProviderState
-from shared.contract.running import MOST_CREDENTIALS, GatewayState
+from shared.contract.running import MOST_CREDENTIALS, GatewayState, encode
 from shared.runtime.reloading import Reloading
 
 _AGAIN_SECONDS = 5.0  # what changes with every request is said no more often; a change of health at once
@@ -21,10 +22,12 @@ class Bulletin:
         self,
         providers: Callable[[], Sequence[ProviderState]],
         reloading: Reloading,
+        running: Running,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._providers = providers
         self._reloading = reloading
+        self._running = running
         self._clock = clock
         self._host = socket.gethostname()
         self._told: object = None
@@ -40,11 +43,12 @@ class Bulletin:
         if urgent == self._told and now - self._told_at < _AGAIN_SECONDS:
             return b""
         self._told, self._told_at = urgent, now
-        return running.encode(state)
+        return encode(state)
 
-    def heard(self, reload: int) -> None:
-        """The number of the last reload that was asked for."""
-        self._reloading.heard(reload)
+    async def heard(self, heard: Heard) -> None:
+        """What a heartbeat brings back. StoreError where Redis does not take an answer."""
+        self._reloading.heard(heard.reload)
+        await self._running.heard(heard)
 
     def _state(self) -> GatewayState:
         reloading = self._reloading

@@ -71,7 +71,7 @@ class DataPlane:
         observer: Observer,
     ) -> None:
         self.configured = configured
-        self.open: set[Exchange] = set()
+        self.open: dict[Exchange, Open] = {}  # what runs, oldest first
         self.observer = observer
         self.socket_room = settings.tap_bytes // 2  # the other half is for reports beyond it
         self.send_generation_id = settings.send_generation_id
@@ -181,8 +181,9 @@ class DataPlane:
         asker = self._asker(client, given)
         chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
         call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
-        tap = permit.open(_socket_record(permit, matched, chosen.first, asker))
-        await self._follow(SocketExchange(call, tap, client, self, arrived, guard))
+        opened = _socket_record(permit, matched, chosen.first, asker)
+        tap = permit.open(opened)
+        await self._follow(SocketExchange(call, tap, client, self, arrived, guard), opened)
 
     def _asker(self, client: ClientRequest, given: dict[bytes, bytes], said: str = "") -> Attribution:
         """Who asks. Headers that say so to us alone are taken out of the request."""
@@ -195,15 +196,17 @@ class DataPlane:
         self, client: ClientRequest, permit: Permit, routed: _Routed, asker: Attribution, arrived: float
     ) -> None:
         call = self._call(client, routed, permit)
-        tap = permit.open(_open_record(permit, routed, call, asker))
-        await self._follow(Exchange(call, tap, client, self, arrived))
+        opened = _open_record(permit, routed, call, asker)
+        tap = permit.open(opened)
+        await self._follow(Exchange(call, tap, client, self, arrived), opened)
 
-    async def _follow(self, exchange: Exchange) -> None:
-        self.open.add(exchange)
+
+    async def _follow(self, exchange: Exchange, opened: Open) -> None:
+        self.open[exchange] = opened
         try:
             await exchange.run()
         finally:
-            self.open.discard(exchange)
+            del self.open[exchange]
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
         matched, routes, caller = routed.matched, permit.routes, permit.key.hash

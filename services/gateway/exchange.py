@@ -22,7 +22,7 @@ from services.gateway.client import cors, headers, leads, way_back
 from services.gateway.client.headers import Header
 from services.gateway.client.request import ClientRequest
 from services.gateway.client.way_back import WayBack
-from services.gateway.ending import Ending, Facts, Times, answering, end_record, summary
+from services.gateway.ending import Answering, Ending, Facts, Times, answering, end_record, summary
 from services.gateway.observers import Observer
 from services.gateway.refusal import refuse
 from services.gateway.relay import ReadOnExceeded, Relay
@@ -151,6 +151,27 @@ class Exchange:
     def id(self) -> ExchangeId:
         return self._tap.id
 
+    @property
+    def answering(self) -> Answering:
+        """Who answers, or is asked."""
+        return answering(self._attempts)
+
+    @property
+    def relayed(self) -> int:
+        """Bytes of the answer's body so far."""
+        return self._tap.so_far
+
+    @property
+    def first_byte_ms(self) -> int | None:
+        """From the open to the first of them; None before it."""
+        first = self.relay.first_byte
+        return None if first is None else int((first - self._times.started) * 1000)
+
+    @property
+    def client_left(self) -> bool:
+        """Whether it is read on without its client."""
+        return self.relay.client_left
+
     async def run(self) -> Outcome:
         """Forward the request and relay the answer. Returns how it ended; does not raise."""
         self._client.attach(self)
@@ -176,6 +197,13 @@ class Exchange:
             self._record(ending)
         return ending.outcome
 
+    def cancel(self) -> bool:
+        """End the exchange, because the operator or its key's owner wants it. False where it is ending already."""
+        if self._state is _State.OVER or self._ended_by is not None:
+            return False
+        self.end_early(Outcome.CANCELLED, "cancelled")
+        return True
+
     def end_early(self, outcome: Outcome, cause: str) -> None:
         """End the exchange now. Of several reasons the first one counts."""
         if self._state is _State.OVER or self._ended_by is not None or self._task is None:
@@ -187,7 +215,8 @@ class Exchange:
             self._attempts.alone = True
             self.deadline = min(self.deadline, self._clock() + self._plane.limits.read_on)
             return
-        self._ended_by = _CLIENT_GONE if self.relay.client_left else Ending(outcome, cause)
+        left = self.relay.client_left and outcome is not Outcome.CANCELLED
+        self._ended_by = _CLIENT_GONE if left else Ending(outcome, cause)
         self._task.cancel()
 
     def end_late(self, now: float, slow: float) -> None:
@@ -316,6 +345,9 @@ class Exchange:
         asking, blocked = self._state is _State.ASKING, self.relay.blocked_since is not None
         if outcome is Outcome.TIMED_OUT and asking and not blocked:
             self._refuse(Refused(504, "the exchange took longer than the limit"))
+        elif outcome is Outcome.CANCELLED and asking and not blocked:
+            # No status that SDKs try again at; Google's for CANCELLED.
+            self._refuse(Refused(499, "the request was cancelled at the gateway", code="cancelled"))
         elif outcome is Outcome.DRAINED and asking:
             self._client.close_after()  # a request that waits behind this one would begin when nobody records it
             self._refuse(Refused(503, "the gateway is shutting down"))

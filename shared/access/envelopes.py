@@ -22,6 +22,7 @@ _OPENAI_TYPES: Mapping[int, str] = {
     426: "invalid_request_error",
     429: "rate_limit_error",
     431: "invalid_request_error",
+    499: "invalid_request_error",
 }
 _ANTHROPIC_TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -34,6 +35,7 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
     415: "invalid_request_error",
     426: "invalid_request_error",
     429: "rate_limit_error",
+    499: "invalid_request_error",
     503: "overloaded_error",
     504: "timeout_error",
 }
@@ -48,6 +50,7 @@ _GOOGLE_STATUSES: Mapping[int, str] = {
     415: "INVALID_ARGUMENT",
     426: "FAILED_PRECONDITION",
     429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
     502: "UNAVAILABLE",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
@@ -63,6 +66,7 @@ _AWS_TYPES: Mapping[int, str] = {
     415: "ValidationException",
     426: "ValidationException",
     429: "ThrottlingException",
+    499: "ValidationException",
     503: "ServiceUnavailableException",
     504: "ModelTimeoutException",
 }

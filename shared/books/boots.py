@@ -1,7 +1,7 @@
 """The boots of gateways: which of them live, which are accounted for, and how many exchanges each has opened.
 
-A gateway sends a heartbeat every second, which brings back the number of the last reload. Meters book its open
-exchanges as lost once the boot is gone (decision 16).
+A gateway sends a heartbeat every second, which brings back what is asked of it. Meters book its open exchanges as lost
+once the boot is gone (decision 16).
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class Boot:
 
 
 class Heard(NamedTuple):
-    """What a heartbeat brings back. `known`: Redis has heard of all these boots before; `reload`: the number of the
-    last reload that was asked for."""
+    """What a heartbeat brings back."""
 
-    known: bool
-    reload: int
+    known: bool  # Redis has heard of all these boots before
+    reload: int  # the number of the last reload that was asked for
+    asked_ms: int = 0  # when somebody last asked what runs, by Redis's clock; 0: not lately
+    cancels: tuple[str, ...] = ()  # ids of exchanges of these boots that are to be cancelled
 
 
 async def heartbeat(
@@ -50,17 +51,21 @@ async def heartbeat(
 ) -> Heard:
     """Write the state of these boots, with the exchanges that each has opened, by shard. `said`: by boot, what its
     gateway says of itself where that is new."""
-    known, reload = True, 0
+    known, reload, asked_ms = True, 0, 0
+    cancels: list[bytes] = []
     with translated():
         for boot, counts in opened.items():
             arguments: list[str | bytes] = [boot, state, str(names.FINAL_TTL_S), str(max(counts, default=-1) + 1)]
             arguments += [(said or {}).get(boot, b""), str(names.BOOT_TTL_MS)]
             for shard, count in counts.items():
                 arguments += [str(shard), str(count)]
-            keys = (names.BOOTS, names.boot(boot), names.SHARDS, names.gateway(boot), names.RELOAD)
-            heard, reload = await store.eval(scripts.HEARTBEAT, len(keys), *keys, *arguments)  # type: ignore[misc,arg-type]
+            keys = [names.BOOTS, names.boot(boot), names.SHARDS, names.gateway(boot), names.RELOAD]
+            keys += [names.ASKED, names.cancel(boot), names.running(boot)]
+            answer = await store.eval(scripts.HEARTBEAT, len(keys), *keys, *arguments)  # type: ignore[misc,arg-type]
+            heard, reload, asked_ms, ids = answer
             known &= bool(heard)
-    return Heard(known, reload)
+            cancels += ids
+    return Heard(known, reload, asked_ms, tuple(id.decode() for id in cancels))
 
 
 async def shards(store: Store, configured: int) -> int:

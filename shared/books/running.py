@@ -1,13 +1,37 @@
-"""What running processes say of themselves: the state of gateways, and how reloads went."""
+"""What running processes say of themselves: the state of gateways, what they run, and how reloads went."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from shared.contract import names, running, scripts
 from shared.contract.errors import BadRecord
-from shared.contract.running import GatewayState, Reloaded, Service
+from shared.contract.ids import ExchangeId
+from shared.contract.running import Cancelled, GatewayState, Reloaded, RunningExchange, RunningExchanges, Service
 from shared.runtime.store import Store, translated
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+PATIENCE = 3.0  # seconds for a gateway to answer: it hears a question within one, and acts within two
+_POLL_SECONDS = 0.05
+
+
+class Answers(NamedTuple):
+    """What runs, by the boots of the gateways. `silent`: those that live and have not answered, with their hosts."""
+
+    gateways: dict[str, RunningExchanges]
+    silent: dict[str, str]
+
+    def oldest_first(self) -> list[tuple[str, RunningExchange]]:
+        """Every exchange, with the boot of its gateway."""
+        found = [(boot, one) for boot, said in self.gateways.items() for one in said.exchanges]
+        return sorted(found, key=lambda pair: (pair[1].opened_ms, pair[1].id))
 
 
 async def gateways(store: Store) -> dict[str, GatewayState]:
@@ -18,8 +42,51 @@ async def gateways(store: Store) -> dict[str, GatewayState]:
         for boot in alive:
             pipeline.get(names.gateway(boot))
         said = await pipeline.execute() if alive else []
-    found = {boot: _decoded(stored) for boot, stored in zip(alive, said, strict=True)}
-    return {boot: state for boot, state in found.items() if state is not None}
+    return _decoded(alive, said, GatewayState)
+
+
+async def exchanges(store: Store, patience: float = PATIENCE) -> Answers:
+    """Ask every living gateway what it runs, and wait for the answers for at most `patience` seconds."""
+    with translated():
+        asked_ms = int(await store.eval(scripts.ASK_RUNNING, 1, names.ASKED, str(names.RUNNING_TTL_MS)))  # type: ignore[misc]
+    silent = {boot: state.host for boot, state in (await gateways(store)).items()}
+    found: dict[str, RunningExchanges] = {}
+    deadline = time.monotonic() + patience
+    while True:
+        found |= await _answered(store, list(silent), asked_ms)
+        silent = {boot: host for boot, host in silent.items() if boot not in found}
+        if not silent or time.monotonic() > deadline:
+            return Answers(dict(sorted(found.items())), silent)
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def tell_running(store: Store, boot: str, asked_ms: int, said: bytes) -> None:
+    """Say what a gateway runs, encoded, to whoever asked."""
+    arguments = str(asked_ms), said, str(names.RUNNING_TTL_MS)
+    with translated():
+        await store.eval(scripts.TELL_RUNNING, 1, names.running(boot), *arguments)  # type: ignore[misc,arg-type]
+
+
+async def cancel(store: Store, id: ExchangeId, patience: float = PATIENCE) -> Cancelled | None:
+    """Ask the gateway of an exchange to cancel it. Returns its answer; None where it has not answered in time: it
+    cancels where it comes back within CANCEL_TTL_S."""
+    keys = names.cancel(id.boot), names.cancelled(id.boot)
+    deadline = time.monotonic() + patience
+    with translated():
+        await store.eval(scripts.CANCEL, 2, *keys, str(id), str(names.CANCEL_TTL_S))  # type: ignore[misc]
+        while (answer := await store.hget(keys[1], str(id))) is None:  # type: ignore[misc]
+            if time.monotonic() > deadline:
+                return None
+            await asyncio.sleep(_POLL_SECONDS)
+    return Cancelled(answer.decode())
+
+
+async def note_cancelled(store: Store, boot: str, answers: Mapping[str, Cancelled]) -> None:
+    """Answer cancels of exchanges of a boot, by exchange id."""
+    arguments = [part for pair in answers.items() for part in pair]
+    keys = names.cancel(boot), names.cancelled(boot)
+    with translated():
+        await store.eval(scripts.NOTE_CANCELLED, 2, *keys, str(names.CANCEL_TTL_S), *arguments)  # type: ignore[misc]
 
 
 async def processes(store: Store) -> dict[str, Service]:
@@ -69,8 +136,25 @@ async def _alive(store: Store, key: str, ttl_ms: int, *, live: bool = False) -> 
     return [boot for boot, state in zip(found, states, strict=True) if state == b"live"]
 
 
-def _decoded(stored: bytes | None) -> GatewayState | None:
-    try:
-        return running.decode(stored, GatewayState) if stored else None
-    except BadRecord:  # of a later version
-        return None
+async def _answered(store: Store, boots: list[str], asked_ms: int) -> dict[str, RunningExchanges]:
+    """What those of these gateways run that have answered this question, or a later one."""
+    with translated():
+        pipeline = store.pipeline(transaction=False)
+        for boot in boots:
+            pipeline.hget(names.running(boot), "asked")
+        answered = await pipeline.execute() if boots else []
+        there = [boot for boot, at in zip(boots, answered, strict=True) if at is not None and int(at) >= asked_ms]
+        for boot in there:
+            pipeline.hget(names.running(boot), "said")
+        said = await pipeline.execute() if there else []
+    return _decoded(there, said, RunningExchanges)
+
+
+def _decoded(boots: Sequence[str], said: Sequence[bytes | None], kind: type[T]) -> dict[str, T]:
+    """By boot, what its gateway says; without what nobody here can read."""
+    found = {}
+    for boot, stored in zip(boots, said, strict=True):
+        with suppress(BadRecord):  # of a later version
+            if stored:
+                found[boot] = running.decode(stored, kind)
+    return found

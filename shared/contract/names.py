@@ -32,6 +32,10 @@ SHARDS = "ar:{boots}:shards"  # string: the most shards any of them has used; me
 BOOT_TTL_MS = 15_000  # a boot without a heartbeat for this long is gone
 RELOAD = "ar:{boots}:reload"  # string: the number of the last reload that was asked for
 RELOADED_TTL_S = 3600  # answers to one are kept for this long
+# String: when somebody last asked what runs (ms of Redis's clock). Heartbeats bring it back; gateways answer it once.
+ASKED = "ar:{boots}:asked"
+RUNNING_TTL_MS = 10_000  # the question, and the answers, are kept for this long
+CANCEL_TTL_S = 60  # a gateway that comes back within this time still cancels; answers are kept for as long
 
 # A replay is recognised for this long, which is longer than anything keeps bytes to replay.
 FINAL_TTL_S = 35 * 86_400
@@ -79,6 +83,21 @@ def boot(boot: str) -> str:
 def gateway(boot: str) -> str:
     """String: what the gateway of a boot says of itself; it lives as long as the boot may be silent."""
     return f"ar:{{boots}}:{boot}:gateway"
+
+
+def running(boot: str) -> str:
+    """Hash: what the gateway of a boot runs (`said`), and the question that it answers (`asked`, as ASKED)."""
+    return f"ar:{{boots}}:{boot}:running"
+
+
+def cancel(boot: str) -> str:
+    """Set: exchanges of a boot that are to be cancelled."""
+    return f"ar:{{boots}}:{boot}:cancel"
+
+
+def cancelled(boot: str) -> str:
+    """Hash: exchange id to what its gateway has answered."""
+    return f"ar:{{boots}}:{boot}:cancelled"
 
 
 def reloaded(number: int) -> str:

@@ -48,6 +48,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"  # the first-byte, idle, total or slow-reader limit
     DRAINED = "drained"  # the gateway shut down before it ended
     GATEWAY_LOST = "gateway_lost"  # the gateway died before it wrote an end; meters write this outcome
+    CANCELLED = "cancelled"  # the operator or the key's owner ended it
 
 
 class Seal(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -16,10 +16,10 @@ STATE = GatewayState("host", 1, "digest", providers=(ProviderState("openai", ("o
 async def test_a_heartbeat_takes_the_state_along_and_brings_back_the_number(redis: Store) -> None:
     opened = {BOOT: {0: 1}}
     heard = await boots.heartbeat(redis, opened, BootState.LIVE, {BOOT: encode(STATE)})
-    assert heard == (False, 0)
+    assert heard == (False, 0, 0, ())
     assert await running.gateways(redis) == {BOOT: STATE}
     assert await running.ask_reload(redis) == 1
-    assert await boots.heartbeat(redis, opened, BootState.LIVE, {BOOT: b""}) == (True, 1)  # nothing is new
+    assert await boots.heartbeat(redis, opened, BootState.LIVE, {BOOT: b""}) == (True, 1, 0, ())  # nothing is new
     assert await running.gateways(redis) == {BOOT: STATE}
     assert 0 < await redis.pttl(names.gateway(BOOT)) <= names.BOOT_TTL_MS
     await boots.heartbeat(redis, opened, BootState.LEFT)

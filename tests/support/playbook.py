@@ -164,6 +164,10 @@ class Tap:
         self.ends: list[End] = []
         self.requests: list[bytes | None] = []
 
+    @property
+    def so_far(self) -> int:
+        return len(self.body)
+
     def head(self, head: Head) -> None:
         self.heads.append(head)
 
@@ -293,6 +297,8 @@ class Stage:
             self.given.words.put_nowait(_ENDINGS[word]())
         elif word in _CUTS:
             self.exchange.end_early(Outcome.TIMED_OUT, _CUTS[word])
+        elif word == "cancel":
+            self.exchange.cancel()
         elif word == "shutdown":
             self._task.cancel()
         elif word in ("leave", "full", "ready"):

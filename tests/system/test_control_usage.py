@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 
+from services.cli.processes import ProcessFailed
 from shared.contract.usage import COUNTERS
 from tests.support import web
 from tests.support.controlled import Controlled, ask, made
@@ -185,3 +189,84 @@ def test_one_that_is_still_open(controlled: Controlled) -> None:
     assert found["ratio"] is not None
     assert found["output_low"] <= found["usage"]["completion_tokens"] <= found["output_high"]
     assert found["provider_usage"] is None
+
+
+def test_what_runs_on_two_gateways_and_cancelling_it(controlled: Controlled) -> None:
+    """From the command line and over HTTP; who may see and cancel what; and what is booked of it. A gateway of a machine
+    that is busy may answer late, which is said."""
+    (key, data), (other, _) = made(controlled, name="running"), made(controlled)
+    asked = ASKS["chat stream"]
+    headers = asked.headers(key, "tokens=90000, pace=50")
+
+    def seen(by: str) -> Any:
+        found = web.get(f"{controlled.url}/api/v1/streams", headers={"x-api-key": by}).json()
+        return found if found["complete"] else None
+
+    def cancel(id: str, by: str) -> httpx.Response:
+        return web.request("DELETE", f"{controlled.url}/api/v1/streams/{id}", headers={"x-api-key": by})
+
+    def listed() -> Any:
+        found = [json.loads(line) for line in controlled.command("ps", "--json").splitlines()]
+        return len(mine := {one["id"]: one for one in found if one["key"] == data["hash"]}) == 2 and mine
+
+    with ExitStack() as open_:
+        streams = [
+            open_.enter_context(web.stream("POST", url + asked.path, headers=headers, json=asked.body))
+            for url in (controlled.url, controlled.second)
+        ]
+        ids = [stream.headers["x-generation-id"] for stream in streams]
+        answers = [stream.iter_bytes() for stream in streams]
+        came = [next(answer) for answer in answers]
+
+        found = controlled.until(listed)
+        for id, first in zip(ids, came, strict=True):
+            one = found[id]
+            assert (one["key_name"], one["provider"], one["model"]) == ("running", "openai", "gpt-4o")
+            assert (one["streamed"], one["gateway"]) == (True, id.partition(".")[0])
+            assert one["bytes"] >= len(first)
+            assert one["first_byte_ms"] >= 0
+        own = controlled.until(partial(seen, key))
+        assert [{one["id"] for one in own["data"]}, own["left_out"]] == [set(ids), None]
+        assert {(one["host"], one["credential"]) for one in own["data"]} == {(None, None)}
+        assert controlled.until(partial(seen, other))["data"] == []
+        everything = controlled.manager.get("/api/v1/streams").json()
+        assert {(one["credential"], bool(one["host"])) for one in everything["data"]} == {("", True)}
+
+        assert cancel(ids[0], other).status_code == 404
+        assert controlled.command("cancel", ids[0], expected=(0, 1)).startswith(ids[0])
+        assert cancel(ids[1], key).json()["state"] in ("cancelled", "asked")
+        for answer in answers:
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(answer)
+
+    for id, entry in controlled.settled(ids).items():
+        assert (entry["outcome"], entry["cause"], entry["ended"]) == ("cancelled", "cancelled", "cut")
+        assert entry["source"] == "partial"
+        assert 0 < entry["output_tokens"] < 90000
+        assert entry["response_bytes"] >= found[id]["bytes"]
+        assert cancel(id, key).json() == {"id": id, "state": "ended", "outcome": "cancelled"}
+    assert controlled.command("cancel", ids[0]) == f"{ids[0]} has ended already: cancelled\n"
+    unknown = ids[0].rpartition(".")[0] + ".9999"
+    assert cancel(unknown, key).status_code == 404
+    with pytest.raises(ProcessFailed, match="is not the id of an exchange that is kept"):
+        controlled.command("cancel", unknown)
+
+
+def test_a_request_that_waits_for_its_answer_is_cancelled_with_an_error(controlled: Controlled) -> None:
+    """With a status that no SDK takes for a reason to ask again."""
+    key, data = made(controlled)
+
+    def runs() -> Any:
+        found = controlled.manager.get("/api/v1/streams").json()["data"]
+        return next((one for one in found if one["key"] == data["hash"]), None)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, controlled.second, key, "chat", "hang")
+        one = controlled.until(runs)
+        assert (one["bytes"], one["latency_ms"]) == (0, None)
+        assert controlled.manager.delete(f"/api/v1/streams/{one['id']}").json()["state"] in ("cancelled", "asked")
+        answer = waiting.result()
+    assert answer.status_code == 499
+    assert (answer.json()["error"]["code"], answer.json()["error"]["type"]) == ("cancelled", "invalid_request_error")
+    entry = controlled.settled([one["id"]])[one["id"]]
+    assert (entry["outcome"], entry["response_bytes"], entry["status"]) == ("cancelled", 0, None)

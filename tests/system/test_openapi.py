@@ -23,6 +23,8 @@ OPERATIONS = {
     ("GET", "/api/usage/summary"),
     ("GET", "/api/usage/timeseries"),
     ("GET", "/api/v1/generation"),
+    ("GET", "/api/v1/streams"),
+    ("DELETE", "/api/v1/streams/{id}"),
     ("GET", "/api/v1/providers"),
     ("GET", "/api/v1/pulse"),
 }

@@ -11,12 +11,13 @@ from services.gateway.attempt_settings import AttemptSettings
 from shared.contract.tail import Attempt, Head, Outcome
 from tests.support.playbook import LIMITS, Stage
 
-DONE, GONE, FAILED, LATE, DRAINED = (
+DONE, GONE, FAILED, LATE, DRAINED, CANCELLED = (
     Outcome.COMPLETED,
     Outcome.CLIENT_GONE,
     Outcome.UPSTREAM_FAILED,
     Outcome.TIMED_OUT,
     Outcome.DRAINED,
+    Outcome.CANCELLED,
 )
 
 
@@ -46,6 +47,9 @@ TABLE = [
     Row("full late", LATE, "total_timeout", "abort"),  # bytes of an earlier answer block it
     Row("full slow", LATE, "slow_reader", "abort"),
     Row("shutdown", DRAINED, "drain", "last|whole 503"),
+    Row("cancel", CANCELLED, "cancelled", "whole 499"),
+    Row("full cancel", CANCELLED, "cancelled", "abort"),
+    Row("leave cancel", CANCELLED, "cancelled", "whole 499", read_on=True),  # who has left does not get it
     Row("leave", GONE, "client_gone", ""),
     Row("leave unreachable", GONE, "client_gone", "whole 502", read_on=True),
     Row("leave unanswered", GONE, "client_gone", "whole 504", read_on=True),
@@ -66,6 +70,7 @@ TABLE = [
     Row("answer silence", LATE, "idle_timeout", "head 200|abort, flushed"),
     Row("answer late", LATE, "total_timeout", "head 200|abort, flushed"),
     Row("answer shutdown", DRAINED, "drain", "head 200|abort, flushed"),
+    Row("answer cancel", CANCELLED, "cancelled", "head 200|abort, flushed"),
     Row("answer leave", GONE, "client_gone", "head 200"),
     Row("answer bug", FAILED, "internal", "head 200|abort, flushed"),
     # Some of its body is.
@@ -75,6 +80,9 @@ TABLE = [
     Row("answer a late", LATE, "total_timeout", "head 200|a|abort, flushed", "a"),
     Row("answer a shutdown", DRAINED, "drain", "head 200|a|abort, flushed", "a"),
     Row("answer a bug", FAILED, "internal", "head 200|a|abort, flushed", "a"),
+    Row("answer a cancel", CANCELLED, "cancelled", "head 200|a|abort, flushed", "a"),
+    Row("answer a full cancel", CANCELLED, "cancelled", "head 200|a|abort", "a"),
+    Row("answer a leave cancel", CANCELLED, "cancelled", "head 200|a|abort, flushed", "a", read_on=True),
     Row("answer a leave", GONE, "client_gone", "head 200|a", "a"),
     Row("answer a end+leave", DONE, "", "head 200|a|end", "a"),  # many a client closes as soon as it has the last byte
     # The client does not read.
@@ -189,6 +197,33 @@ async def test_the_first_reason_counts() -> None:
     stage.exchange.end_early(LATE, "total_timeout")
     stage.exchange.end_early(GONE, "client_gone")
     assert await stage.play("") is LATE
+
+
+async def test_only_what_runs_can_be_cancelled() -> None:
+    stage = Stage()
+    await stage.act("answer a")
+    assert stage.exchange.cancel()
+    assert not stage.exchange.cancel(), "it is ending already"
+    assert await stage.play("") is CANCELLED
+    assert not stage.exchange.cancel()
+    stage = Stage()
+    await asyncio.sleep(0)
+    stage.exchange.end_early(LATE, "total_timeout")
+    assert not stage.exchange.cancel()
+    assert await stage.play("") is LATE
+
+
+async def test_what_runs_says_who_answers_and_how_far_it_is() -> None:
+    stage = Stage(second=True)
+    await asyncio.sleep(0)
+    exchange = stage.exchange
+    assert (exchange.answering.provider, exchange.relayed, exchange.first_byte_ms) == ("", 0, None)
+    stage.clock.now += 2
+    await stage.act("unreachable answer ab")
+    who = exchange.answering
+    assert (who.provider, who.model, who.credential) == ("azure", "gpt-4o", "spare")
+    assert (exchange.relayed, exchange.first_byte_ms, exchange.client_left) == (2, 2000, False)
+    await stage.play("end")
 
 
 async def test_a_client_that_is_full_pauses_the_provider() -> None:

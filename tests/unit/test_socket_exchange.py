@@ -24,12 +24,13 @@ from tests.support.frames import frame, sent
 from tests.support.playbook import LIMITS, Clock, Plane, Tap, Upstream
 
 CLOSE = b"\x03\xe8"
-DONE, GONE, FAILED, LATE, DRAINED = (
+DONE, GONE, FAILED, LATE, DRAINED, CANCELLED = (
     Outcome.COMPLETED,
     Outcome.CLIENT_GONE,
     Outcome.UPSTREAM_FAILED,
     Outcome.TIMED_OUT,
     Outcome.DRAINED,
+    Outcome.CANCELLED,
 )
 
 
@@ -275,6 +276,21 @@ async def test_at_a_drain_silent_sockets_go_first() -> None:
     lively.stop()
     assert await lively.ended() == (DRAINED, "drain")
     assert lively.told == 1012
+
+
+async def test_a_socket_that_is_cancelled_is_told_so() -> None:
+    stage = Stage()
+    await stage.begin()
+    stage.comes(frame(b'{"a":1}'))
+    assert stage.exchange.relayed == len(frame(b'{"a":1}'))
+    assert stage.exchange.cancel()
+    assert await stage.ended() == (CANCELLED, "cancelled")
+    assert stage.told == 1008
+    waiting = Stage()
+    await turns()
+    assert waiting.exchange.cancel()
+    await turns()
+    assert waiting.client.seen == ["whole 499"]
 
 
 async def test_what_a_key_may_not_say_ends_it() -> None:

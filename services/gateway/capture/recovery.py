@@ -18,7 +18,7 @@ from services.gateway.capture.journal import Journal
 from services.gateway.capture.replay import OrphanedJournal
 from services.gateway.capture.writer import RecordWriter
 from shared.books import boots, streams
-from shared.books.boots import BootState
+from shared.books.boots import BootState, Heard
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeIds
 from shared.contract.tail import Fields
@@ -38,8 +38,8 @@ class Bulletin(Protocol):
     def said(self) -> bytes:
         """What this gateway says of itself; nothing where that is not new."""
 
-    def heard(self, reload: int) -> None:
-        """The number of the last reload that was asked for."""
+    async def heard(self, heard: Heard) -> None:
+        """What a heartbeat brings back."""
 
 
 class JournalRecovery:
@@ -110,8 +110,6 @@ class JournalRecovery:
         bulletin = self._bulletin
         said = {self._ids.boot: bulletin.said()} if bulletin is not None else None
         heard = await boots.heartbeat(self._store, self._ids.opened(), BootState.LIVE, said)
-        if bulletin is not None:
-            bulletin.heard(heard.reload)
         if self._known and not heard.known:
             log.error(
                 "Redis was emptied: sending again the records that are in the journal; what is older is lost there"
@@ -122,6 +120,8 @@ class JournalRecovery:
         # Records that are sent again are only in the queue for a while, and their files are old enough to be deleted.
         if not self._to_send_again and shipped > self._sent_again:
             self._journal.tidy(shipped)
+        if bulletin is not None:
+            await bulletin.heard(heard)
 
     async def _resend(self) -> None:
         if self._writer.left_to_journal is not None and not self._writer.full and self._writer.available:

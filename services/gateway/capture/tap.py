@@ -70,6 +70,11 @@ class ExchangeTap:
         self._budget = budget
 
     @property
+    def so_far(self) -> int:
+        """All body bytes that have come, those that wait to be cut among them."""
+        return self.bytes + self._size
+
+    @property
     def lost(self) -> int:
         """Bytes that were to be copied, and that there was no room for."""
         return self._budget.no_room

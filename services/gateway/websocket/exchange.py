@@ -28,6 +28,7 @@ from shared.contract.tail import Head, Outcome
 _CLOSING_SECONDS: Final = 10.0  # from a close frame to the end of the connections
 _QUIET_SECONDS: Final = 10.0  # a socket that is silent for so long is closed once the process is shutting down
 _GOING_AWAY: Final = 1001  # close statuses (RFC 6455, 7.4.1)
+_POLICY: Final = 1008  # clients do not connect again at this one
 _RESTART: Final = 1012
 
 
@@ -62,6 +63,10 @@ class SocketExchange(Exchange):
         self._tunnel: Tunnel | None = None
         self._seen: tuple[int, ...] = ()  # sizes, and whether it is closing, when it was last looked at
         self._since = 0.0  # since when they have not changed
+
+    @property
+    def relayed(self) -> int:
+        return super().relayed if self._tunnel is None else self._tunnel.sizes[0]
 
     def client_gone(self) -> None:
         if self._tunnel is None:
@@ -109,6 +114,8 @@ class SocketExchange(Exchange):
                 self._tunnel.tell_client(_RESTART, "the gateway is shutting down")
             elif outcome is Outcome.TIMED_OUT:
                 self._tunnel.tell_client(_GOING_AWAY, "the socket has reached a limit of the gateway")
+            elif outcome is Outcome.CANCELLED:
+                self._tunnel.tell_client(_POLICY, "the socket was cancelled at the gateway")
         super()._tell_client(outcome)
 
     def _record(self, ending: Ending) -> None:
