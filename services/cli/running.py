@@ -13,9 +13,9 @@ from services.cli.output import print_table
 from services.cli.redis import with_redis
 from shared.access import keys
 from shared.access.keys import KeyRecord
-from shared.books import exchanges, running, streams
+from shared.books import lookup, running, streams
 from shared.books.books import Books
-from shared.books.exchanges import Cancel, State
+from shared.books.lookup import Cancel, State
 from shared.books.running import Answers
 from shared.contract.running import RunningExchange
 
@@ -59,7 +59,7 @@ def cancel(arguments: argparse.Namespace) -> int:
     answers: list[Cancel] = []
 
     async def ask(books: Books) -> None:
-        answers.append(await exchanges.cancel(books.store, arguments.id))
+        answers.append(await lookup.cancel(books.store, arguments.id))
         print(said(arguments.id, answers[-1]))
 
     with_redis(ask)

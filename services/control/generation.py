@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from services.control.access import ERRORS, Caller
 from services.control.plane import Plane
 from shared.access.key_format import Kind
-from shared.books import exchanges
+from shared.books import lookup
 from shared.books.ledger import LedgerEntry
 from shared.contract.errors import BadRecord
 from shared.contract.ids import ID, ExchangeId
@@ -140,7 +140,7 @@ async def generation(
 ) -> Generation | StillOpen:
     """200 once it is booked, 202 while it is open. Kept as long as the ledger, a week by default."""
     try:
-        found = await exchanges.find(plane.store, ExchangeId.parse(id))
+        found = await lookup.find(plane.store, ExchangeId.parse(id))
     except BadRecord:  # a number that no gateway mints
         found = None
     if found is None or not (caller.kind is Kind.MANAGEMENT or found.key == caller.hash):

@@ -13,8 +13,8 @@ from services.control.plane import Plane
 from shared.access import keys
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord
-from shared.books import exchanges, running
-from shared.books.exchanges import NoSuchExchange, State
+from shared.books import lookup, running
+from shared.books.lookup import NoSuchExchange, State
 from shared.contract.ids import ID
 from shared.contract.running import RunningExchange
 from shared.runtime.errors import Refused
@@ -94,7 +94,7 @@ async def cancel_stream(
     cancel their own."""
     owner = None if caller.kind is Kind.MANAGEMENT else caller.hash
     try:
-        answer = await exchanges.cancel(plane.store, id, owner)
+        answer = await lookup.cancel(plane.store, id, owner)
     except NoSuchExchange:
         raise Refused(404, "id: this exchange does not exist, is not yours, or is no longer kept") from None
     if answer.state is State.ASKED:

@@ -200,7 +200,6 @@ class DataPlane:
         tap = permit.open(opened)
         await self._follow(Exchange(call, tap, client, self, arrived), opened)
 
-
     async def _follow(self, exchange: Exchange, opened: Open) -> None:
         self.open[exchange] = opened
         try:

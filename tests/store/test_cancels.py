@@ -12,9 +12,9 @@ import pytest
 from services.gateway.ending import Answering
 from services.gateway.running import Running
 from services.meter.settle import Ledger, Settlement
-from shared.books import boots, exchanges, running
+from shared.books import boots, lookup, running
 from shared.books.boots import BootState
-from shared.books.exchanges import Cancel, NoSuchExchange, State
+from shared.books.lookup import Cancel, NoSuchExchange, State
 from shared.contract import names
 from shared.contract.ids import ExchangeId
 from shared.contract.running import Cancelled, GatewayState, encode
@@ -201,11 +201,11 @@ async def test_what_becomes_of_a_cancel(
     await gateway.beat(state)
     if state is BootState.LIVE:
         async with gateway.beating():
-            assert await exchanges.cancel(redis, str(id), owner, 60) == expected
+            assert await lookup.cancel(redis, str(id), owner, 60) == expected
             with pytest.raises(NoSuchExchange):
-                await exchanges.cancel(redis, str(id), "f" * 64, 60)
+                await lookup.cancel(redis, str(id), "f" * 64, 60)
     else:
-        assert await exchanges.cancel(redis, str(id), owner) == expected
+        assert await lookup.cancel(redis, str(id), owner) == expected
 
 
 async def test_an_id_that_nobody_has_minted_is_said_to_be_none(redis: Store) -> None:
@@ -214,16 +214,16 @@ async def test_an_id_that_nobody_has_minted_is_said_to_be_none(redis: Store) -> 
     async with gateway.beating():
         for id in (f"{BOOT}.0.10", f"{OTHER}.0.0", f"{BOOT}.0.99999999", "nonsense"):
             with pytest.raises(NoSuchExchange):
-                await exchanges.cancel(redis, id, None, 60)
+                await lookup.cancel(redis, id, None, 60)
         # It has run, and is not in Redis yet: its gateway knows.
-        assert await exchanges.cancel(redis, f"{BOOT}.0.9", None, 60) == Cancel(State.ENDED)
+        assert await lookup.cancel(redis, f"{BOOT}.0.9", None, 60) == Cancel(State.ENDED)
         with pytest.raises(NoSuchExchange):
-            await exchanges.cancel(redis, f"{BOOT}.0.9", KEY, 60)
+            await lookup.cancel(redis, f"{BOOT}.0.9", KEY, 60)
 
 
 async def test_a_gateway_that_does_not_answer_is_said_to_be_asked(redis: Store) -> None:
     gateway = Gateway(redis)
     await gateway.beat()
-    assert await exchanges.cancel(redis, f"{BOOT}.0.3", None, NOW) == Cancel(State.ASKED)
+    assert await lookup.cancel(redis, f"{BOOT}.0.3", None, NOW) == Cancel(State.ASKED)
     await gateway.beat()
     assert [exchange.cancels for exchange in gateway.open] == [1]

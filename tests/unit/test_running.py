@@ -12,7 +12,7 @@ from services.cli import running as commands
 from services.gateway.ending import Answering
 from services.gateway.running import Running
 from shared.access.keys import KeyRecord
-from shared.books.exchanges import Cancel, State
+from shared.books.lookup import Cancel, State
 from shared.books.running import Answers
 from shared.contract.ids import ExchangeId
 from shared.contract.running import (
