@@ -14,6 +14,7 @@ from services.cli import (
     commands,
     demo,
     doctor,
+    exchanges,
     followers,
     inspect,
     prices,
@@ -98,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=commands.show_usage)
 
+    exchanges.add_command(
+        commands_.add_parser("exchanges", help="find exchanges: by key, team, user, model, how they ended, or an id")
+    )
     doctor.add_command(
         commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
     )

@@ -16,12 +16,13 @@ from services.sinks.database import Database
 from services.sinks.rows import latest, row
 from services.sinks.settings import SinkSettings
 from services.sinks.tables import CURSORS, KEPT, USAGE
+from shared.books.archive import FOLLOWER
 from shared.books.follow import Batch
 from shared.books.followers import Cursor
 from shared.runtime.errors import Overtaken, SinkUnavailable
 
 T = TypeVar("T")
-NAME = "sql"
+NAME = FOLLOWER
 _WRITE_SECONDS = 30.0
 _TEND_SECONDS = 600.0
 _ABORT_SECONDS = 5.0

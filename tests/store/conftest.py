@@ -46,3 +46,12 @@ def database(request: pytest.FixtureRequest) -> Database:
     """A database without tables, of each kind."""
     found: Database = request.getfixturevalue(f"{request.param}_database")
     return found
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> str:
+    """Where the same database is found, for another connection."""
+    if not database.postgres:
+        return f"sqlite:///{tmp_path}/books.sqlite"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.url
