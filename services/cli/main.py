@@ -23,6 +23,7 @@ from services.cli import (
     seals,
     services,
     sinks,
+    usage,
     work,
 )
 from shared.contract.errors import ARouterError
@@ -94,11 +95,9 @@ def parser() -> argparse.ArgumentParser:
     one = commands_.add_parser("seal-key", help="print a new key for AROUTER_SEAL_KEYS_FILE")
     one.set_defaults(run=seals.print_key)
 
-    one = commands_.add_parser("usage", help="print totals per key, provider and model")
-    one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
-    one.add_argument("--json", action="store_true")
-    one.set_defaults(run=commands.show_usage)
-
+    usage.add_command(
+        commands_.add_parser("usage", help="print totals per key, provider and model; or of a time, by any groups")
+    )
     exchanges.add_command(
         commands_.add_parser("exchanges", help="find exchanges: by key, team, user, model, how they ended, or an id")
     )

@@ -19,6 +19,7 @@ from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord
 from shared.books.exchanges import BadToken
 from shared.books.periods import BadRange
+from shared.books.summing import TooMuch
 from shared.contract.dialects import Family
 from shared.contract.errors import ARouterError
 from shared.runtime.errors import Refused, SettingsError, SinkError, StoreError
@@ -81,6 +82,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(BadRange)
     @app.exception_handler(BadToken)
+    @app.exception_handler(TooMuch)
     async def wrong(_: Request, exc: ARouterError) -> Response:
         return _error(400, str(exc))
 

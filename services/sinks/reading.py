@@ -10,9 +10,10 @@ from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
-from services.sinks import finding
+from services.sinks import finding, summing
 from services.sinks.database import Database
 from shared.books.exchanges import Page, Place, Wanted
+from shared.books.summing import Kept, Question, Sum
 from shared.runtime.errors import SinkUnavailable
 
 T = TypeVar("T")
@@ -37,6 +38,12 @@ class SqlArchive:
 
     async def find(self, wanted: Wanted, *, after: Place | None, limit: int) -> Page:
         return await self._ask(lambda connection: finding.find(connection, wanted, after, limit))
+
+    async def sums(self, question: Question) -> list[Sum]:
+        return await self._ask(lambda connection: summing.sums(connection, question))
+
+    async def kept(self) -> Kept:
+        return await self._ask(summing.kept)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

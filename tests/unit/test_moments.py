@@ -36,7 +36,9 @@ def test_times_and_spans(text: str, expected: str) -> None:
     assert moment(text, NOW) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "24", "-7d", "1.5h", "25:00", "2026-13-01", "1e9d", "0001-01-01", "9999-12-31"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "24", "-7d", "1.5h", "25:00", "2026-13-01", "1e9d", "0001-01-01", "9999-12-31"]
+)
 def test_what_is_no_time_is_an_error_that_says_what_is(text: str) -> None:
     with pytest.raises(BadMoment, match="is no time"):
         moment(text, NOW)
