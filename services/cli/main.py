@@ -14,6 +14,7 @@ from services.cli import (
     commands,
     demo,
     doctor,
+    exchanges,
     followers,
     inspect,
     prices,
@@ -24,6 +25,7 @@ from services.cli import (
     services,
     sinks,
     teams,
+    usage,
     webhooks,
     work,
 )
@@ -100,11 +102,12 @@ def parser() -> argparse.ArgumentParser:
     one = commands_.add_parser("seal-key", help="print a new key for AROUTER_SEAL_KEYS_FILE")
     one.set_defaults(run=seals.print_key)
 
-    one = commands_.add_parser("usage", help="print totals per key, provider and model")
-    one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
-    one.add_argument("--json", action="store_true")
-    one.set_defaults(run=commands.show_usage)
-
+    usage.add_command(
+        commands_.add_parser("usage", help="print totals per key, provider and model; or of a time, by any groups")
+    )
+    exchanges.add_command(
+        commands_.add_parser("exchanges", help="find exchanges: by key, team, user, model, how they ended, or an id")
+    )
     doctor.add_command(
         commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
     )

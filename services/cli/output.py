@@ -1,12 +1,58 @@
-"""Plain tables on standard output."""
+"""Plain tables and CSV on standard output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+
+WIDTH = 100  # of a terminal in which tables are readable
+_LEAST = 8  # characters of a cell that is cut
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None, cut: Collection[str] = ()
+) -> None:
+    """Print aligned columns. Where they are wider than `width` in sum, cells of the columns `cut` are shortened."""
     lines = [headings, *rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(headings))]
+    if width is not None:
+        _shrink(widths, [at for at, heading in enumerate(headings) if heading in cut], width)
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        cells = (_cut(cell, size).ljust(size) for cell, size in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _shrink(widths: list[int], places: list[int], width: int) -> None:
+    """Shorten the widest of these columns again and again, until all fit or none can be shortened."""
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(places, key=lambda at: widths[at], default=None)
+        if widest is None or widths[widest] <= _LEAST:
+            return
+        widths[widest] -= 1
+
+
+def _cut(cell: str, size: int) -> str:
+    return cell if len(cell) <= size else cell[: size - 1] + "…"
+
+
+def print_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print CSV as spreadsheets read it."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows([cell(value) for value in row] for row in rows)
+
+
+def cell(value: object) -> object:
+    """A value for CSV: None is empty. A text that a spreadsheet would take for a formula gets an apostrophe before it:
+    callers choose their texts."""
+    if isinstance(value, str) and value.startswith(_FORMULAS):
+        return "'" + value
+    return "" if value is None else value
+
+
+def dollars(nanousd: int | None) -> str | None:
+    """Billionths of a US dollar, exactly; None where there is no price."""
+    return None if nanousd is None else f"{Decimal(nanousd) / 10**9:.9f}"

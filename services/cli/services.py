@@ -92,6 +92,7 @@ def gateway(arguments: argparse.Namespace) -> int:
                 frozenset(settings.providers),
                 body_timeout=settings.body_timeout,
                 base_path=settings.base_path,
+                archive=sinks.archive(SinkSettings.load()),
             )
         gateway_server.serve(settings, url, plane, partial(_reread, load), admin)
     return 0
@@ -125,7 +126,8 @@ def control(arguments: argparse.Namespace) -> int:
             "no provider is configured here, so that no key can be restricted to one: AROUTER_CONTROL_PROVIDERS"
         )
     with embedded.redis_url(settings) as url:
-        control_server.serve(settings, url, providers, partial(_http, settings.control_base_path))
+        archive = sinks.archive(SinkSettings.load())
+        control_server.serve(settings, url, providers, partial(_http, settings.control_base_path), archive)
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from services.sinks.settings import SinkSettings
 from shared.books import version
+from shared.books.archive import Archive
 from shared.books.follow import Sink
 from shared.books.following import Following
 from shared.runtime import embedded, logs, store
@@ -87,6 +88,32 @@ def database(settings: SinkSettings) -> Database | None:
     from services.sinks.database import Database  # noqa: PLC0415
 
     return Database(settings.database)
+
+
+def archive(settings: SinkSettings) -> Callable[[], Archive] | None:
+    """Makes what answers questions from the database; None where there is none."""
+    url = settings.database
+    if url is None:
+        return None
+
+    def make() -> Archive:
+        from services.sinks.reading import SqlArchive  # noqa: PLC0415
+
+        return SqlArchive(url)
+
+    return make
+
+
+async def ready_archive(settings: SinkSettings) -> Archive | None:
+    """What answers questions from the database; None where there is none, or no follower has begun to fill it."""
+    make = archive(settings)
+    if make is None:
+        return None
+    found = make()
+    if await found.ready():
+        return found
+    await found.close()
+    return None
 
 
 def _sql(settings: SinkSettings) -> Make | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Annotated, Any
 
@@ -16,10 +17,16 @@ from shared.access.credentials import caller_key
 from shared.access.envelopes import error_body
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord
+from shared.books.exchanges import BadToken
 from shared.books.periods import BadRange
+from shared.books.summing import TooMuch
 from shared.contract.dialects import Family
-from shared.runtime.errors import Refused, StoreError
+from shared.contract.errors import ARouterError
+from shared.runtime.errors import Refused, SettingsError, SinkError, StoreError
 
+log = logging.getLogger(__name__)
+
+_NO_DATABASE = "the database does not answer, or not in time; ask for a shorter time, or try again"
 _documented = HTTPBearer(auto_error=False, description="Your key; other headers (x-api-key, …) work too.")
 
 
@@ -42,7 +49,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     403: {"model": ErrorAnswer, "description": "The key is disabled or expired, or may not do this."},
     404: {"model": ErrorAnswer, "description": "It does not exist, or is not yours."},
     413: {"model": ErrorAnswer, "description": "The body is too large."},
-    503: {"model": ErrorAnswer, "description": "Redis is away."},
+    503: {"model": ErrorAnswer, "description": "Redis or the database is away."},
 }
 
 
@@ -74,7 +81,9 @@ def handle_errors(app: FastAPI) -> None:
         return _error(exc.status, exc.message, headers, exc.code)
 
     @app.exception_handler(BadRange)
-    async def out_of_range(_: Request, exc: BadRange) -> Response:
+    @app.exception_handler(BadToken)
+    @app.exception_handler(TooMuch)
+    async def wrong(_: Request, exc: ARouterError) -> Response:
         return _error(400, str(exc))
 
     @app.exception_handler(RequestValidationError)
@@ -91,6 +100,26 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(StoreError)
     async def away(_: Request, exc: StoreError) -> Response:
         return _error(503, "Redis is away; try again", {"retry-after": "1"})
+
+    @app.exception_handler(SinkError)
+    async def no_database(_: Request, exc: SinkError) -> Response:
+        log.error("the database does not answer a question: %s", exc)
+        return _error(503, _NO_DATABASE, {"retry-after": "1"})
+
+    @app.exception_handler(SettingsError)
+    async def misconfigured(_: Request, exc: SettingsError) -> Response:
+        log.error("%s", exc)
+        return _error(503, "the settings of this process are wrong; its log says which")
+
+
+def known_parameters(request: Request) -> None:
+    """Refused with 400 for a parameter that the route does not have: a misspelt filter would be no filter."""
+    route = request.scope["route"].path
+    operation = request.app.openapi()["paths"][route][request.method.lower()]
+    known = {parameter["name"] for parameter in operation["parameters"]}
+    for name in request.query_params:
+        if name not in known and name != "key":  # which may be the caller's key
+            raise Refused(400, f"{name[:60]}: there is no such parameter")
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:

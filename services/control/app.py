@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +13,7 @@ from services.control import api
 from services.control.plane import ControlPlane
 from shared.access.credentials import caller_key
 from shared.access.envelopes import error_body
+from shared.books.archive import Archive
 from shared.contract.dialects import Family
 from shared.runtime.errors import Refused, SettingsError, StoreError
 from shared.runtime.settings import Settings
@@ -30,10 +32,12 @@ class ControlApp:
         *,
         body_timeout: float = 60.0,
         base_path: str = "",
+        archive: Callable[[], Archive] | None = None,
     ) -> None:
         """`providers`: names a key may be restricted to. `body_timeout`: seconds for a whole body to arrive.
-        `base_path`: what a proxy in front has before the paths of this API; its documents link to it."""
-        self._plane = ControlPlane(settings, redis_url, providers)
+        `base_path`: what a proxy in front has before the paths of this API; its documents link to it.
+        `archive` makes what answers for exchanges and usage beyond Redis."""
+        self._plane = ControlPlane(settings, redis_url, providers, archive)
         self._timeout = body_timeout
         self._base_path = base_path
         self._app: ASGIApp = _application(self._plane)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, WithJsonSchema
 
 from shared.access import teams
+from shared.books.moments import BadMoment, moment
 
 KEY_HASH = "^[0-9a-f]{64}$"
 
@@ -28,3 +29,13 @@ def _of_our_age(value: datetime) -> datetime:
 
 TeamName = Annotated[str, Field(pattern=teams.NAME, examples=["research"])]
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_of_our_age)]
+
+
+def _moment(value: object) -> datetime:
+    try:
+        return moment(str(value), datetime.now(UTC))
+    except BadMoment as exc:
+        raise ValueError(str(exc)) from None
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string"})]

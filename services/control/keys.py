@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
@@ -18,7 +18,7 @@ from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord
 from shared.access.teams import NoSuchTeam
 from shared.books import reports
-from shared.books.reports import KeyUsage
+from shared.books.reports import Between, KeyUsage
 from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/v1", tags=["keys"], responses=ERRORS)
@@ -118,6 +118,7 @@ async def create(plane: Plane, _: Manager, new: NewKey) -> NewKeyAnswer:
 
 @router.get("/keys", summary="List keys")
 async def list_all(
+    request: Request,
     plane: Plane,
     _: Manager,
     page_size: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -139,7 +140,8 @@ async def list_all(
         exhausted = len(page) < _LOOK and len(found) < page_size
         if exhausted or len(found) == page_size:
             break
-    usage = await _usage(plane, found)
+    async with plane.report(request) as between:
+        usage = await _usage(plane, found, between)
     return KeyList(
         data=[_shown(record, usage[record.hash]) for record in found], next_page_token=None if exhausted else str(at)
     )
@@ -203,9 +205,9 @@ async def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]
     return given
 
 
-async def _usage(plane: ControlPlane, records: list[KeyRecord]) -> dict[str, KeyUsage]:
+async def _usage(plane: ControlPlane, records: list[KeyRecord], between: Between | None = None) -> dict[str, KeyUsage]:
     hashes = [record.hash for record in records]
-    return await reports.key_usage(await plane.books(), hashes, await plane.now())
+    return await reports.key_usage(await plane.books(), hashes, await plane.now(), between)
 
 
 def _shown(record: KeyRecord, usage: KeyUsage) -> Key:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -15,13 +15,15 @@ from fastapi import Depends, Request
 from shared.access import pepper
 from shared.access.keyring import KeyRing
 from shared.access.keys import KeyRecord
-from shared.books import running, streams, version
+from shared.books import followers, running, streams, version
+from shared.books.archive import FOLLOWER, Archive
 from shared.books.audit import unsettled
 from shared.books.books import Books
+from shared.books.followers import Coverage
 from shared.books.provider_health import CredentialHealth, merged
 from shared.books.reports import Between
 from shared.runtime import store
-from shared.runtime.errors import Refused, StoreUnavailable
+from shared.runtime.errors import Refused, SettingsError, StoreUnavailable
 from shared.runtime.settings import Settings
 from shared.runtime.store import Store
 
@@ -33,8 +35,17 @@ _REPORT_SECONDS = 30.0
 class ControlPlane:
     """One per process."""
 
-    def __init__(self, settings: Settings, redis_url: str, providers: frozenset[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis_url: str,
+        providers: frozenset[str],
+        archive: Callable[[], Archive] | None = None,
+    ) -> None:
+        """`archive` is called with the first question for it: a database's libraries take memory, and a while."""
         self.settings = settings
+        self._make_archive = archive
+        self._archive: asyncio.Future[Archive] | None = None
         self.providers = providers
         self.store: Store = store.connect(redis_url)
         self.keyring = KeyRing(self.store, settings)
@@ -91,7 +102,25 @@ class ControlPlane:
         finally:
             self._reports.release()
 
+    async def archive(self) -> Archive | None:
+        """The database that keeps the books; None where there is none, or no follower has begun to fill it.
+
+        SinkError where it does not answer, SettingsError where its URL is wrong."""
+        if self._make_archive is None:
+            return None
+        if self._archive is None:
+            self._archive = asyncio.ensure_future(asyncio.to_thread(self._make_archive))
+        found = await asyncio.shield(self._archive)
+        return found if await found.ready() else None
+
+    async def coverage(self, now: datetime) -> Coverage | None:
+        """What the database has; None where Redis knows no follower that writes it."""
+        return await followers.coverage(await self.books(), FOLLOWER, int(now.timestamp() * 1000))
+
     async def close(self) -> None:
+        if self._archive is not None:
+            with suppress(SettingsError):
+                await (await self._archive).close()
         await self.store.aclose()
 
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.control.app import ControlApp
 from services.control.plane import ControlPlane
 from services.control.settings import ControlSettings
+from shared.books.archive import Archive
 from shared.contract import paths
 from shared.runtime.errors import StoreError
 from shared.runtime.sockets import claimed
@@ -78,14 +79,21 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: ControlSettings, redis_url: str, providers: frozenset[str], http: Http) -> None:
-    """Serve until SIGTERM or SIGINT; running answers may end first.
+def serve(
+    settings: ControlSettings,
+    redis_url: str,
+    providers: frozenset[str],
+    http: Http,
+    archive: Callable[[], Archive] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; running answers may end first. `archive` as in `ControlApp`.
 
     SettingsError where the port is taken, or where this Redis must not hold usage.
     """
     asyncio.run(_check(settings, redis_url))
     listeners = claimed("AROUTER_CONTROL_PORT", settings.control_host, settings.control_port)
-    app, drain = Alone(ControlApp(settings, redis_url, providers, base_path=settings.control_base_path)), Drain()
+    control = ControlApp(settings, redis_url, providers, base_path=settings.control_base_path, archive=archive)
+    app, drain = Alone(control), Drain()
     _Server(_config(app, http(app, drain)), drain).run(sockets=listeners)
 
 

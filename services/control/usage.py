@@ -1,25 +1,24 @@
-"""Usage over HTTP: sums and time series. A live key sees its own usage, a management key that of all
+"""Usage over HTTP: sums and time series, by any group. A live key sees its own usage, a management key that of all
 keys. Ranges are widened, and the answer states them (decision 26)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import UTC, datetime
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, Field
 
-from services.control.access import ERRORS, Caller
+from services.control.access import ERRORS, Caller, known_parameters
 from services.control.fields import KEY_HASH, Time
 from services.control.plane import ControlPlane, Plane
 from shared.access import keys
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord
-from shared.books import periods, reports
-from shared.books.periods import Granularity, Range
-from shared.books.reports import Line
-from shared.contract import booked
+from shared.books import reports, summing
+from shared.books.periods import Granularity
+from shared.books.reports import Between
+from shared.books.summing import TIMES, Answer, Asked, Group, Sum
 from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/usage", tags=["usage"], responses=ERRORS)
@@ -56,8 +55,13 @@ class KeyCounters(Counters):
     name: str
 
 
+class GroupCounters(Counters):
+    group: dict[Group, str] = Field(description="What it is the sum of, by the names of group_by.")
+
+
 class DataPoint(Counters):
     timestamp: datetime = Field(description="Where the hour, day or month begins, in UTC.")
+    group: dict[Group, str] = Field(description="As group_by asks for; else empty.")
 
 
 class Covered(BaseModel):
@@ -65,7 +69,7 @@ class Covered(BaseModel):
 
     start_time: datetime
     end_time: datetime = Field(description="Exclusive.")
-    as_of: datetime = Field(description="When it was read.")
+    as_of: datetime = Field(description="What was settled by then is in these numbers.")
     pending_requests: int = Field(
         description="Requests that were open or waited to be booked at that time, and are not in these numbers: of the "
         "key or of all keys, whatever the range, provider and model."
@@ -87,6 +91,7 @@ class Summary(Covered):
     by_provider: list[ProviderCounters]
     by_model: list[ModelCounters]
     by_key: list[KeyCounters]
+    groups: list[GroupCounters] = Field(description="As group_by asks for; the three lists above are then empty.")
 
 
 class TimeSeries(Covered):
@@ -110,98 +115,122 @@ class UsageQuery:
             Granularity | None,
             Query(description="Hours are kept for 35 days, days for 400. Times are widened to whole ones, in UTC."),
         ] = None,
+        group_by: Annotated[
+            str, Query(max_length=100, description=f"Comma-separated: {', '.join(Group)}.", examples=["team,model"])
+        ] = "",
+        team: Annotated[str | None, Query(max_length=400)] = None,
+        user: Annotated[str | None, Query(max_length=400, description="The end user.")] = None,
     ) -> None:
-        self.start_time = start_time
-        self.end_time = end_time
-        self.provider_id = provider_id
-        self.model = model
+        self.by = groups(group_by)
+        only = {Group.PROVIDER: provider_id, Group.MODEL: model, Group.TEAM: team, Group.USER: user}
+        self.only = {group: value for group, value in only.items() if value is not None}
         self.key_id = key_id
         self.granularity = granularity
+        self._start, self._end = start_time, end_time
 
-    def wants(self, line: Line) -> bool:
-        return self.provider_id in (None, line.provider) and self.model in (None, line.model)
+    def asked(self, by: tuple[Group, ...], granularity: Granularity | None) -> Asked:
+        return Asked(self._start, self._end, granularity, by, self.only)
+
+
+def groups(text: str) -> tuple[Group, ...]:
+    """The groups that a parameter names. Refused with 400 for words that are none, or that come twice."""
+    try:
+        found = tuple(Group(name.strip()) for name in text.split(",") if name.strip())
+    except ValueError as exc:
+        raise Refused(400, f"group_by: {str(exc)[:80]}; groups are {', '.join(Group)}") from None
+    if len(set(found)) != len(found):
+        raise Refused(400, "group_by: a group comes twice")
+    return found
 
 
 Question = Annotated[UsageQuery, Depends()]
 
 
-@router.get("/summary", summary="What was used in a range of time")
+_CHECKED = [Depends(known_parameters)]
+_LISTED = (Group.KEY, Group.PROVIDER, Group.MODEL)  # what a summary is by where nothing is said
+
+
+@router.get("/summary", summary="What was used in a range of time", dependencies=_CHECKED)
 async def summary(request: Request, plane: Plane, caller: Caller, question: Question) -> Summary:
-    """Sums by provider, model and key."""
-    total = reports.no_counters()
-    providers: dict[str, dict[str, int]] = defaultdict(reports.no_counters)
-    models: dict[tuple[str, str], dict[str, int]] = defaultdict(reports.no_counters)
-    by_key: dict[str, dict[str, int]] = defaultdict(reports.no_counters)
+    """Sums by provider, model and key, or by the groups of `group_by`."""
+    by = question.by or _LISTED
+    granularity = question.granularity or summing.granularity(question.by)
+    named: dict[str, str] = {}
     async with plane.report(request) as between:
-        who, covered, range_ = await _begin(plane, caller, question)
-        buckets = range_.buckets(question.granularity)
-        async for line in reports.lines(await plane.books(), who, buckets, between):
-            if question.wants(line):
-                for sums in (total, providers[line.provider], models[line.provider, line.model], by_key[line.key]):
-                    reports.add(sums, line.counters)
-        named = {record.hash: record.name for record in await keys.find_each(plane.store, sorted(by_key))}
-    all_of_it = _counters(total)
+        covered, found = await _answer(plane, caller, question, question.asked(by, granularity), between)
+        # An exchange with two tags is in two groups.
+        whole = found if Group.TAG not in by else await _again(plane, question.asked((), granularity), between)
+        if not question.by:
+            hashes = [one.group[0] for one in summing.totals(found.sums, by, (Group.KEY,))]
+            named = {record.hash: record.name for record in await keys.find_each(plane.store, hashes)}
+    total = next(iter(summing.totals(whole.sums, by if whole is found else (), ())), Sum((), reports.no_counters()))
+    listed = [] if question.by else found.sums
     return Summary(
         **covered.model_dump(),
-        total_requests=all_of_it.requests,
-        total_input_tokens=all_of_it.input_tokens,
-        total_output_tokens=all_of_it.output_tokens,
-        total_tokens=all_of_it.total_tokens,
-        total_cache_read_tokens=all_of_it.cache_read_tokens,
-        total_cache_write_tokens=all_of_it.cache_write_tokens,
-        total_reasoning_tokens=all_of_it.reasoning_tokens,
-        estimated_requests=all_of_it.estimated_requests,
-        partial_requests=all_of_it.partial_requests,
-        unpriced_requests=all_of_it.unpriced_requests,
-        estimated_cost_usd=all_of_it.estimated_cost_usd,
+        **_totals(_counters(total.counters)),
         by_provider=[
-            ProviderCounters(provider_id=name, **_counters(sums).model_dump())
-            for name, sums in sorted(providers.items())
+            ProviderCounters(provider_id=one.group[0], **_counters(one.counters).model_dump())
+            for one in summing.totals(listed, by, (Group.PROVIDER,))
         ],
         by_model=[
-            ModelCounters(provider_id=provider, model=model, **_counters(sums).model_dump())
-            for (provider, model), sums in sorted(models.items())
+            ModelCounters(provider_id=one.group[0], model=one.group[1], **_counters(one.counters).model_dump())
+            for one in summing.totals(listed, by, (Group.PROVIDER, Group.MODEL))
         ],
         by_key=[
-            KeyCounters(key_id=hash, name=named.get(hash, ""), **_counters(sums).model_dump())
-            for hash, sums in sorted(by_key.items())
+            KeyCounters(key_id=one.group[0], name=named.get(one.group[0], ""), **_counters(one.counters).model_dump())
+            for one in summing.totals(listed, by, (Group.KEY,))
+        ],
+        groups=[
+            GroupCounters(group=_group(by, one), **_counters(one.counters).model_dump())
+            for one in (found.sums if question.by else ())
         ],
     )
 
 
-@router.get("/timeseries", summary="The same over time")
+@router.get("/timeseries", summary="The same over time", dependencies=_CHECKED)
 async def timeseries(request: Request, plane: Plane, caller: Caller, question: Question) -> TimeSeries:
-    """One data point an hour, day or month."""
+    """One data point an hour, day or month, and one for each group of `group_by` in it."""
+    if set(question.by) & TIMES.keys():
+        raise Refused(400, "group_by: a time series has its hours, days and months by granularity")
     granularity = question.granularity or Granularity.DAILY
-    question.granularity = granularity
-    points: dict[datetime, dict[str, int]] = defaultdict(reports.no_counters)
+    time = next(group for group, length in TIMES.items() if length is granularity)
     async with plane.report(request) as between:
-        who, covered, range_ = await _begin(plane, caller, question)
-        buckets = range_.buckets(granularity)
-        async for line in reports.lines(await plane.books(), who, buckets, between):
-            if question.wants(line):
-                reports.add(points[periods.data_point(line.bucket.start, granularity)], line.counters)
+        asked = question.asked((time, *question.by), granularity)
+        covered, found = await _answer(plane, caller, question, asked, between)
     return TimeSeries(
         **covered.model_dump(),
         granularity=granularity,
         data_points=[
-            DataPoint(timestamp=at.astimezone(UTC), **_counters(sums).model_dump())
-            for at, sums in sorted(points.items())
+            DataPoint(
+                timestamp=datetime.fromisoformat(one.group[0]),
+                group=dict(zip(question.by, one.group[1:], strict=True)),
+                **_counters(one.counters).model_dump(),
+            )
+            for one in found.sums
         ],
     )
 
 
-async def _begin(
-    plane: ControlPlane, caller: KeyRecord, question: UsageQuery
-) -> tuple[list[str] | None, Covered, Range]:
-    """The keys (None: all), the range, and how complete it is. Pending requests are counted first, so that one may be
-    in the answer twice, but never in neither place."""
-    now = await plane.now()
-    range_ = periods.asked(question.start_time, question.end_time, question.granularity, now)
+async def _answer(
+    plane: ControlPlane, caller: KeyRecord, question: UsageQuery, asked: Asked, between: Between
+) -> tuple[Covered, Answer]:
+    """The sums, and how complete they are. Pending requests are counted first, so that one may be in the answer twice,
+    but never in neither place."""
     key = await _key(plane, caller, question.key_id)
+    if key is not None:
+        question.only[Group.KEY] = key.hash
     pending = await plane.pending(key)
-    covered = Covered(start_time=range_.start, end_time=range_.end, as_of=now, pending_requests=pending)
-    return None if key is None else [key.hash], covered, range_
+    found = await _again(plane, asked, between)
+    range_ = found.range
+    covered = Covered(start_time=range_.start, end_time=range_.end, as_of=found.as_of, pending_requests=pending)
+    return covered, found
+
+
+async def _again(plane: ControlPlane, asked: Asked, between: Between) -> Answer:
+    now = await plane.now()
+    return await summing.answer(
+        await plane.books(), await plane.archive(), lambda: plane.coverage(now), asked, now, between
+    )
 
 
 async def _key(plane: ControlPlane, caller: KeyRecord, key_id: str | None) -> KeyRecord | None:
@@ -217,10 +246,19 @@ async def _key(plane: ControlPlane, caller: KeyRecord, key_id: str | None) -> Ke
     return record
 
 
+def _group(by: tuple[Group, ...], one: Sum) -> dict[Group, str]:
+    return dict(zip(by, one.group, strict=True))
+
+
+def _totals(counters: Counters) -> dict[str, Any]:
+    """Counters under the names that a summary gives them."""
+    same = ("total_tokens", "estimated_requests", "partial_requests", "unpriced_requests", "estimated_cost_usd")
+    return {name if name in same else f"total_{name}": value for name, value in counters.model_dump().items()}
+
+
 def _counters(sums: dict[str, int]) -> Counters:
-    cost = booked.cost_nanousd(sums)
-    priced = bool(cost) or not sums["unpriced_requests"]
+    cost = summing.cost_nanousd(sums)
     return Counters(
         **{name: sums[name] for name in Counters.model_fields if name in sums},
-        estimated_cost_usd=cost / _NANO if priced else None,
+        estimated_cost_usd=None if cost is None else cost / _NANO,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +34,8 @@ _LOCK = 7_236_815_001  # of everybody who writes to these tables
 _AWAY = (OperationalError, InterfaceError, InternalError, NoConnection)  # InternalError: a replica that is read-only
 _WAIT_SECONDS = 10
 _READS = {"reads": True}
-_STATEMENT = "25s"
+_INSTRUCTIONS = 10_000  # of SQLite between two looks at the clock
+_STATEMENT_SECONDS = 25
 _POSTGRES = {
     "connect_timeout": _WAIT_SECONDS,
     "prepare_threshold": None,  # a pooler in between may not know what was prepared
@@ -41,19 +43,22 @@ _POSTGRES = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "options": f"-c TimeZone=UTC -c lock_timeout={_WAIT_SECONDS}s -c statement_timeout={_STATEMENT}",
 }
 
 
 class Database:
-    """One database. Its methods wait, and are called in a thread; one connection is open at a time."""
+    """One database. Its methods wait, and are called in a thread; a writer has one connection open at a time."""
 
-    def __init__(self, url: str) -> None:
-        """No connection is made yet. SettingsError where the URL is neither PostgreSQL's nor SQLite's."""
+    def __init__(self, url: str, *, statement_seconds: float = _STATEMENT_SECONDS, connections: int = 1) -> None:
+        """No connection is made yet. SettingsError where the URL is neither PostgreSQL's nor SQLite's.
+
+        `statement_seconds`: how long a statement may take; in SQLite this bounds those that only read.
+        """
         parsed = _parsed(url)
         self.postgres = parsed.get_backend_name() == "postgresql"
         self._file = None if self.postgres else parsed.database
-        self._engine = _postgres(parsed) if self.postgres else _sqlite(parsed)
+        self._statement_seconds = statement_seconds
+        self._engine = _postgres(parsed, statement_seconds, connections) if self.postgres else _sqlite(parsed)
         self._connection: Connection | None = None
 
     @property
@@ -86,6 +91,28 @@ class Database:
         with translated(), self._engine.connect() as connection:
             snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if self.postgres else _READS
             yield connection.execution_options(**snapshot)
+
+    @contextmanager
+    def ask(self) -> Iterator[Connection]:
+        """The same for one question: in SQLite, too, it ends when its time is over, with SinkUnavailable."""
+        deadline = time.monotonic() + self._statement_seconds
+        with self.read() as connection:
+            if self.postgres:
+                yield connection
+                return
+            driver: Any = connection.connection.driver_connection
+            driver.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS)
+            try:
+                yield connection
+            finally:
+                driver.set_progress_handler(None, 0)
+
+    def has_tables(self) -> bool:
+        """Whether a follower has made them."""
+        if not self.exists:
+            return False
+        with self.read() as connection:
+            return sa.inspect(connection).has_table("exchanges")
 
     def migrate(self, revision: str = "head") -> None:
         """Bring the tables to this revision; `base` takes them away."""
@@ -155,9 +182,11 @@ def _parsed(url: str) -> URL:
     raise SettingsError("AROUTER_DATABASE_URL: is not a postgresql:// or sqlite:/// URL")
 
 
-def _postgres(url: URL) -> Engine:
+def _postgres(url: URL, statement_seconds: float, connections: int) -> Engine:
+    limits = f"lock_timeout={_WAIT_SECONDS}s -c statement_timeout={int(statement_seconds * 1000)}"
+    arguments = {**_POSTGRES, "options": f"-c TimeZone=UTC -c {limits}"}
     try:
-        return sa.create_engine(url, pool_size=1, max_overflow=1, pool_pre_ping=True, connect_args=_POSTGRES)
+        return sa.create_engine(url, pool_size=connections, max_overflow=1, pool_pre_ping=True, connect_args=arguments)
     except ImportError:
         raise SettingsError("AROUTER_DATABASE_URL: needs psycopg: pip install arouter[postgres]") from None
 

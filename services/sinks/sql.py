@@ -16,12 +16,13 @@ from services.sinks.database import Database
 from services.sinks.rows import latest, row
 from services.sinks.settings import SinkSettings
 from services.sinks.tables import CURSORS, KEPT, USAGE
+from shared.books.archive import FOLLOWER
 from shared.books.follow import Batch
 from shared.books.followers import Cursor
 from shared.runtime.errors import Overtaken, SinkUnavailable
 
 T = TypeVar("T")
-NAME = "sql"
+NAME = FOLLOWER
 _WRITE_SECONDS = 30.0
 _TEND_SECONDS = 600.0
 _ABORT_SECONDS = 5.0
@@ -84,7 +85,7 @@ class SqlSink:
         with self._database.begin() as connection:
             for batch in batches:
                 _move(connection, batch)
-            since = self._dialect.text(_since(connection))
+            since = self._dialect.text(_since(connection, "exchanges"))
             rows = [row(entry, batch.after.epoch) for batch in batches for entry in latest(batch.entries)]
             kept = [one for one in rows if one[0] >= since]  # the rows of older ones are gone, and cannot be amended
             if kept:
@@ -97,13 +98,14 @@ class SqlSink:
         if settings.database_keep_days:
             until = self._dialect.horizon(now - timedelta(days=settings.database_keep_days))
             with self._database.begin() as connection:
-                _keep_since(connection, until)
+                _keep_since(connection, "exchanges", until)
             while self._more(until):
                 pass
         if settings.database_keep_usage_days:
             until = now - timedelta(days=settings.database_keep_usage_days)
             with self._database.begin() as connection:
-                connection.execute(USAGE.delete().where(USAGE.c.hour < until))
+                if connection.execute(USAGE.delete().where(USAGE.c.hour < until)).rowcount:
+                    _keep_since(connection, "usage_hourly", until)
 
     def _more(self, until: datetime) -> bool:
         """Take some of the rows away that were opened before. Returns whether there may be more."""
@@ -136,15 +138,15 @@ def _move(connection: Connection, batch: Batch) -> None:
         raise Overtaken(f"another process follows shard {batch.shard}")
 
 
-def _since(connection: Connection) -> datetime | None:
-    since: datetime | None = connection.scalar(sa.select(KEPT.c.since).where(KEPT.c.what == "exchanges"))
+def _since(connection: Connection, table: str) -> datetime | None:
+    since: datetime | None = connection.scalar(sa.select(KEPT.c.since).where(KEPT.c.what == table))
     return since
 
 
-def _keep_since(connection: Connection, until: datetime) -> None:
-    """Note that rows from before are gone. It never goes back: what was taken away does not come back."""
-    before = _since(connection)
+def _keep_since(connection: Connection, table: str, until: datetime) -> None:
+    """Note that what is from before is gone. It never goes back: what was taken away does not come back."""
+    before = _since(connection, table)
     if before is None:
-        connection.execute(KEPT.insert().values(what="exchanges", since=until))
+        connection.execute(KEPT.insert().values(what=table, since=until))
     elif before.replace(tzinfo=UTC) < until:
-        connection.execute(KEPT.update().where(KEPT.c.what == "exchanges").values(since=until))
+        connection.execute(KEPT.update().where(KEPT.c.what == table).values(since=until))

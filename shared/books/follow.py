@@ -165,6 +165,8 @@ class Follower:
                 newest = min(order(position)[0], order(extent.last)[0])
                 position = str(max(0, newest - self._back_ms))
                 log.info("%s: shard %d is read again from %s on: Redis has changed", self._sink.name, shard, position)
+            elif extent.trimmed:
+                await followers.begun(self._store, self._sink.name, shard, order(extent.first)[0])
             batches.append(Batch(shard, cursor, Cursor(position, epoch, self._server), []))
         if batches:
             await self._write(batches)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from shared.books import ledger
@@ -46,6 +47,7 @@ class State:
     failing: bool = False
     skipped: int = 0  # entries that nobody can read
     gaps: dict[int, Gap] = field(default_factory=dict)  # the last one of each shard
+    begun_ms: int = 0  # what was settled before was no longer in the ledger when it began; 0: it has all there ever was
 
 
 async def register(store: Store, name: str) -> None:
@@ -109,6 +111,11 @@ async def lost(store: Store, name: str, shard: int, gap: Gap) -> None:
     await _set(store, name, shard, {"gap": f"{gap.since_ms} {gap.until_ms}"})
 
 
+async def begun(store: Store, name: str, shard: int, first_ms: int) -> None:
+    """Note that a follower begins with a ledger that has no entries from before this time (ms) any more."""
+    await _set(store, name, shard, {"begun_ms": first_ms})
+
+
 async def skipped(store: Store, name: str, shard: int, count: int) -> None:
     """Note that a follower has passed over entries that nobody can read."""
     with translated():
@@ -132,6 +139,23 @@ async def _set(store: Store, name: str, shard: int, fields: Mapping[str, Any], e
 async def states(books: Books, now_ms: int) -> list[State]:
     """How all followers do, by Redis's clock."""
     return [await _state(books, name, now_ms) for name in await known(books.store)]
+
+
+class Coverage(NamedTuple):
+    """What a sink has: everything that was settled from `since` (None: ever) until `as_of`."""
+
+    since: datetime | None
+    as_of: datetime
+
+
+async def coverage(books: Books, name: str, now_ms: int) -> Coverage | None:
+    """What the sink of this follower has; None where Redis knows no such follower."""
+    if name not in await known(books.store):
+        return None
+    state = await _state(books, name, now_ms)
+    since_ms = max([state.begun_ms, *(gap.until_ms for gap in state.gaps.values())])
+    since = datetime.fromtimestamp(since_ms / 1000, UTC) if since_ms else None
+    return Coverage(since, datetime.fromtimestamp((now_ms - max(0, state.lag_ms)) / 1000, UTC))
 
 
 async def _state(books: Books, name: str, now_ms: int) -> State:
@@ -163,6 +187,7 @@ def _add(found: State, shard: int, fields: Mapping[str, str]) -> None:
         found.error, found.error_ms = fields.get("error", ""), error_ms
     found.failing |= error_ms > noted_ms
     found.skipped += int(fields.get("skipped", 0))
+    found.begun_ms = max(found.begun_ms, int(fields.get("begun_ms", 0)))
     if "gap" in fields:
         since, until = fields["gap"].split()
         found.gaps[shard] = Gap(int(since), int(until))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from shared.contract import booked, entry, names
@@ -90,6 +91,25 @@ def _page(shard: int, position: str, reply: list[tuple[bytes, Mapping[bytes, byt
         except (BadRecord, KeyError, ValueError):
             page.unreadable.append(id.decode())
     return page
+
+
+class Newest(NamedTuple):
+    """Entries of one shard from the newest back; `looked` counts those that cannot be read, too."""
+
+    entries: list[LedgerEntry]
+    looked: int
+    last: str  # id of the oldest of them; "" where there are none
+
+
+async def newest(store: Store, shard: int, *, before: str = "", since_ms: int = 0, count: int) -> Newest:
+    """The newest entries, or those before the entry `before`, settled at or after `since_ms`."""
+    with translated():
+        page = await store.xrevrange(names.ledger(shard), f"({before}" if before else "+", str(since_ms), count=count)
+    found = Newest([], len(page), page[-1][0].decode() if page else "")
+    for id, fields in page:
+        with suppress(BadRecord, KeyError, ValueError):
+            found.entries.append(_entry(shard, id, fields))
+    return found
 
 
 class Extent(NamedTuple):

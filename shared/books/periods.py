@@ -70,21 +70,29 @@ def data_point(at: datetime, granularity: Granularity) -> datetime:
     return day.replace(day=1) if granularity is Granularity.MONTHLY else day
 
 
-def asked(start: datetime | None, end: datetime | None, granularity: Granularity | None, now: datetime) -> Range:
+def asked(
+    start: datetime | None, end: datetime | None, granularity: Granularity | None, now: datetime, *, kept: bool = True
+) -> Range:
     """The range that answers a question. It is widened to whole hours in UTC, or to whole days where hours are not
     asked for or not kept, and ends with tomorrow at the latest: a gateway's clock may be ahead a little, not more.
-    BadRange where it is empty, or begins before what is kept."""
+    BadRange where it is empty, or begins before what Redis keeps; without `kept`, nothing is too old."""
     until = min(end.astimezone(UTC), _day(now) + 2 * DAY) if end else now
     default = DAY if granularity is Granularity.HOURLY else 30 * DAY
     since = start.astimezone(UTC) if start else until - default
     if since >= until:
         raise BadRange("end_time", "must be after start_time")
+    if not kept:
+        return _widened(since, until, daily=granularity in (Granularity.DAILY, Granularity.MONTHLY))
     hours_from, days_from = _hour(now) - _HOURS_KEPT + HOUR, _day(now) - _DAYS_KEPT + DAY
     if granularity is Granularity.HOURLY and since < hours_from:
         raise BadRange("start_time", f"hours are kept for 35 days, since {_shown(hours_from)}; ask for daily")
     if since < days_from:
         raise BadRange("start_time", f"days are kept for 400 days, since {_shown(days_from)}")
     daily = granularity in (Granularity.DAILY, Granularity.MONTHLY) or since < hours_from
+    return _widened(since, until, daily=daily)
+
+
+def _widened(since: datetime, until: datetime, *, daily: bool) -> Range:
     floor, unit = (_day, DAY) if daily else (_hour, HOUR)
     end_floor = floor(until)
     return Range(floor(since), end_floor if end_floor == until else end_floor + unit, daily)

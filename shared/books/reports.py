@@ -59,7 +59,7 @@ async def lines(
     `between` is awaited between two batches; an exception of it ends the report.
     """
     for bucket in buckets:
-        places = _places(keys, books.shards, bucket) if keys is not None else await _active(books, bucket)
+        places = await _active(books, bucket, keys)
         while batch := list(islice(places, _AT_ONCE)):
             with translated():
                 pipeline = books.store.pipeline(transaction=False)
@@ -73,26 +73,36 @@ async def lines(
             await (between() if between is not None else asyncio.sleep(0))
 
 
-def _places(keys: Sequence[str], shards: int, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
-    return ((key, bucket, shard) for key in keys for shard in range(shards))
-
-
-async def _active(books: Books, bucket: Bucket) -> Iterator[tuple[str, Bucket, int]]:
+async def _active(books: Books, bucket: Bucket, keys: Sequence[str] | None) -> Iterator[tuple[str, Bucket, int]]:
+    """Where there is something to read: of many keys, most are used on few days, and some on few shards."""
     with translated():
         pipeline = books.store.pipeline(transaction=False)
         for shard in range(books.shards):
-            pipeline.smembers(names.active(shard, bucket.start.strftime("%Y%m%d")))
+            day = names.active(shard, bucket.start.strftime("%Y%m%d"))
+            if keys is None:
+                pipeline.smembers(day)
+            elif keys:
+                pipeline.smismember(day, list(keys))
         replies = await pipeline.execute()
-    return ((key.decode(), bucket, shard) for shard, keys in enumerate(replies) for key in sorted(keys))
+    if keys is None:
+        return ((key.decode(), bucket, shard) for shard, active in enumerate(replies) for key in sorted(active))
+    return (
+        (key, bucket, shard)
+        for shard, said in enumerate(replies)
+        for key, active in zip(keys, said, strict=True)
+        if active
+    )
 
 
-async def key_usage(books: Books, keys: Sequence[str], now: datetime) -> dict[str, KeyUsage]:
-    """Tokens of each of these keys."""
+async def key_usage(
+    books: Books, keys: Sequence[str], now: datetime, between: Between | None = None
+) -> dict[str, KeyUsage]:
+    """Tokens of each of these keys. `between` as in `lines`."""
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     monday, first = today - timedelta(days=today.weekday()), today.replace(day=1)
     since = Range(min(monday, first), today + timedelta(days=1), daily=True)
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    async for line in lines(books, keys, since.buckets()):
+    async for line in lines(books, keys, since.buckets(), between):
         for place, start in enumerate((today, monday, first)):
             if line.bucket.start >= start:
                 sums[line.key][place] += line.counters.get("total_tokens", 0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from services.sinks.database import Database
+from services.sinks.reading import SqlArchive
+from shared.books.archive import Archive
 from tests.support import postgres
 from tests.support.postgres import NoPostgres, Postgres
 
@@ -46,3 +48,19 @@ def database(request: pytest.FixtureRequest) -> Database:
     """A database without tables, of each kind."""
     found: Database = request.getfixturevalue(f"{request.param}_database")
     return found
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> str:
+    """Where the same database is found, for another connection."""
+    if not database.postgres:
+        return f"sqlite:///{tmp_path}/books.sqlite"
+    server: Postgres = request.getfixturevalue("postgres_server")
+    return server.url
+
+
+@pytest.fixture
+async def archive(database: Database, url: str) -> AsyncIterator[Archive]:
+    found = SqlArchive(url)
+    yield found
+    await found.close()

@@ -1,0 +1,160 @@
+"""`arouter usage`: totals of all time as they stand in Redis, or of a range of time by any groups, with their sum."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from services.cli import commands, sinks
+from services.cli.output import WIDTH, dollars, print_csv, print_table
+from services.cli.redis import with_redis
+from services.sinks.settings import SinkSettings
+from shared.access import keys
+from shared.books import followers, streams, summing
+from shared.books.archive import FOLLOWER, Archive
+from shared.books.books import Books
+from shared.books.moments import FORMS, moment
+from shared.books.reports import no_counters
+from shared.books.summing import Answer, Asked, Group, Sum
+from shared.contract.booked import BOOKED
+from shared.runtime.errors import SettingsError
+
+_DEFAULT = (Group.KEY, Group.PROVIDER, Group.MODEL)
+_SHOWN = ("requests", "input_tokens", "output_tokens", "total_tokens", "unpriced_requests")
+_HEADINGS = ("requests", "input", "output", "total", "unpriced", "usd")
+_COUNTERS = tuple(name for name in BOOKED if name not in ("cost_microusd", "cost_nanousd"))
+
+
+class _Report(NamedTuple):
+    """The sums, their total, and the names of keys."""
+
+    by: tuple[Group, ...]
+    answer: Answer
+    total: Sum
+    names: dict[str, str]
+
+
+def add_command(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--since", metavar="T", help=f"in a range of time: {FORMS}; 30 days by default")
+    one.add_argument("--until", metavar="T", help="before this time; now by default")
+    one.add_argument("--by", metavar="A,B", default="", help=f"groups, comma-separated: {', '.join(Group)}")
+    one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
+    one.add_argument("--team", metavar="NAME", help="one team")
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--csv", action="store_true")
+    one.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Totals of all time without a range, a group, a team or --csv; else a report."""
+    if not any((arguments.since, arguments.until, arguments.by, arguments.team is not None, arguments.csv)):
+        return commands.show_usage(arguments)
+
+    async def report(books: Books) -> None:
+        _print(await _report(books, arguments), arguments)
+
+    return with_redis(report)
+
+
+def groups(text: str) -> tuple[Group, ...]:
+    """The groups that an option names. SettingsError for words that are none, or that come twice."""
+    try:
+        found = tuple(Group(name.strip()) for name in text.split(",") if name.strip())
+    except ValueError as exc:
+        raise SettingsError(f"--by: {exc}; groups are {', '.join(Group)}") from None
+    if len(set(found)) != len(found):
+        raise SettingsError("--by: a group comes twice")
+    return found
+
+
+async def _report(books: Books, arguments: argparse.Namespace) -> _Report:
+    now = datetime.fromtimestamp(await streams.now_ms(books.store) / 1000, UTC)
+    by = groups(arguments.by) or _DEFAULT
+    only = {Group.TEAM: arguments.team} if arguments.team is not None else {}
+    if arguments.key:
+        only[Group.KEY] = (await keys.find_one(books.store, arguments.key)).hash
+    since, until = (moment(text, now) if text else None for text in (arguments.since, arguments.until))
+    asked = Asked(since, until, summing.granularity(by), by, only)
+    archive = await sinks.ready_archive(SinkSettings.load())
+    try:
+        found = await answered(books, archive, asked, now)
+        # An exchange with two tags is in two groups.
+        whole = found if Group.TAG not in by else await answered(books, archive, asked._replace(by=()), now)
+    finally:
+        if archive is not None:
+            await archive.close()
+    total = next(iter(summing.totals(whole.sums, by if whole is found else (), ())), Sum((), no_counters()))
+    hashes = sorted({one.group[by.index(Group.KEY)] for one in found.sums}) if Group.KEY in by else []
+    return _Report(by, found, total, {one.hash: one.name for one in await keys.find_each(books.store, hashes)})
+
+
+async def answered(books: Books, archive: Archive | None, asked: Asked, now: datetime) -> Answer:
+    """The answer to a question, from whoever has it."""
+    covered = lambda: followers.coverage(books, FOLLOWER, int(now.timestamp() * 1000))  # noqa: E731
+    return await summing.answer(books, archive, covered, asked, now)
+
+
+def _print(report: _Report, arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        lines = [_as_dict(report, one) for one in report.answer.sums]
+        about = {"since": _time(report.answer.range.start), "until": _time(report.answer.range.end)}
+        about["as_of"] = _time(report.answer.as_of)
+        print(json.dumps({**about, "groups": lines, "total": _amounts(report.total)}, ensure_ascii=False))
+        return
+    if arguments.csv:
+        lines = [_as_dict(report, one) for one in report.answer.sums]
+        headings = [*_group_names(report.by), *_COUNTERS, "cost_usd"]
+        print_csv(headings, [[line[name] for name in headings] for line in lines])
+    else:
+        rows = [(*_group_cells(report, one), *_cells(one)) for one in report.answer.sums]
+        rows.append(("total", *[""] * (len(report.by) - 1), *_cells(report.total)))
+        print_table([*report.by, *_HEADINGS], rows, width=WIDTH, cut=report.by)
+    found = report.answer
+    print(
+        f"from {_time(found.range.start)} until {_time(found.range.end)}, as of {_time(found.as_of)}", file=sys.stderr
+    )
+
+
+def _group_names(by: Sequence[Group]) -> list[str]:
+    return [name for group in by for name in (("key", "key_name") if group is Group.KEY else (group,))]
+
+
+def _as_dict(report: _Report, one: Sum) -> dict[str, Any]:
+    named: dict[str, Any] = dict(zip(map(str, report.by), one.group, strict=True))
+    if Group.KEY in report.by:
+        named["key_name"] = report.names.get(named["key"], "")
+    return named | _amounts(one)
+
+
+def _amounts(one: Sum) -> dict[str, Any]:
+    """Counters, and the cost exactly; None where nothing has a price."""
+    return {name: one.counters[name] for name in _COUNTERS} | {"cost_usd": dollars(summing.cost_nanousd(one.counters))}
+
+
+def _group_cells(report: _Report, one: Sum) -> list[str]:
+    return [
+        f"{value[:8]} {report.names.get(value, '')}".strip()
+        if group is Group.KEY
+        else _short(group, value)
+        if group in summing.TIMES
+        else value or "-"
+        for group, value in zip(report.by, one.group, strict=True)
+    ]
+
+
+def _short(group: Group, stamp: str) -> str:
+    return {Group.HOUR: stamp[:13], Group.DAY: stamp[:10]}.get(group, stamp[:7])
+
+
+def _cells(one: Sum) -> list[str]:
+    usd = dollars(summing.cost_nanousd(one.counters))
+    return [*(str(one.counters[name]) for name in _SHOWN), "unpriced" if usd is None else usd]
+
+
+def _time(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
