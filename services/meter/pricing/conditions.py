@@ -69,18 +69,19 @@ class Condition(Period):
 
     tier: tuple[str, ...] = ()
     region: tuple[str, ...] = ()
+    search_context: tuple[str, ...] = ()
     above: int = Field(default=-1, ge=0, strict=True, description="The input has more tokens than these.")
     part: bool = Field(default=False, strict=True, description="Only the input behind them has the other rates.")
     hours: str = ""
     weekdays: tuple[str, ...] = ()
     zone: str = "UTC"
 
-    @field_validator("tier", "region", "weekdays", mode="before")
+    @field_validator("tier", "region", "search_context", "weekdays", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("tier", "region", "weekdays")
+    @field_validator("tier", "region", "search_context", "weekdays")
     @classmethod
     def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(word.lower() for word in value)
@@ -117,6 +118,7 @@ class Condition(Period):
         return (
             (not self.tier or bill.tier in self.tier)
             and (not self.region or bill.region in self.region)
+            and (not self.search_context or bill.search_context in self.search_context)
             and context > self.above - (self.above < 0)
             and self.holds_at(bill.opened_ms)
             and ((not self.hours and not self.weekdays) or self._in_hours(bill.opened_ms))
@@ -139,6 +141,7 @@ class Condition(Period):
         parts = [
             "/".join(self.tier),
             "/".join(self.region),
+            f"search context {'/'.join(self.search_context)}" if self.search_context else "",
             f"{'the part ' if self.part else ''}above {self.above}" if self.above >= 0 else "",
             f"{self.hours} {'/'.join(self.weekdays)} {self.zone}".strip() if self.hours or self.weekdays else "",
             self.named.strip(),

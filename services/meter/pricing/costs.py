@@ -79,6 +79,12 @@ def region_of(usage: Mapping[str, Any] | None, path: str) -> str:
     return found[1] if found and found[1] not in _NOWHERE else ""
 
 
+def search_context_of(usage: Mapping[str, Any] | None) -> str:
+    """How much a search has read, as Perplexity's answer says it; "" where none does."""
+    said = usage.get("search_context_size") if usage is not None else None
+    return said.lower()[:_MAX_NAME] if isinstance(said, str) else ""
+
+
 def bill_of(entry: Entry) -> Bill:
     """What an entry says that has to do with its price."""
     return Bill(
@@ -91,6 +97,7 @@ def bill_of(entry: Entry) -> Bill:
         entry.units,
         entry.tier or tier_of(entry.service_tier, entry.raw_usage),  # meters of before have not noted it
         entry.region or region_of(entry.raw_usage, ""),
+        search_context_of(entry.raw_usage),
         summed=entry.dialect in SOCKETS,
     )
 

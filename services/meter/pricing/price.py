@@ -157,6 +157,10 @@ class Price(Period):
         return frozenset(region for when in self.when for region in when.region)
 
     @cached_property
+    def _search_contexts(self) -> frozenset[str]:
+        return frozenset(size for when in self.when for size in when.search_context)
+
+    @cached_property
     def _times(self) -> list[int]:
         """When a condition begins or ends to hold; without hours."""
         return sorted({at for when in self.when for at in (when.since, when.until)})
@@ -181,6 +185,7 @@ class Price(Period):
             key = (
                 bill.tier if bill.tier in self.tiers else "",
                 bill.region if bill.region in self._regions else "",
+                bill.search_context if bill.search_context in self._search_contexts else "",
                 bisect_left(self.limits, context),
                 bisect_right(self._times, bill.opened_ms),
             )
