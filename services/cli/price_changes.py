@@ -71,9 +71,12 @@ def _explain(entry: Entry, book: PriceBook) -> None:
     print(f"booked: {dollars(entry.cost_nanousd)}, {why}" + (f": {entry.price_line}" if entry.price_line else ""))
     if entry.reported_cost_nanousd is not None:
         print(f"the provider says: {dollars(entry.reported_cost_nanousd)}")
-    cost = book.cost(bill_of(entry))
+    bill = bill_of(entry)
+    cost, found = book.cost(bill), book.find(bill)
     version = cost.version or book.version or "no book"
     print(f"the book in use: {dollars(cost.nano)}, {version}: {cost.label or cost.reason}")
+    if found is not None and found[1].source:
+        print(f"its source: {found[1].source}")
     _print_lines(cost)
     if applying.repriced(entry, book).cost_nanousd != entry.cost_nanousd:
         print("what is booked differs: `arouter prices apply` books it anew")
@@ -121,7 +124,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
     print(f"{done} of {seen.looked} exchanges {what}, by {book.version}{left}")
     if seen.unreadable:
         some, more = ", ".join(seen.unreadable[:_NAMED]), ", …" * (len(seen.unreadable) > _NAMED)
-        print(f"{len(seen.unreadable)} entries of the ledger cannot be read, and keep their price: {some}{more}")
+        print(f"{len(seen.unreadable)} of the ledger's entries cannot be read, and keep their price: {some}{more}")
     return int(bool(seen.unreadable))
 
 

@@ -13,7 +13,7 @@ from services.meter.settle import totals_of
 from shared.books import ledger
 from shared.books.books import Books
 from shared.books.ledger import LedgerEntry
-from shared.contract import booked, names, scripts
+from shared.contract import booked, ids, names, scripts
 from shared.contract.booked import BOOKED
 from shared.contract.entry import Entry, Unpriced, encode
 from shared.contract.errors import ARouterError
@@ -75,6 +75,9 @@ async def changes(
     since, passed_over = max(0, since_ms - _SKEW_MS), seen.unreadable.append
     async for entry in ledger.read(store, shard, since_ms=since, until_ms=until_ms, unreadable=passed_over):
         if entry.entry.opened_ms < since_ms:
+            continue
+        if ids.ID.fullmatch(entry.exchange_id) is None:
+            passed_over(entry.id)
             continue
         if not _can(entry):
             seen.left += 1

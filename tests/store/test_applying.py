@@ -18,6 +18,7 @@ from shared.books import audit, ledger, streams, totals
 from shared.books.books import Books
 from shared.contract import names
 from shared.contract.booked import BOOKED, booked
+from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
 from shared.runtime.store import Store
 from tests.support.entries import entry
@@ -156,3 +157,21 @@ async def test_it_refuses_what_is_beyond_the_ledger_with_its_date(redis: Store) 
 async def test_another_version_of_a_book_alone_is_not_booked(redis: Store) -> None:
     await settle(redis, 0, OLD)
     assert (await apply(redis, book("0.0037", "1.1")))[0] == []
+
+
+async def test_what_cannot_be_read_keeps_its_price_and_is_told(redis: Store) -> None:
+    """Two damaged entries, and one whose exchange has no name; the others get their price."""
+    await settle(redis, 0, OLD)
+    good = (await redis.xrange(names.ledger(0)))[0][1]
+    damaged: list[dict[bytes, bytes]] = [{**good, b"entry": b"{"}, {b"x": b"y"}, {**good, b"x": b"nobody"}]
+    ids = [(await redis.xadd(names.ledger(0), fields)).decode() for fields in damaged]  # type: ignore[arg-type]
+    await settle(redis, 1, OLD)
+    found, seen = await apply(redis, NEW)
+    assert {change.entry.exchange_id for change in found} == {f"{BOOT}.0.{n}" for n in (0, 1)}
+    assert (seen.looked, seen.unreadable) == (2, ids)
+
+
+async def test_without_asking_an_entry_that_cannot_be_read_is_named(redis: Store) -> None:
+    await redis.xadd(names.ledger(0), {"x": "y"})
+    with pytest.raises(BadRecord, match=r"^entry \d+-0 of shard 0 in the ledger: "):
+        [one async for one in ledger.read(redis, 0)]

@@ -13,8 +13,17 @@ from services.meter.pricing.items import Bill
 
 STANDARD: Final = ("", "standard")
 BATCH: Final = "batch"
+# Words of answers, to ours.
+TIERS: Final = {
+    "default": "standard",
+    "auto": "standard",
+    "on_demand": "standard",
+    "on_demand_flex": "flex",
+    "on_demand_priority": "priority",
+}
 
 _ALWAYS: Final = 1 << 62  # milliseconds
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999  # the years from 1 to 9999
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -27,7 +36,10 @@ def milliseconds(value: Any) -> int:
         at = datetime.combine(value, time())
     else:
         raise ValueError("not a date or a time")  # noqa: TRY004  # pydantic reports ValueErrors
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    found = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if not _FIRST <= found <= _LAST:
+        raise ValueError("there is no such time in UTC")
+    return found
 
 
 class Period(BaseModel):
@@ -84,7 +96,17 @@ class Condition(Period):
     @field_validator("tier", "region", "search_context", "weekdays")
     @classmethod
     def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or "" in value:
+            raise ValueError("nothing is named")
         return tuple(word.lower() for word in value)
+
+    @field_validator("tier")
+    @classmethod
+    def _our_words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            if word in TIERS:
+                raise ValueError(f"{word} is {TIERS[word]} here")
+        return value
 
     @field_validator("weekdays")
     @classmethod

@@ -9,20 +9,13 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from services.meter.pricing.book import Cost, PriceBook
-from services.meter.pricing.conditions import BATCH
+from services.meter.pricing.conditions import BATCH, TIERS
 from services.meter.pricing.items import Bill
 from shared.contract.dialects import SOCKETS
 from shared.contract.entry import CostSource, Entry, Mark, Unpriced
 from shared.contract.usage import COUNTERS, Usage
 
 _MAX_NAME: Final = 256
-_TIERS: Final = {
-    "default": "standard",
-    "auto": "standard",
-    "on_demand": "standard",
-    "on_demand_flex": "flex",
-    "on_demand_priority": "priority",
-}
 _NOWHERE: Final = ("", "global", "not_available")
 _LOCATION: Final = re.compile(r"/locations/([a-z0-9-]{1,40})/")
 # Marks that a price decides about.
@@ -67,7 +60,7 @@ def tier_of(service_tier: str, usage: Mapping[str, Any] | None) -> str:
         return "fast"
     if not said and usage is not None and isinstance(usage.get("trafficType"), str):
         said = usage["trafficType"].lower()[:_MAX_NAME]
-    return _TIERS.get(said, said)
+    return TIERS.get(said, said)
 
 
 def region_of(usage: Mapping[str, Any] | None, path: str) -> str:

@@ -35,7 +35,6 @@ _DETAILS = {
 
 
 _KEPT: Final = "cache_token_hours"
-_AT_ONCE: Final = timedelta(seconds=1)  # between the times of one call
 
 
 class GeminiReader:
@@ -97,11 +96,10 @@ class GeminiReader:
 
 
 def _made_cache(document: Json, usage: Json) -> Report | None:
-    """What a new cache was made of, and how long these tokens are to be kept; None for a change of an older one, of
-    which it is not said how much longer."""
-    made, changed, ends = (_time(document.get(name)) for name in ("createTime", "updateTime", "expireTime"))
+    """What a cache was made of, and how long these tokens are to be kept."""
+    made, ends = (_time(document.get(name)) for name in ("createTime", "expireTime"))
     tokens = count(usage, "totalTokenCount")
-    if made is None or changed is None or ends is None or not tokens or changed - made > _AT_ONCE or ends <= made:
+    if made is None or ends is None or not tokens or ends <= made:
         return None
     # Google bills what it reads for it as any input.
     return Report(Usage(tokens, 0).completed(), units={_KEPT: tokens * ((ends - made) / timedelta(hours=1))})
