@@ -164,5 +164,8 @@ def _write_cursor(path: Path, cursor: dict[str, str]) -> None:
 
 def time_of(text: str) -> int:
     """Milliseconds since the epoch."""
-    time = datetime.fromisoformat(text)
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    try:
+        time = datetime.fromisoformat(text)
+        return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"not a time, as 2026-11-30 or 2026-11-30T12:00Z: {text[:60]!r}") from None

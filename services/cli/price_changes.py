@@ -11,6 +11,7 @@ from services.cli.books import NotInLedger, time_of
 from services.cli.output import print_table
 from services.cli.redis import with_redis
 from services.meter import applying, prices
+from services.meter.applying import Seen
 from services.meter.pricing.book import Cost, PriceBook
 from services.meter.pricing.costs import bill_of
 from services.meter.pricing.items import TOKENS
@@ -21,6 +22,7 @@ from shared.contract.entry import CostSource, Entry
 from shared.contract.ids import ExchangeId
 
 _NANO = 10**9
+_NAMED = 10  # entries that are named where there are many
 
 
 def dollars(nano: int | None) -> str:
@@ -69,9 +71,12 @@ def _explain(entry: Entry, book: PriceBook) -> None:
     print(f"booked: {dollars(entry.cost_nanousd)}, {why}" + (f": {entry.price_line}" if entry.price_line else ""))
     if entry.reported_cost_nanousd is not None:
         print(f"the provider says: {dollars(entry.reported_cost_nanousd)}")
-    cost = book.cost(bill_of(entry))
+    bill = bill_of(entry)
+    cost, found = book.cost(bill), book.find(bill)
     version = cost.version or book.version or "no book"
     print(f"the book in use: {dollars(cost.nano)}, {version}: {cost.label or cost.reason}")
+    if found is not None and found[1].source:
+        print(f"its source: {found[1].source}")
     _print_lines(cost)
     if applying.repriced(entry, book).cost_nanousd != entry.cost_nanousd:
         print("what is booked differs: `arouter prices apply` books it anew")
@@ -91,9 +96,10 @@ def _print_lines(cost: Cost) -> None:
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
-    """Book other prices of final exchanges; BeyondLedger where the ledger does not go back as far."""
+    """Book other prices of final exchanges; 1 where some cannot be read. BeyondLedger where the ledger does not go back
+    as far."""
     settings, book = MeterSettings.load(), _book()
-    seen: Counter[str] = Counter()
+    seen = Seen()
     changed: dict[tuple[str, str], Counter[str]] = {}
 
     async def apply(books: Books) -> None:
@@ -105,7 +111,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
                     place = change.entry.provider, change.entry.model
                     changed.setdefault(place, Counter()).update({"exchanges": 1, "nano": change.nano})
                 if not arguments.dry_run:
-                    seen["booked"] += await applying.book_changes(books.store, batch, settings.ledger_keep)
+                    seen.booked += await applying.book_changes(books.store, batch, settings.ledger_keep)
 
     with_redis(apply)
     if changed:
@@ -113,10 +119,13 @@ def run_apply(arguments: argparse.Namespace) -> int:
         print_table(("provider", "model", "exchanges", "difference"), rows)
     total = sum(sums["exchanges"] for sums in changed.values())
     what = "would change" if arguments.dry_run else "have another price now"
-    left = f"; {seen['left']} revisions are left to their meters, because they are not final" if seen["left"] else ""
-    done = total if arguments.dry_run else seen["booked"]
-    print(f"{done} of {seen['looked']} exchanges {what}, by {book.version}{left}")
-    return 0
+    left = f"; {seen.left} revisions are left to their meters, because they are not final" if seen.left else ""
+    done = total if arguments.dry_run else seen.booked
+    print(f"{done} of {seen.looked} exchanges {what}, by {book.version}{left}")
+    if seen.unreadable:
+        some, more = ", ".join(seen.unreadable[:_NAMED]), ", …" * (len(seen.unreadable) > _NAMED)
+        print(f"{len(seen.unreadable)} of the ledger's entries cannot be read, and keep their price: {some}{more}")
+    return int(bool(seen.unreadable))
 
 
 def _book() -> PriceBook:

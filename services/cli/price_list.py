@@ -80,6 +80,7 @@ _TIERS: Final = {
     ("service_tier", "fast"): "fast",
     ("speed", "fast"): "fast",
 }
+_BY_REQUEST: Final = Decimal("0.035")
 _NOT_SPEECH: Final = "^(?!.*-[tT][tT][sS](?:$|-))"
 _SPEECH: Final = ("*-tts", "*-tts-*")
 
@@ -140,7 +141,7 @@ def _of_model(
     try:
         patterns, excluded = _patterns(model.match)
         return [
-            Row(names, [*patterns], excluded, since, until, rates, when)
+            Row(names, [*patterns], excluded, since, until, _grounded(provider, rates), when)
             for since, until, rates, when in _eras(model, tiers=tiers)
             if rates and (until is None or until > oldest)
         ]
@@ -176,6 +177,16 @@ def _eras(
         for variant in reversed((model.price_variants or ()) if tiers else ()):  # here the first one counts
             when += _under(variant.prices, _tier(variant))
         yield since, until, _rates(base.prices), when
+
+
+def _grounded(provider: str, rates: dict[str, Any]) -> dict[str, Any]:
+    """Google bills older models for each request that searched, and newer ones for each search, as its page says
+    (https://ai.google.dev/gemini-api/docs/pricing); the list has one unit for both, and other amounts."""
+    each = rates.get("each", {})
+    if provider != "google" or each.get("web_search") != _BY_REQUEST:
+        return rates
+    renamed = {"grounded_request" if name == "web_search" else name: rate for name, rate in each.items()}
+    return {**rates, "each": renamed}
 
 
 @dataclass

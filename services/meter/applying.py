@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from services.meter.settle import totals_of
 from shared.books import ledger
 from shared.books.books import Books
 from shared.books.ledger import LedgerEntry
-from shared.contract import booked, names, scripts
+from shared.contract import booked, ids, names, scripts
 from shared.contract.booked import BOOKED
 from shared.contract.entry import Entry, Unpriced, encode
 from shared.contract.errors import ARouterError
@@ -27,6 +27,16 @@ _SKEW_MS = 60_000  # by which a gateway's clock, which says when an exchange was
 
 class BeyondLedger(ARouterError):
     """The ledger does not go back that far."""
+
+
+@dataclass
+class Seen:
+    """What was looked at, in exchanges' revisions."""
+
+    looked: int = 0
+    left: int = 0  # to their meters, because they are not final
+    booked: int = 0
+    unreadable: list[str] = field(default_factory=list)  # ids of entries in the ledger, which keep their price
 
 
 class Change(NamedTuple):
@@ -57,18 +67,22 @@ async def check_reach(books: Books, since_ms: int) -> None:
 
 
 async def changes(
-    store: Store, shard: int, book: PriceBook, since_ms: int, until_ms: int, seen: Counter[str]
+    store: Store, shard: int, book: PriceBook, since_ms: int, until_ms: int, seen: Seen
 ) -> AsyncIterator[list[Change]]:
     """The exchanges of a shard, opened since then and settled before `until_ms`, that have another price; some at a
-    time. `seen` counts what was looked at, and what is left to its meter because it is not final."""
+    time. `seen` tells what was looked at, and what was passed over."""
     found: list[Change] = []
-    async for entry in ledger.read(store, shard, since_ms=max(0, since_ms - _SKEW_MS), until_ms=until_ms):
+    since, passed_over = max(0, since_ms - _SKEW_MS), seen.unreadable.append
+    async for entry in ledger.read(store, shard, since_ms=since, until_ms=until_ms, unreadable=passed_over):
         if entry.entry.opened_ms < since_ms:
             continue
-        if not _can(entry):
-            seen["left"] += 1
+        if ids.ID.fullmatch(entry.exchange_id) is None:
+            passed_over(entry.id)
             continue
-        seen["looked"] += 1
+        if not _can(entry):
+            seen.left += 1
+            continue
+        seen.looked += 1
         change = Change(entry, repriced(entry.entry, book))
         if _differs(change):
             found.append(change)

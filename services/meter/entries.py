@@ -8,7 +8,7 @@ import msgspec
 
 from services.meter.endings import cause
 from services.meter.pricing.book import PriceBook
-from services.meter.pricing.costs import price, provider_cost, region_of, tier_of
+from services.meter.pricing.costs import price, provider_cost, region_of, search_context_of, tier_of
 from services.meter.pricing.items import Bill
 from services.meter.reconcile import Booked, Observed, known_input
 from services.meter.sockets import is_socket
@@ -39,6 +39,7 @@ def entry_of(
         reading.units,
         tier_of(reading.service_tier[:MAX_NAME], reading.raw_usage),
         region_of(reading.raw_usage, tail.path),
+        search_context_of(reading.raw_usage),
         summed=is_socket(tail),
     )
     priced = price(bill, prices, provider_cost(reading.cost_nanousd, reading.raw_usage), several=several)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from importlib import resources
@@ -54,7 +54,7 @@ def load(files: str, *, difference: float = 0.05) -> PriceBook:
 
     SettingsError, one line, names the file and the first error in it.
     """
-    return PriceBook(*map(_file, _names(files)), difference=difference)
+    return PriceBook(*(sheet for name in _names(files) for sheet in _sheets(name)), difference=difference)
 
 
 def paths(files: str) -> list[Path]:
@@ -66,17 +66,29 @@ def _names(files: str) -> list[str]:
     return [name.strip() for name in files.split(",") if name.strip()]
 
 
-def _file(name: str) -> Sheet:
+def _sheets(name: str) -> Sequence[Sheet]:
+    if name == LIST:
+        return corrections(), list_prices()
     try:
-        return list_prices() if name == LIST else sheet(read(Path(name).expanduser().read_text()))
+        return [sheet(read(Path(name).expanduser().read_text(encoding="utf-8-sig")))]
     except (OSError, ValueError) as exc:
         raise SettingsError(f"{VARIABLE}: {name}: {' '.join(str(exc).split())}") from None
 
 
 @cache
 def list_prices() -> Sheet:
-    """The list prices that come with this program."""
-    return sheet(read(resources.files("services.meter.pricing").joinpath("list.toml").read_text()))
+    """The public list that comes with this program."""
+    return _shipped("list.toml")
+
+
+@cache
+def corrections() -> Sheet:
+    """What is known to be wrong in that list."""
+    return _shipped("corrections.toml")
+
+
+def _shipped(name: str) -> Sheet:
+    return sheet(read(resources.files("services.meter.pricing").joinpath(name).read_text()))
 
 
 def read(text: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def read(tail: Tail, *, observe: bool) -> Found:
     buys = dialect not in LOOKED_UP or (note is not None and note.ends)
     if not buys:
         reading.marks.clear()
-        reading.cost_nanousd = None
+        reading.cost_nanousd, reading.units = None, {}
     elif note is not None and note.begins and not note.ends:
         reading.marks.add(Mark.OPEN_WORK)
     how = ended(dialect, end, reading, decoded=decoded)

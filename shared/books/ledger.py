@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -40,11 +40,17 @@ class LedgerEntry(NamedTuple):
 
 
 async def read(
-    store: Store, shard: int, *, after: str | None = None, since_ms: int = 0, until_ms: int | None = None
+    store: Store,
+    shard: int,
+    *,
+    after: str | None = None,
+    since_ms: int = 0,
+    until_ms: int | None = None,
+    unreadable: Callable[[str], None] | None = None,
 ) -> AsyncIterator[LedgerEntry]:
     """Entries of one shard in the order of settling: behind the entry `after`, from `since_ms` until before `until_ms`.
 
-    BadRecord where one cannot be read.
+    BadRecord where one cannot be read; with `unreadable`, that is called with its id, and reading goes on.
     """
     start = f"({after}" if after else str(since_ms)
     end = "+" if until_ms is None else f"({until_ms}-0"  # without "-0" Redis would exclude the whole millisecond
@@ -52,7 +58,14 @@ async def read(
         with translated():
             page = await store.xrange(names.ledger(shard), start, end, count=_PAGE)
         for id, fields in page:
-            yield _entry(shard, id, fields)
+            try:
+                found = _entry(shard, id, fields)
+            except BadRecord:
+                if unreadable is None:
+                    raise
+                unreadable(id.decode())
+                continue
+            yield found
         if len(page) < _PAGE:
             return
         start = f"({page[-1][0].decode()}"
@@ -88,7 +101,7 @@ def _page(shard: int, position: str, reply: list[tuple[bytes, Mapping[bytes, byt
         page = page._replace(last=id.decode())
         try:
             page.entries.append(_entry(shard, id, fields))
-        except (BadRecord, KeyError, ValueError):
+        except BadRecord:
             page.unreadable.append(id.decode())
     return page
 
@@ -157,6 +170,14 @@ async def trimmed_until(store: Store, shard: int) -> int | None:
 
 
 def _entry(shard: int, id: bytes, fields: Mapping[bytes, bytes]) -> LedgerEntry:
+    """BadRecord names the entry that cannot be read."""
+    try:
+        return _read(shard, id, fields)
+    except (BadRecord, KeyError, ValueError) as exc:
+        raise BadRecord(f"entry {id.decode()} of shard {shard} in the ledger: {exc}") from exc
+
+
+def _read(shard: int, id: bytes, fields: Mapping[bytes, bytes]) -> LedgerEntry:
     what, revision = entry.decode(fields[b"entry"]), int(fields[b"revision"])
     moved = fields.get(b"moved")
     return LedgerEntry(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from services.demo.scenario import Scenario
 from services.demo.script import words
@@ -17,24 +14,6 @@ from tests.support.system import System
 
 AGENTS = Path(__file__).parent / "agents"
 STORY = "".join(words(Scenario()))
-
-
-@pytest.fixture(scope="module")
-def python() -> str:
-    """The interpreter of the frameworks' environment, made on first use."""
-    made = AGENTS / ".venv" / "bin" / "python"
-    if not (AGENTS / ".venv" / ".ready").exists():
-        uv = str(Path(sys.executable).with_name("uv"))
-        lock = str(AGENTS / "requirements.lock")
-        for command in (
-            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(AGENTS / ".venv")],
-            [uv, "pip", "install", "--quiet", "--python", str(made), "--require-hashes", "-r", lock],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                pytest.skip(f"the frameworks cannot be installed: {done.stderr.strip()[-200:]}")
-        (AGENTS / ".venv" / ".ready").touch()
-    return str(made)
 
 
 def test_frameworks_stream_and_are_metered(system: System, python: str) -> None:

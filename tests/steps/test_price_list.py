@@ -123,6 +123,40 @@ def test_the_list_knows_who_serves_models_of_others() -> None:
     assert (claude, gpt) == ([3 * 10**9] * 2, [150_000_000] * 2)
 
 
+@pytest.mark.parametrize("name", ["deepseek-flash", "deepseek-v4-flash", "deepseek-v4-pro"])
+def test_a_correction_is_needed_and_changes_nothing_else(name: str) -> None:
+    """On Mondays the list is right about DeepSeek, and on Saturdays it is not: the hours are those of weekdays. Once it
+    is right, the correction goes."""
+    listed, corrected = PriceBook(prices.list_prices()), prices.load(prices.LIST)
+    for when, right in (("2026-11-30T02:00Z", True), ("2026-11-30T05:00Z", True), ("2026-11-28T02:00Z", False)):
+        used = bill(1000, 100, read=400, provider="deepseek", model=name, at_ms=at(when))
+        ours, theirs = corrected.cost(used), listed.cost(used)
+        assert (ours.version, theirs.version) == (corrected.sheets[0].version, corrected.sheets[1].version)
+        assert (ours.nano == theirs.nano) == right
+        assert right or 2 * (ours.nano or 0) == theirs.nano
+
+
+def test_corrections_name_their_source_and_its_day() -> None:
+    sheet = prices.corrections()
+    assert (sheet.list_prices, sheet.prefer) == (True, "provider")
+    sources = [re.fullmatch(r"https://\S+ (20\d\d-\d\d-\d\d)", price.source) for price in sheet.prices]
+    assert sources
+    assert all(found and found[1] <= sheet.version.removeprefix("corrections-") for found in sources)
+
+
+def test_searches_of_googles_older_models_are_billed_by_the_request() -> None:
+    """$35 for 1,000 requests that searched, and not for 1,000 searches
+    (ai.google.dev/gemini-api/docs/pricing, 2026-11); newer models $14 for 1,000 searches."""
+    book = PriceBook(prices.list_prices())
+    searched = {"web_search_calls": 3, "grounded_request": 1}
+    for name, fee in (("gemini-2.5-flash", 35_000_000), ("gemini-3.5-flash", 42_000_000)):
+        without, with_searches = (
+            book.cost(bill(10, provider="gemini", model=name, units=units)).nano for units in (None, searched)
+        )
+        assert without is not None
+        assert with_searches == without + fee
+
+
 EQUALS = types.ClauseEquals(equals="m")
 
 

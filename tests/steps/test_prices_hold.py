@@ -21,6 +21,7 @@ shares = st.dictionaries(
     st.sampled_from(
         [
             *("cache_write_1h", "input_audio", "input_image", "cache_read_audio", "output_audio", "output_image"),
+            "cache_read_explicit",
             *("input_tools_image", "input_document", "input_citation", "tool_input_image", "tool_output_image"),
         ]
     ),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from services.meter import applying
-from services.meter.applying import BeyondLedger, Change
+from services.meter.applying import BeyondLedger, Change, Seen
 from services.meter.prices import parse
 from services.meter.pricing.book import PriceBook
 from services.meter.pricing.costs import with_cost
@@ -19,6 +18,7 @@ from shared.books import audit, ledger, streams, totals
 from shared.books.books import Books
 from shared.contract import names
 from shared.contract.booked import BOOKED, booked
+from shared.contract.errors import BadRecord
 from shared.contract.ids import ExchangeId, new_boot
 from shared.runtime.store import Store
 from tests.support.entries import entry
@@ -43,9 +43,9 @@ async def settle(redis: Store, n: int, prices: PriceBook, *, final: bool = True,
     return id
 
 
-async def apply(redis: Store, prices: PriceBook, since_ms: int = 0) -> tuple[list[Change], Counter[str]]:
+async def apply(redis: Store, prices: PriceBook, since_ms: int = 0) -> tuple[list[Change], Seen]:
     """Book every change; what changed, and what was seen."""
-    seen: Counter[str] = Counter()
+    seen = Seen()
     found: list[Change] = []
     now_ms = await streams.now_ms(redis) + 1
     async for batch in applying.changes(redis, 0, prices, since_ms, now_ms, seen):
@@ -76,7 +76,7 @@ async def test_totals_follow_and_a_second_time_changes_nothing(redis: Store) -> 
     await settle(redis, 5, PriceBook())  # unpriced
     await settle(redis, 6, OLD, model="o3")  # unpriced by both
     found, seen = await apply(redis, NEW)
-    assert (len(found), seen) == (6, Counter(looked=7))
+    assert (len(found), seen) == (6, Seen(looked=7))
     assert await sums(redis) == await latest(redis)
     nano = sum((10**6 + n + 7) * 10**9 for n in range(5)) + 30 * 10**9
     assert nano > 10**14  # which `..` would have written as 1e+14
@@ -106,14 +106,14 @@ async def test_the_new_revision_is_final_and_says_what_it_is(redis: Store) -> No
 async def test_a_provisional_exchange_is_left_to_its_meter(redis: Store) -> None:
     await settle(redis, 0, OLD, final=False)
     found, seen = await apply(redis, NEW)
-    assert (found, seen) == ([], Counter(left=1))
+    assert (found, seen) == ([], Seen(left=1))
 
 
 async def test_only_what_was_opened_since_then(redis: Store) -> None:
     await settle(redis, 0, OLD, opened_ms=OPENED_MS - 1)
     await settle(redis, 1, OLD)
     found, seen = await apply(redis, NEW, OPENED_MS)
-    assert ([change.entry.exchange_id for change in found], seen) == ([f"{BOOT}.0.1"], Counter(looked=1))
+    assert ([change.entry.exchange_id for change in found], seen) == ([f"{BOOT}.0.1"], Seen(looked=1))
 
 
 async def test_hours_and_days_that_have_expired_stay_so(redis: Store) -> None:
@@ -146,7 +146,7 @@ async def test_the_totals_of_a_team_follow(redis: Store) -> None:
 
 async def test_another_revision_meanwhile_is_not_overwritten(redis: Store) -> None:
     await settle(redis, 0, OLD)
-    batches = [batch async for batch in applying.changes(redis, 0, NEW, 0, await streams.now_ms(redis) + 1, Counter())]
+    batches = [batch async for batch in applying.changes(redis, 0, NEW, 0, await streams.now_ms(redis) + 1, Seen())]
     changes = list(itertools.chain(*batches))
     assert await applying.book_changes(redis, changes, KEEP) == 1
     assert await applying.book_changes(redis, changes, KEEP) == 0
@@ -171,3 +171,21 @@ async def test_it_refuses_what_is_beyond_the_ledger_with_its_date(redis: Store) 
 async def test_another_version_of_a_book_alone_is_not_booked(redis: Store) -> None:
     await settle(redis, 0, OLD)
     assert (await apply(redis, book("0.0037", "1.1")))[0] == []
+
+
+async def test_what_cannot_be_read_keeps_its_price_and_is_told(redis: Store) -> None:
+    """Two damaged entries, and one whose exchange has no name; the others get their price."""
+    await settle(redis, 0, OLD)
+    good = (await redis.xrange(names.ledger(0)))[0][1]
+    damaged: list[dict[bytes, bytes]] = [{**good, b"entry": b"{"}, {b"x": b"y"}, {**good, b"x": b"nobody"}]
+    ids = [(await redis.xadd(names.ledger(0), fields)).decode() for fields in damaged]  # type: ignore[arg-type]
+    await settle(redis, 1, OLD)
+    found, seen = await apply(redis, NEW)
+    assert {change.entry.exchange_id for change in found} == {f"{BOOT}.0.{n}" for n in (0, 1)}
+    assert (seen.looked, seen.unreadable) == (2, ids)
+
+
+async def test_without_asking_an_entry_that_cannot_be_read_is_named(redis: Store) -> None:
+    await redis.xadd(names.ledger(0), {"x": "y"})
+    with pytest.raises(BadRecord, match=r"^entry \d+-0 of shard 0 in the ledger: "):
+        [one async for one in ledger.read(redis, 0)]

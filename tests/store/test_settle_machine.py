@@ -1,7 +1,8 @@
 """Settle script and reader of tails against a real Valkey, driven by Hypothesis, with a dictionary as the model.
 
 Two consumers of one shard, neither of which knows of the other; records come twice, late and in any order; consumers
-crash; gateways die and turn up again. Whatever happens, every exchange is booked once, and the books agree.
+crash; gateways die and turn up again; prices change, and what is booked is priced again. Whatever happens, every
+exchange is booked once, and the books agree, money included.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from services.meter import applying
+from services.meter.applying import Seen
 from services.meter.consumer import ShardConsumer, Timing
 from services.meter.metrics import MeterMetrics
+from services.meter.pricing.book import PriceBook
 from services.meter.settle import Ledger
-from shared.books import audit, boots, ledger, streams
+from shared.books import audit, boots, ledger, streams, totals
 from shared.books.books import Books
 from shared.books.boots import BootState
 from shared.contract import names
@@ -26,11 +30,17 @@ from shared.contract.tail import Fields
 from shared.runtime import store
 from shared.runtime.store import Store
 from tests.support.estimator import WordEstimator
-from tests.support.tails import records, send
+from tests.support.prices import book_of
+from tests.support.tails import KEY, records, send
 
 T = TypeVar("T")
 TEAM = st.sampled_from(["", "red", "blue"])
 PICK = st.integers(0, 1_000)
+# A token of the first is less than a nano-dollar, and one of the second more than a double counts exactly, a few times.
+BOOKS = [
+    book_of(f'prices = [{{provider = "openai", model = "*", input = {rate}, output = {rate}}}]')
+    for rate in ("0.0003", "1000000")
+]
 AT_ONCE = Timing(tidy=-1.0)  # every exchange counts as left
 
 
@@ -45,6 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.redis: Store = store.connect(self.url)
         self.run(self.redis.flushall())
         self.run(streams.create_group(self.redis, 0))
+        self.prices = BOOKS[0]
         self.workers = [self._worker(), self._worker()]
         self.boot = new_boot()
         self.exchanges: list[tuple[ExchangeId, list[Fields]]] = []
@@ -54,7 +65,9 @@ class Machine(RuleBasedStateMachine):
         return self.loop.run_until_complete(work)
 
     def _worker(self) -> ShardConsumer:
-        return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, WordEstimator(), MeterMetrics(), AT_ONCE)
+        estimator = WordEstimator()
+        estimator.prices = self.prices
+        return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, estimator, MeterMetrics(), AT_ONCE)
 
     @rule(prompt=st.integers(1, 50), answer=st.integers(1, 50), segments=st.integers(0, 3), team=TEAM)
     def open(self, prompt: int, answer: int, segments: int, team: str) -> None:
@@ -97,6 +110,18 @@ class Machine(RuleBasedStateMachine):
         self.run(boots.heartbeat(self.redis, {self.boot: {}}, BootState.ADOPTED))
         self.boot = new_boot()  # what is opened from now on is another's
 
+    @rule(which=st.integers(0, 1))
+    def prices_change_for_what_is_booked(self, which: int) -> None:
+        """The workers go on with the prices that they have; a new one begins with these."""
+        self.prices = BOOKS[which]
+        self.run(self._apply(self.prices))
+        assert self.run(self._apply(self.prices)) == 0
+
+    async def _apply(self, book: PriceBook) -> int:
+        now_ms = await streams.now_ms(self.redis) + 1
+        changes = [batch async for batch in applying.changes(self.redis, 0, book, 0, now_ms, Seen())]
+        return sum([await applying.book_changes(self.redis, batch, 3600) for batch in changes])
+
     @rule()
     def redis_forgets_its_scripts(self) -> None:
         self.run(self.redis.script_flush())
@@ -130,6 +155,10 @@ class Machine(RuleBasedStateMachine):
         assert latest.keys() == {str(id) for id, _ in self.exchanges}
         assert all(entry.final for entry in latest.values())
         assert self.run(self.redis.xlen(names.tail(0))) == 0
+        rows = self.run(totals.read(Books(self.redis, 1), [KEY]))[KEY]
+        assert sum(int(row["cost_nanousd"]) for row in rows) == sum(
+            entry.entry.cost_nanousd or 0 for entry in latest.values()
+        )
         for id, _ in self.exchanges:
             entry = latest[str(id)].entry
             if entry.outcome == "completed":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.processes import ProcessFailed
+from shared.contract import names
 from tests.support import web
 from tests.support.requests import ASKS
 from tests.support.system import System
@@ -46,3 +47,7 @@ def test_a_cost_is_explained_and_booked_anew(own: System, tmp_path: Path) -> Non
     assert "no differences" in own.command("audit")
     with pytest.raises(ProcessFailed, match="not in the ledger"):
         own.command("prices", "explain", id.rpartition(".")[0] + ".99999")
+    damaged = own.redis.xadd(names.ledger(0), {"x": "y"})
+    assert isinstance(damaged, bytes)
+    said = own.command("prices", "apply", "--since", since, expected=(1,))
+    assert said.splitlines()[-1] == f"1 of the ledger's entries cannot be read, and keep their price: {damaged.decode()}"

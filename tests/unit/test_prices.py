@@ -126,6 +126,9 @@ HEAD = 'format = 2\nversion = "1"\n'
 PRICE = '[[prices]]\nprovider = "a"\nmodel = "b"\n'
 
 
+TWICE = '{currency = "CNY", usd = 0.14, since = 2026-01-01}'
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -163,6 +166,24 @@ PRICE = '[[prices]]\nprovider = "a"\nmodel = "b"\n'
         (HEAD + (PRICE + "input = 1\n") * 2, "a b has two prices"),
         (HEAD + 'currency = "CNY"\n' + PRICE + "input = 1", "rates: none for CNY"),
         (HEAD + 'rates = [{currency = "CNY", usd = 0, since = 2026-01-01}]\n', "rates.0.usd"),
+        (HEAD + 'rates = [{currency = "CNY", usd = 1e-99999999, since = 2026-01-01}]\n', "at most 100 decimals"),
+        (HEAD + 'rates = [{currency = "USD", usd = 1, since = 2026-01-01}]\n', "rates: USD is what"),
+        (HEAD + f"rates = [{TWICE}, {TWICE}]\n", "rates: two of one currency and time"),
+        (HEAD + PRICE + "input = 1e-999999999", "prices.0: input: an amount has at most 100 decimals"),
+        (
+            HEAD + PRICE + "each.request = 999999.1234567890123456789012345",
+            "prices.0: each.request: a price has at most 24",
+        ),
+        (HEAD + PRICE + "input = 1\nwhen = [{tier = 'a', times = 1e-99999999}]", "times: an amount has at most 100"),
+        (HEAD + PRICE + "input = 1\nwhen = [{tier = [], input = 2}]", "prices.0.when.0.tier: nothing is named"),
+        (HEAD + PRICE + "input = 1\nwhen = [{region = '', input = 2}]", "prices.0.when.0.region: nothing is named"),
+        (HEAD + PRICE + "input = 1\nwhen = [{tier = 'default', input = 2}]", "tier: default is standard here"),
+        (HEAD + PRICE + "input = 1\nsince = 0001-01-01T00:00:00+14:00", "prices.0.since: there is no such time"),
+        (HEAD + PRICE + "input = 1\nuntil = 9999-12-31T23:59:59-14:00", "prices.0.until: there is no such time"),
+        (HEAD + '[[prices]]\nprovider = ""\nmodel = "b"\ninput = 1', "prices.0.provider: a name is not empty"),
+        (HEAD + '[[prices]]\nprovider = "a"\nmodel = "b "\ninput = 1', "prices.0.model: a name is not empty"),
+        ('format = 2\nversion = "a\\nb"\n', "version"),
+        (f'format = 2\nversion = "{"x" * 201}"\n', "version"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
@@ -187,6 +208,24 @@ def test_the_example_of_the_page_is_a_price_book() -> None:
     found = parse(read(page.partition("```toml\n")[2].partition("```")[0]))
     used = bill(10**6, 10**6, provider="anthropic", model="claude-sonnet-5-20260101", tier="batch", region="us")
     assert found.cost(used).nano == 9_900_000_000
+
+
+def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    """As editors on Windows write it."""
+    path = tmp_path / "prices.toml"
+    path.write_text(HEAD + PRICE + "input = 1", encoding="utf-8-sig")
+    assert load(str(path)).version == "1"
+
+
+def test_a_pattern_takes_few_steps_whatever_name_a_caller_chooses() -> None:
+    """With a backtracking match this name would take years."""
+    book = book_of(f'prices = [{{model = "{"*a" * 30}*b", input = 1}}, {{model = "*", input = 2}}]')
+    assert book.cost(bill(1_000_000, model="a" * 256)).nano == 2 * 10**9
+    assert book.cost(bill(1_000_000, model="a" * 256 + "b")).nano == 10**9
+
+
+def test_a_name_that_is_said_twice_has_one_price() -> None:
+    assert book_of('prices = [{model = ["m", "M"], input = 1}]').cost(bill(1_000_000)).nano == 10**9
 
 
 def test_only_files_are_watched() -> None:

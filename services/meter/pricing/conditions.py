@@ -13,8 +13,17 @@ from services.meter.pricing.items import Bill
 
 STANDARD: Final = ("", "standard")
 BATCH: Final = "batch"
+# Words of answers, to ours.
+TIERS: Final = {
+    "default": "standard",
+    "auto": "standard",
+    "on_demand": "standard",
+    "on_demand_flex": "flex",
+    "on_demand_priority": "priority",
+}
 
 _ALWAYS: Final = 1 << 62  # milliseconds
+_FIRST, _LAST = -62_135_596_800_000, 253_402_300_799_999  # the years from 1 to 9999
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -27,7 +36,10 @@ def milliseconds(value: Any) -> int:
         at = datetime.combine(value, time())
     else:
         raise ValueError("not a date or a time")  # noqa: TRY004  # pydantic reports ValueErrors
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    found = round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if not _FIRST <= found <= _LAST:
+        raise ValueError("there is no such time in UTC")
+    return found
 
 
 class Period(BaseModel):
@@ -69,21 +81,32 @@ class Condition(Period):
 
     tier: tuple[str, ...] = ()
     region: tuple[str, ...] = ()
+    search_context: tuple[str, ...] = ()
     above: int = Field(default=-1, ge=0, strict=True, description="The input has more tokens than these.")
     part: bool = Field(default=False, strict=True, description="Only the input behind them has the other rates.")
     hours: str = ""
     weekdays: tuple[str, ...] = ()
     zone: str = "UTC"
 
-    @field_validator("tier", "region", "weekdays", mode="before")
+    @field_validator("tier", "region", "search_context", "weekdays", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
-    @field_validator("tier", "region", "weekdays")
+    @field_validator("tier", "region", "search_context", "weekdays")
     @classmethod
     def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or "" in value:
+            raise ValueError("nothing is named")
         return tuple(word.lower() for word in value)
+
+    @field_validator("tier")
+    @classmethod
+    def _our_words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            if word in TIERS:
+                raise ValueError(f"{word} is {TIERS[word]} here")
+        return value
 
     @field_validator("weekdays")
     @classmethod
@@ -117,6 +140,7 @@ class Condition(Period):
         return (
             (not self.tier or bill.tier in self.tier)
             and (not self.region or bill.region in self.region)
+            and (not self.search_context or bill.search_context in self.search_context)
             and context > self.above - (self.above < 0)
             and self.holds_at(bill.opened_ms)
             and ((not self.hours and not self.weekdays) or self._in_hours(bill.opened_ms))
@@ -139,6 +163,7 @@ class Condition(Period):
         parts = [
             "/".join(self.tier),
             "/".join(self.region),
+            f"search context {'/'.join(self.search_context)}" if self.search_context else "",
             f"{'the part ' if self.part else ''}above {self.above}" if self.above >= 0 else "",
             f"{self.hours} {'/'.join(self.weekdays)} {self.zone}".strip() if self.hours or self.weekdays else "",
             self.named.strip(),

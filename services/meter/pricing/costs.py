@@ -9,20 +9,13 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from services.meter.pricing.book import Cost, PriceBook
-from services.meter.pricing.conditions import BATCH
+from services.meter.pricing.conditions import BATCH, TIERS
 from services.meter.pricing.items import Bill
 from shared.contract.dialects import SOCKETS
 from shared.contract.entry import CostSource, Entry, Mark, Unpriced
 from shared.contract.usage import COUNTERS, Usage
 
 _MAX_NAME: Final = 256
-_TIERS: Final = {
-    "default": "standard",
-    "auto": "standard",
-    "on_demand": "standard",
-    "on_demand_flex": "flex",
-    "on_demand_priority": "priority",
-}
 _NOWHERE: Final = ("", "global", "not_available")
 _LOCATION: Final = re.compile(r"/locations/([a-z0-9-]{1,40})/")
 # Marks that a price decides about.
@@ -67,7 +60,7 @@ def tier_of(service_tier: str, usage: Mapping[str, Any] | None) -> str:
         return "fast"
     if not said and usage is not None and isinstance(usage.get("trafficType"), str):
         said = usage["trafficType"].lower()[:_MAX_NAME]
-    return _TIERS.get(said, said)
+    return TIERS.get(said, said)
 
 
 def region_of(usage: Mapping[str, Any] | None, path: str) -> str:
@@ -77,6 +70,12 @@ def region_of(usage: Mapping[str, Any] | None, path: str) -> str:
         return said.lower()[:_MAX_NAME]
     found = _LOCATION.search(path) if "/locations/" in path else None
     return found[1] if found and found[1] not in _NOWHERE else ""
+
+
+def search_context_of(usage: Mapping[str, Any] | None) -> str:
+    """How much a search has read, as Perplexity's answer says it; "" where none does."""
+    said = usage.get("search_context_size") if usage is not None else None
+    return said.lower()[:_MAX_NAME] if isinstance(said, str) else ""
 
 
 def bill_of(entry: Entry) -> Bill:
@@ -91,6 +90,7 @@ def bill_of(entry: Entry) -> Bill:
         entry.units,
         entry.tier or tier_of(entry.service_tier, entry.raw_usage),  # meters of before have not noted it
         entry.region or region_of(entry.raw_usage, ""),
+        search_context_of(entry.raw_usage),
         summed=entry.dialect in SOCKETS,
     )
 

@@ -22,6 +22,7 @@ INPUT: Final[Mapping[str, tuple[str, ...]]] = {
     "cached_audio": ("cached_input", "input_audio", "input"),
     "cached_image": ("cached_input", "input_image", "input"),
     "cached_video": ("cached_input", "input_video", "input"),
+    "cached_explicit": ("cached_input", "input"),  # Qwen's, which its caller has ordered
     "cached_input": ("input",),
     "cache_write": ("input",),
     "cache_write_1h": ("cache_write", "input"),
@@ -59,14 +60,15 @@ _NAMES: Final = {
     "second": ("seconds", "prompt_audio_seconds", "audio_seconds"),
     "minute": (),
     "hour": (),
-    "character": ("total_characters",),
-    "page": ("pages",),
+    "character": ("total_characters", "usage_characters"),
+    "page": ("pages", "pages_processed"),
+    "cache_token_hour": ("cache_token_hours",),  # a token that is kept in a cache for an hour
 }
 EACH: Final = frozenset(_NAMES)
 UNITS: Final = {name: unit for unit, names in _NAMES.items() for name in (unit, *names)}
 LENGTHS: Final = {"second": 1, "minute": 60, "hour": 3600}  # of a recording, in seconds
 # Those that providers bill wherever they are counted; the others are facts beside the tokens, unless they have a price.
-BILLED: Final = frozenset({"web_search", "x_search", "file_search", "search_unit", "image"})
+BILLED: Final = frozenset({"web_search", "x_search", "file_search", "search_unit", "image", "cache_token_hour"})
 
 
 class Bill(NamedTuple):
@@ -81,6 +83,7 @@ class Bill(NamedTuple):
     units: Mapping[str, float] | None = None
     tier: str = ""
     region: str = ""
+    search_context: str = ""  # how much a search reads: low, medium, high
     summed: bool = False  # it is the sum of several requests, of which each may be below a limit
 
     @property
@@ -134,6 +137,8 @@ def _shares(found: dict[str, int], shares: Mapping[str, int], fresh: int, said: 
         answered = min(shares.get(f"output_{kind}", 0), said)
         fresh, said = fresh - own, said - answered
         found[f"input_{kind}"], found[f"output_{kind}"] = own, answered
+    found["cached_explicit"] = min(shares.get("cache_read_explicit", 0), found["cached_input"])
+    found["cached_input"] -= found["cached_explicit"]
     for item, share in (("citation", "input_citation"), ("tool_image_input", "tool_input_image")):
         found[item] = min(shares.get(share, 0), fresh)
         fresh -= found[item]

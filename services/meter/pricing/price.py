@@ -22,6 +22,7 @@ from services.meter.pricing.rates import Rate, Rates
 DOLLARS: Final = "USD"
 ONE: Final = Fraction(1)
 _MOST: Final = 10**6  # a million dollars for a million tokens, or for one of anything
+_DECIMALS: Final = 100
 _NAMES_KEPT: Final = 4096  # names of models that have been looked up; callers choose them
 
 Prefer = Literal["book", "provider"]
@@ -34,6 +35,8 @@ def _amount(name: str, value: Any) -> Decimal:
     amount = Decimal(value)
     if not amount.is_finite() or not 0 <= amount <= _MOST:
         raise ValueError(f"{name}: an amount is from 0 to a million")
+    if int(amount.as_tuple().exponent) < -_DECIMALS:  # as a fraction it would fill the memory
+        raise ValueError(f"{name}: an amount has at most {_DECIMALS} decimals")
     return amount
 
 
@@ -52,8 +55,12 @@ def _rates(raw: Any) -> Any:
         raise ValueError(f"each.{min(unknown)}: not known; known are {', '.join(sorted(EACH))}")
     given = {name: _amount(name, table.pop(name)) for name in [*table] if name in TOKENS}
     table["tokens"] = {name: _named(name, rates.of_token, amount) for name, amount in given.items()}
-    table["each"] = {name: _named(name, rates.of_one, _amount(f"each.{name}", each[name])) for name in each}
+    table["each"] = {name: _one(f"each.{name}", each[name]) for name in each}
     return table
+
+
+def _one(name: str, value: Any) -> int:
+    return _named(name, rates.of_one, _amount(name, value))
 
 
 def _named(name: str, rate: Any, amount: Decimal) -> int:
@@ -107,6 +114,7 @@ class Price(Period):
     excluded: tuple[str, ...] = Field(default=(), alias="except")
     by: Literal["asked", "answered"] | None = None
     prefer: Prefer | None = None
+    source: str = Field(default="", strict=True, description="For people: where it is from, and of which day.")
     reasoning_beside: bool = Field(default=False, strict=True)
     tokens: Mapping[str, int] = {}
     each: Mapping[str, int] = {}
@@ -122,10 +130,17 @@ class Price(Period):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("providers", "models", "excluded")
+    @classmethod
+    def _sound_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name or name != name.strip() for name in value):
+            raise ValueError("a name is not empty, and has no spaces around it")
+        return tuple(dict.fromkeys(value))
+
     @field_validator("models", "excluded")
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name.lower() for name in value)
+        return tuple(dict.fromkeys(name.lower() for name in value))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -157,6 +172,10 @@ class Price(Period):
         return frozenset(region for when in self.when for region in when.region)
 
     @cached_property
+    def _search_contexts(self) -> frozenset[str]:
+        return frozenset(size for when in self.when for size in when.search_context)
+
+    @cached_property
     def _times(self) -> list[int]:
         """When a condition begins or ends to hold; without hours."""
         return sorted({at for when in self.when for at in (when.since, when.until)})
@@ -181,6 +200,7 @@ class Price(Period):
             key = (
                 bill.tier if bill.tier in self.tiers else "",
                 bill.region if bill.region in self._regions else "",
+                bill.search_context if bill.search_context in self._search_contexts else "",
                 bisect_left(self.limits, context),
                 bisect_right(self._times, bill.opened_ms),
             )
@@ -265,7 +285,7 @@ class Sheet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[2] = 2
-    version: str = Field(min_length=1, strict=True)
+    version: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$", strict=True)
     list_prices: bool = Field(default=False, strict=True)
     currency: str = Field(default=DOLLARS, pattern="^[A-Z]{3}$")
     by: Literal["asked", "answered"] = "asked"
@@ -277,6 +297,10 @@ class Sheet(BaseModel):
     def _sound(self) -> Self:
         if self.currency != DOLLARS and not any(rate.currency == self.currency for rate in self.rates):
             raise ValueError(f"rates: none for {self.currency}")
+        if any(rate.currency == DOLLARS for rate in self.rates):
+            raise ValueError(f"rates: {DOLLARS} is what the others are worth")
+        if len({(rate.currency, rate.since) for rate in self.rates}) < len(self.rates):
+            raise ValueError("rates: two of one currency and time")
         for (provider, name, _), prices in self._by_name().items():
             prices.sort(key=lambda price: price.since)
             for earlier, later in itertools.pairwise(prices):
@@ -338,6 +362,13 @@ class Index:
 
 @lru_cache(_NAMES_KEPT)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """A pattern of names: * stands for anything, # for one digit."""
-    words = {"*": ".*", "#": "[0-9]"}
-    return re.compile("".join(words.get(character, re.escape(character)) for character in pattern), re.DOTALL)
+    """A pattern of names: * stands for anything, # for one digit.
+
+    What stands between two * is taken where it comes first, and never looked for again: callers choose the names, and
+    to try all places of each would take as many steps as their product.
+    """
+    first, *between = [re.escape(part).replace(r"\#", "[0-9]") for part in pattern.split("*")]
+    if not between:
+        return re.compile(first)
+    *middle, last = between
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}", re.DOTALL)

@@ -45,12 +45,12 @@ class Rates(NamedTuple):
 
 def of_token(price: Decimal) -> int:
     """The rate of a token from the price of a million. ValueError where that has more than 18 decimals."""
-    return _whole(price * _PER_TOKEN, "a price of a million tokens has at most 18 decimals")
+    return _whole(price, _PER_TOKEN, "a price of a million tokens has at most 18 decimals")
 
 
 def of_one(price: Decimal) -> int:
     """The rate of one from its price. ValueError where that has more than 24 decimals."""
-    return _whole(price * _PER_ONE, "a price has at most 24 decimals")
+    return _whole(price, _PER_ONE, "a price has at most 24 decimals")
 
 
 def price_of_token(rate: int) -> Decimal:
@@ -69,10 +69,11 @@ def times(rate: Rate, factor: Decimal) -> Rate:
     return product.numerator if product.denominator == 1 else product
 
 
-def _whole(rate: Decimal, else_: str) -> int:
-    if rate != rate.to_integral_value():
+def _whole(price: Decimal, per: int, else_: str) -> int:
+    rate = Fraction(price) * per  # a decimal's product would be rounded
+    if rate.denominator != 1:
         raise ValueError(else_)
-    return int(rate)
+    return rate.numerator
 
 
 def filled(rates: Mapping[str, Rate]) -> dict[str, Rate]:

@@ -3,7 +3,8 @@ not monotone (fields vanish, the prompt grows), so the last one counts, whole.""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -33,6 +34,9 @@ _DETAILS = {
 }
 
 
+_KEPT: Final = "cache_token_hours"
+
+
 class GeminiReader:
     """Reads GenerateContentResponse documents and embedding answers."""
 
@@ -50,7 +54,10 @@ class GeminiReader:
         # Vertex's earlier chunks carry only a trafficType: that is no usage.
         if usage:
             silent = "embedding" in document or "embeddings" in document
-            reading.report(usage, report_of(usage, silent=silent))
+            made = _made_cache(document, usage) if "expireTime" in document else None
+            if made is not None:
+                reading.model = text(document.get("model")).rpartition("/")[2]
+            reading.report(usage, made or report_of(usage, silent=silent))
             reading.service_tier = text(usage.get("serviceTier")) or reading.service_tier
         if document.get("error") or event == b"error":
             reading.error = document.get("error") or dict(document)
@@ -86,6 +93,24 @@ class GeminiReader:
             self.reading.say(CALL, index, call.get("name"), msgspec.json.encode(call.get("args") or {}).decode())
         if "executableCode" in part:
             self.reading.say(CALL, index, mapping(part["executableCode"]).get("code"))
+
+
+def _made_cache(document: Json, usage: Json) -> Report | None:
+    """What a cache was made of, and how long these tokens are to be kept."""
+    made, ends = (_time(document.get(name)) for name in ("createTime", "expireTime"))
+    tokens = count(usage, "totalTokenCount")
+    if made is None or ends is None or not tokens or ends <= made:
+        return None
+    # Google bills what it reads for it as any input.
+    return Report(Usage(tokens, 0).completed(), units={_KEPT: tokens * ((ends - made) / timedelta(hours=1))})
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text(value))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def report_of(usage: Json, *, silent: bool = False) -> Report:

@@ -8,7 +8,7 @@ stays unexplained is booked as reported, and marked.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.meter.readers.reading import Json, Report, amounts, count, mapping, most, total
@@ -226,10 +226,13 @@ def _units(usage: Json) -> dict[str, float]:
     return found
 
 
-def _cached(inputs: Iterable[Json]) -> dict[str, int]:
-    """What was cached, by its modality."""
+def _cached(inputs: Sequence[Json]) -> dict[str, int]:
+    """What was cached, by its modality; and all of it, where its caller has ordered the cache (Qwen)."""
     details = [mapping(one["cached_tokens_details"]) for one in inputs if "cached_tokens_details" in one]
     found = _counts(details, _SHARED) if details else {}
+    ordered = [count(one, "cached_tokens") for one in inputs if one.get("cache_type") == "ephemeral"]
+    if most(*ordered):
+        found["explicit"] = most(*ordered) or 0
     return {f"cache_read_{kind}": tokens for kind, tokens in found.items() if tokens}
 
 

@@ -8,12 +8,13 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, NamedTuple, Protocol
 
-from services.meter.readers import bedrock, documents, vendors, work
+from services.meter.readers import bedrock, documents, media, vendors, work
 from services.meter.readers.anthropic import AnthropicReader
 from services.meter.readers.bedrock import ConverseReader
 from services.meter.readers.cohere import CohereReader
 from services.meter.readers.gemini import GeminiReader
 from services.meter.readers.gemini_interactions import InteractionsReader
+from services.meter.readers.media import MediaReader
 from services.meter.readers.ollama import OllamaReader
 from services.meter.readers.openai_chat import ChatReader
 from services.meter.readers.openai_responses import ResponsesReader
@@ -142,6 +143,7 @@ _SHAPES: Final = (
     _CONVERSE,
     Shape(VendorReader, _vendor),
     Shape(ChatReader, _counted),
+    Shape(MediaReader, media.fits),
 )
 
 _EXPECTED: Final[Mapping[Dialect, Shape]] = {
