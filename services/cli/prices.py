@@ -71,7 +71,10 @@ def run_import(arguments: argparse.Namespace) -> int:
     rows = price_list.rows(price_list.providers(), now.date(), keep=_KEPT, left_out=left_out)
     text = price_list.written(rows, now.date(), left_out or ())
     listed = prices.sheet(prices.read(text))
-    arguments.file.write_text(text)
+    try:
+        arguments.file.write_text(text)
+    except OSError as exc:
+        raise SettingsError(f"{arguments.file} cannot be written: {exc.strerror}") from None
     print(f"{arguments.file}: version {listed.version}: {len(listed.prices)} prices")
     for line in left_out or ():
         print(f"left out: {line}")

@@ -19,6 +19,7 @@ from shared.runtime.errors import SettingsError
 VARIABLE: Final = "AROUTER_PRICES"
 LIST: Final = "list"  # in the place of a file: the list prices that come with this program
 
+_PLAIN: Final = {"extra_forbidden": "not known", "missing": "missing"}  # by pydantic's types of errors
 _MICRO: Final = 10**6
 _MOST: Final = 10**12  # a million dollars per million tokens
 _FIRST_TOKENS: Final = ("input", "output", "cached_input", "cache_write", "reasoning")
@@ -110,7 +111,7 @@ def sheet(content: Mapping[str, Any]) -> Sheet:
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
+        message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise ValueError(f"{where}: {message}" if where else message) from None
 
 

@@ -93,6 +93,16 @@ def test_more_tokens_never_cost_less(book: PriceBook, used: Bill, more: int, cou
     assert 0 <= cost(book, used) <= cost(book, raised(used, counter, more))
 
 
+@given(linear(), counts, counts, counts, counts, counts, shares)
+def test_nothing_costs_less_than_nothing_however_a_report_contradicts_itself(
+    book: PriceBook, asked: int, answered: int, read: int, write: int, thought: int, of: dict[str, int]
+) -> None:
+    used = bill(asked, answered, read=read, write=write, thought=thought, modalities=of)
+    assert min(tokens_of(used).values()) >= 0
+    assert min(tokens_of(used, reasoning_beside=True).values()) >= 0
+    assert cost(book, used) >= 0
+
+
 @given(linear(), bills(), st.integers(0, 10**6))
 def test_more_of_a_part_never_costs_less(book: PriceBook, used: Bill, more: int) -> None:
     used = used._replace(modalities=None)

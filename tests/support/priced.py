@@ -44,3 +44,8 @@ def priced(
     estimator = WordEstimator()
     estimator.prices = book
     return measure(Tail(ExchangeId(new_boot(), 0, 0), opened, [], end), estimator).entry
+
+
+def nano(entry: Entry) -> tuple[int | None, tuple[str, ...]]:
+    """Its cost, and its marks."""
+    return entry.cost_nanousd, entry.marks

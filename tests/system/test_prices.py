@@ -50,4 +50,6 @@ def test_a_cost_is_explained_and_booked_anew(own: System, tmp_path: Path) -> Non
     damaged = own.redis.xadd(names.ledger(0), {"x": "y"})
     assert isinstance(damaged, bytes)
     said = own.command("prices", "apply", "--since", since, expected=(1,))
-    assert said.splitlines()[-1] == f"1 of the ledger's entries cannot be read, and keep their price: {damaged.decode()}"
+    assert (
+        said.splitlines()[-1] == f"1 of the ledger's entries cannot be read, and keep their price: {damaged.decode()}"
+    )

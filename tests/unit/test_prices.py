@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.meter.prices import load, parse, paths, read
+from services.meter.pricing.patterns import Pattern
 from shared.contract.entry import Unpriced
 from shared.runtime.errors import SettingsError
 from tests.support.prices import at, bill, book_of
@@ -132,7 +136,7 @@ TWICE = '{currency = "CNY", usd = 0.14, since = 2026-01-01}'
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("prices = []", "version"),
+        ("prices = []", "version: missing"),
         ('version = "1"\n' + PRICE + "input = 1", "prices.0.output"),
         ('version = "1"\n' + PRICE + "input = 1.5\noutput = 1", "prices.0.input"),
         ('version = "1"\n' + PRICE + "input = -1\noutput = 1", "prices.0.input"),
@@ -149,7 +153,7 @@ TWICE = '{currency = "CNY", usd = 0.14, since = 2026-01-01}'
         (HEAD + PRICE + "input = nan", "prices.0: input: an amount is from 0"),
         (HEAD + PRICE + "input = 2e6", "prices.0: input: an amount is from 0"),
         (HEAD + PRICE + "input = 0.0000000000000000001", "prices.0: input: a price of a million"),
-        (HEAD + PRICE + "inptu = 1\ninput = 1", "prices.0.inptu"),
+        (HEAD + PRICE + "inptu = 1\ninput = 1", "prices.0.inptu: not known"),
         (HEAD + PRICE + "tokens = {}\ninput = 1", "prices.0: tokens"),
         (HEAD + PRICE + "each = {web_serch = 1}", "prices.0: each.web_serch: not known"),
         (HEAD + PRICE + "input = 1\nsince = 5", "prices.0.since: not a date"),
@@ -222,6 +226,12 @@ def test_a_pattern_takes_few_steps_whatever_name_a_caller_chooses() -> None:
     book = book_of(f'prices = [{{model = "{"*a" * 30}*b", input = 1}}, {{model = "*", input = 2}}]')
     assert book.cost(bill(1_000_000, model="a" * 256)).nano == 2 * 10**9
     assert book.cost(bill(1_000_000, model="a" * 256 + "b")).nano == 10**9
+
+
+@given(st.text("ab1", max_size=7), st.text("ab1*#", max_size=7))
+def test_a_pattern_fits_what_a_regular_expression_would(name: str, text: str) -> None:
+    written = "".join({"*": ".*", "#": "[0-9]"}.get(character, character) for character in text)
+    assert Pattern(text).fits(name) == (re.fullmatch(written, name) is not None)
 
 
 def test_a_name_that_is_said_twice_has_one_price() -> None:

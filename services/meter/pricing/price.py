@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from services.meter.pricing import rates
 from services.meter.pricing.conditions import BATCH, STANDARD, Condition, Period, milliseconds
 from services.meter.pricing.items import EACH, INPUT, LENGTHS, TOKENS, Bill
+from services.meter.pricing.patterns import Pattern, compiled
 from services.meter.pricing.rates import Rate, Rates
 
 DOLLARS: Final = "USD"
@@ -151,7 +151,7 @@ class Price(Period):
         return self
 
     def excludes(self, name: str) -> bool:
-        return any(_compiled(pattern).fullmatch(name) for pattern in self.excluded)
+        return any(compiled(pattern).fits(name) for pattern in self.excluded)
 
     @cached_property
     def counts_tokens(self) -> bool:
@@ -340,12 +340,12 @@ class Index:
 
     def __init__(self, prices: Mapping[tuple[str, str, str], Iterable[Price]]) -> None:
         self._whole: dict[tuple[str, str, str], list[Price]] = {}
-        self._patterns: dict[tuple[str, str], list[tuple[int, re.Pattern[str], list[Price]]]] = defaultdict(list)
+        self._patterns: dict[tuple[str, str], list[tuple[int, Pattern, list[Price]]]] = defaultdict(list)
         for (provider, name, by), found in prices.items():
             if set(name).isdisjoint("*#"):
                 self._whole[provider, by, name] = [*found]
             else:
-                self._patterns[provider, by].append((len(name.replace("*", "")), _compiled(name), [*found]))
+                self._patterns[provider, by].append((len(name.replace("*", "")), compiled(name), [*found]))
         for patterns in self._patterns.values():
             patterns.sort(key=lambda pattern: -pattern[0])
         self.of = lru_cache(_NAMES_KEPT)(self._of)
@@ -356,19 +356,5 @@ class Index:
     def _matching(self, provider: str, by: str, name: str) -> Iterator[Price]:
         yield from self._whole.get((provider, by, name), ())
         for _, pattern, prices in self._patterns.get((provider, by), ()):
-            if pattern.fullmatch(name):
+            if pattern.fits(name):
                 yield from (price for price in prices if not price.excludes(name))
-
-
-@lru_cache(_NAMES_KEPT)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """A pattern of names: * stands for anything, # for one digit.
-
-    What stands between two * is taken where it comes first, and never looked for again: callers choose the names, and
-    to try all places of each would take as many steps as their product.
-    """
-    first, *between = [re.escape(part).replace(r"\#", "[0-9]") for part in pattern.split("*")]
-    if not between:
-        return re.compile(first)
-    *middle, last = between
-    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}", re.DOTALL)
