@@ -40,6 +40,7 @@ class Script:
     def __init__(self, words: str, clock: Clock) -> None:
         self.answers: list[Given] = []
         self.asked: list[str] = []
+        self.kind = Given
         self.rest: list[bytes | Exception | None] = []
         self._clock = clock
         self._words = words.split()
@@ -55,7 +56,7 @@ class Script:
             error: UpstreamError = (UpstreamTimeout if "timeout" in word else UpstreamUnreachable)("", word.strip("~"))
             error.again = word.endswith("~")
             raise error
-        self.answers.append(Given(int(word), after, self.rest, BAD if bad else b"{}"))
+        self.answers.append(self.kind(int(word), after, self.rest, BAD if bad else b"{}"))
         return self.answers[-1]
 
 
@@ -252,6 +253,25 @@ async def test_a_400_that_says_that_the_key_is_not_known_puts_it_out(caplog: pyt
     assert [record.getMessage() for record in caplog.records] == ["provider a: credential 'main' is out (400)"]
     other = Scene("400! 200", "a.main a.spare", trusted=False)
     assert (await other.ask(), other.healths[0].state) == ("400", State.HEALTHY)
+
+
+async def test_a_client_that_leaves_while_an_answer_is_looked_at_closes_it() -> None:
+    class Slow(Given):
+        async def beginning(self, most: int, seconds: float) -> bytes:
+            await asyncio.get_running_loop().create_future()
+            return b""
+
+    scene = Scene("400 200", "a.x a.y")
+    scene.script.kind = Slow
+    task = asyncio.ensure_future(scene.ask())
+    while not scene.script.answers:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert scene.script.answers[0].closed
+    assert [one.cause for one in scene.attempts.made] == ["cancelled"]
+    assert scene.healths[0].failures == 0
 
 
 @pytest.mark.parametrize(
