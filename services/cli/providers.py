@@ -47,7 +47,7 @@ def list_providers(arguments: argparse.Namespace) -> int:
             return
         columns = ("provider", "credential", "health", "since", "cause", "requests", "failures", "gateway", "dialects")
         print_table(columns, [row for one in found for row in _rows(one)])
-        print(f"{len(gateways)} gateways; requests and failures of the last five minutes")
+        print(f"gateways: {len(gateways)}; requests and failures of the last five minutes")
         for boot, gateway in gateways.items():
             if gateway.refused:
                 print(f"{boot} on {gateway.host}: its last reload was refused: {gateway.refused}")

@@ -64,7 +64,7 @@ class Candidate(msgspec.Struct, frozen=True):
     health: Health | None = None  # of its credential; None where nobody keeps it
     caller: str = ""  # whose request it is
     trusted: bool = False  # a 401 is about the credential, whatever the caller has written
-    bad_key: BadKey | None = None  # what a 400 that is about the credential says
+    bad_key: BadKey | None = None  # what refusals say, where their status does not tell what they are about
     shown: tuple[Header, ...] = ()  # what the client is told of it
 
     @property
@@ -291,11 +291,12 @@ class Attempts:
 
 
 async def _refuses(answer: Answer, bad_key: BadKey | None) -> bool:
-    """Whether an answer to a call of a model is about the credential: a 401, or a 400 that says so."""
-    if answer.status == _UNAUTHORIZED or bad_key is None:
+    """Whether an answer to a call of a model is about the credential: a 401 that does not say otherwise, or a 400 that
+    says so."""
+    if bad_key is None or not bad_key.looks(answer.status):
         return answer.status == _UNAUTHORIZED
     try:
-        return bad_key.said(await answer.beginning(BEGINNING, SECONDS))
+        return bad_key.told(answer.status, await answer.beginning(BEGINNING, SECONDS))
     except asyncio.CancelledError:
         answer.close()  # nobody else has it yet
         raise

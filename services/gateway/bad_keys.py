@@ -1,36 +1,54 @@
-"""Whether an answer 400 says that the provider does not know the key: some have no 401 for it (decision 118). Pure."""
+"""Whether a refusal is about the key, where the status alone does not tell (decision 118). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-BEGINNING = 16 * 1024  # bytes of an answer that are looked at: these are a few hundred
-SECONDS = 0.25  # most that is waited for them behind the head
+BEGINNING: Final = 16 * 1024  # bytes of an answer that are looked at: these are a few hundred
+SECONDS: Final = 0.25  # most that is waited for them behind the head
+_BAD_REQUEST: Final = 400
+_UNAUTHORIZED: Final = 401
+
+_Texts = list[tuple[list[str], str]]
 
 
 class BadKey:
-    """What a provider's answer says then. `members`: the beginning of a text, by the place where it stands (members
-    with dots between them, through any list)."""
+    """How a provider's answers tell. A text is given by its beginning and its place (members with dots between them,
+    through any list)."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("_texts",)
 
-    def __init__(self, members: Mapping[str, str]) -> None:
-        self._members = [(place.split("."), text) for place, text in members.items()]
+    def __init__(self, unknown: Mapping[str, str], forbidden: Mapping[str, str]) -> None:
+        """`unknown`: of a 400 to a key that it does not know; `forbidden`: of a 401 to what a good key may not do."""
+        self._texts: dict[int, _Texts] = {_BAD_REQUEST: _split(unknown), _UNAUTHORIZED: _split(forbidden)}
 
-    def said(self, body: bytes) -> bool:
-        """Whether a whole body says it. What merely repeats the request cannot: it stands in other places."""
-        try:
-            document = msgspec.json.decode(body)
-            return any(
-                isinstance(value, str) and value.startswith(text)
-                for place, text in self._members
-                for value in _values(document, place)
-            )
-        except (msgspec.DecodeError, RecursionError):
-            return False
+    def looks(self, status: int) -> bool:
+        """Whether the body of an answer has to be looked at."""
+        return bool(self._texts.get(status))
+
+    def told(self, status: int, body: bytes) -> bool:
+        """Whether an answer is about the key, by its whole body. What merely repeats the request stands elsewhere, and
+        does not count."""
+        return _says(self._texts.get(status, []), body) is (status == _BAD_REQUEST)
+
+
+def _split(texts: Mapping[str, str]) -> _Texts:
+    return [(place.split("."), text) for place, text in texts.items()]
+
+
+def _says(texts: _Texts, body: bytes) -> bool:
+    try:
+        document = msgspec.json.decode(body)
+        return any(
+            isinstance(value, str) and value.startswith(text)
+            for place, text in texts
+            for value in _values(document, place)
+        )
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def _values(document: Any, place: list[str]) -> Iterator[Any]:

@@ -98,7 +98,7 @@ class DataPlane:
             return
         unread = _has_body(given)
         try:
-            if b"upgrade" in given and handshake.is_handshake(client.method, given):
+            if b"upgrade" in given and handshake.is_handshake(client.method, client.version, client.headers):
                 await self._tunnel(client, given, family, arrived)
                 return
             key = await self._admission.identify(client, given)

@@ -24,7 +24,7 @@ class CandidateSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     model: str
-    weight: float = Field(default=0, ge=0, allow_inf_nan=False)
+    weight: float = Field(default=0, ge=0, le=1_000_000, allow_inf_nan=False)
 
     @property
     def provider(self) -> str:

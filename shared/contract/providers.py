@@ -45,6 +45,7 @@ class Provider:
     # What its answer 400 to a key that it does not know says, where it has no 401 for that: the beginning of a text, by
     # the members that lead to it.
     bad_key: Mapping[str, str] = field(default_factory=dict)
+    forbids: Mapping[str, str] = field(default_factory=dict)  # the same of a 401 to what a good key may not do
     check: str = ""  # a URL that needs a credential and costs nothing to read; "": its family's list of models
 
 
@@ -58,7 +59,17 @@ _ANTHROPIC_ASIDE = {Family.OPENAI: "{base}", Family.ANTHROPIC: "{root}/anthropic
 PROVIDERS: Mapping[str, Provider] = {
     provider.name: provider
     for provider in (
-        Provider("openai", "https://api.openai.com/v1", ("OPENAI_API_KEY",), _OPENAI),
+        Provider(
+            "openai",
+            "https://api.openai.com/v1",
+            ("OPENAI_API_KEY",),
+            _OPENAI,
+            # Of keys that are restricted to some endpoints.
+            forbids={
+                "error.message": "You have insufficient permissions",
+                "error": "You have insufficient permissions",
+            },
+        ),
         Provider(
             "anthropic",
             "https://api.anthropic.com",
@@ -80,7 +91,7 @@ PROVIDERS: Mapping[str, Provider] = {
             "https://api.x.ai/v1",
             ("XAI_API_KEY",),
             _ANTHROPIC_TOO,
-            bad_key={"error": "Incorrect API key provided", "error.message": "Incorrect API key provided"},
+            bad_key=dict.fromkeys(("error.message", "error"), "Incorrect API key provided"),
         ),
         Provider("together", "https://api.together.xyz/v1", ("TOGETHER_API_KEY",), _OPENAI),
         Provider("fireworks", "https://api.fireworks.ai/inference/v1", ("FIREWORKS_API_KEY",), _ANTHROPIC_TOO),
@@ -103,6 +114,7 @@ PROVIDERS: Mapping[str, Provider] = {
             {Family.OPENAI: "{base}/openai/v1"},
             credential_header="api-key",
             deployments="openai",
+            forbids={"error.code": "PermissionDenied"},  # of Entra's tokens, whose role lacks an action
             beside={"base_url": ("AZURE_OPENAI_ENDPOINT",)},
         ),
         Provider(

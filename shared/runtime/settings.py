@@ -117,7 +117,7 @@ class Settings(BaseSettings):
             return cls(**overrides)  # type: ignore[arg-type]  # pydantic validates them
         except ValidationError as exc:
             first = exc.errors()[0]
-            raise SettingsError(f"{variable(first['loc'])}: {first['msg']}") from None
+            raise SettingsError(f"{variable(first['loc'])}: {first['msg'].removeprefix('Value error, ')}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
             raise SettingsError(f"{config_file()}: {_one_line(exc)}") from None
         except (SourceError, ValueError) as exc:  # a value that is not JSON

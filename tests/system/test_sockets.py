@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from services.cli.processes import free_port
 from tests.support.children import ending
 from tests.support.frames import frame, sent
+from tests.support.nginx import nginx
 from tests.support.raw_socket import RawSockets, Switched, exactly, filled, head_of, to_the_end
 from tests.support.requests import connected
 from tests.support.sockets import HANDSHAKE, Running
@@ -231,6 +233,16 @@ def test_a_provider_that_does_not_read(running: Running) -> None:
     to_the_end(provider.socket)
     provider.socket.close()
     assert running.booked(id)["outcome"] == "client_gone"
+
+
+def test_a_proxy_passes_sockets_on(running: Running, tmp_path: Path) -> None:
+    """With the configuration that is shipped."""
+    with nginx(tmp_path, [running.system.url]) as url:
+        client, provider, id = running.open(url=url)
+        provider.socket.sendall(response("done", "a", DONE))
+        assert exactly(client, len(response("done", "a", DONE))) == response("done", "a", DONE)
+        end(client, provider)
+    assert counts(running.booked(id)) == (30, 4, "reported", "completed")
 
 
 # Lists of models.

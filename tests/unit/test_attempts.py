@@ -9,13 +9,12 @@ import pytest
 
 from services.gateway.attempt_settings import AttemptSettings
 from services.gateway.attempts import Attempts, Candidate, Plan
-from services.gateway.bad_keys import BEGINNING, BadKey
+from services.gateway.bad_keys import BadKey
 from services.gateway.client.upload import Upload
 from services.gateway.credential_health import Health, Verdict
 from services.gateway.retries import Retries
 from services.gateway.routing.authenticators import Fixed
 from shared.contract.provider_state import Health as State
-from shared.contract.providers import PROVIDERS
 from shared.runtime.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from tests.support.playbook import Answer, Clock
 
@@ -40,6 +39,7 @@ class Script:
     def __init__(self, words: str, clock: Clock) -> None:
         self.answers: list[Given] = []
         self.asked: list[str] = []
+        self.kind = Given
         self.rest: list[bytes | Exception | None] = []
         self._clock = clock
         self._words = words.split()
@@ -55,7 +55,7 @@ class Script:
             error: UpstreamError = (UpstreamTimeout if "timeout" in word else UpstreamUnreachable)("", word.strip("~"))
             error.again = word.endswith("~")
             raise error
-        self.answers.append(Given(int(word), after, self.rest, BAD if bad else b"{}"))
+        self.answers.append(self.kind(int(word), after, self.rest, BAD if bad else b"{}"))
         return self.answers[-1]
 
 
@@ -92,7 +92,7 @@ def candidate(place: str, health: Health, body: Any = b"{}", *, trusted: bool = 
         health=health,
         caller="c",
         trusted=trusted,
-        bad_key=BadKey({"error.details.reason": "BAD_KEY"}),
+        bad_key=BadKey({"error.details.reason": "BAD_KEY"}, {"error.details.reason": "BAD_KEY"}),
         shown=((b"x-arouter-attempts", b"1"), (b"x-arouter-provider", provider.encode())),
     )
 
@@ -254,26 +254,31 @@ async def test_a_400_that_says_that_the_key_is_not_known_puts_it_out(caplog: pyt
     assert (await other.ask(), other.healths[0].state) == ("400", State.HEALTHY)
 
 
-@pytest.mark.parametrize(
-    ("name", "body", "expected"),
-    [
-        ("gemini", b'{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"},{"locale":"en"}]}}', True),
-        ("gemini", b'[{"error":{"code":400,"details":[{"reason":"API_KEY_INVALID"}]}}]', True),
-        ("gemini", b'{"error":{"code":400,"details":[{"reason":["API_KEY_INVALID"]}]}}', True),
-        ("gemini", b'{"error":{"code":400,"message":"API_KEY_INVALID","status":"INVALID_ARGUMENT"}}', False),
-        ("gemini", b'{"error":{"details":{"fieldViolations":[{"reason":"API_KEY_INVALID"}]}}}', False),
-        ("gemini", b'{"error":{"details":[{"reason":"API_KEY_INVALID"', False),
-        ("gemini", b"", False),
-        ("gemini", b"[" * BEGINNING, False),
-        ("xai", b'{"code":"an invalid argument","error":"Incorrect API key provided: na***ys."}', True),
-        ("xai", b'{"error":{"message":"Incorrect API key provided: na***ys."}}', True),
-        ("xai", b'{"code":"x","error":"The model does not know \\"Incorrect API key provided\\""}', False),
-        ("xai", b'{"error":7}', False),
-        ("xai", b"null", False),
-    ],
-)
-def test_how_providers_say_that_they_do_not_know_a_key(name: str, body: bytes, expected: bool) -> None:
-    assert BadKey(PROVIDERS[name].bad_key).said(body) is expected
+async def test_a_client_that_leaves_while_an_answer_is_looked_at_closes_it() -> None:
+    class Slow(Given):
+        async def beginning(self, most: int, seconds: float) -> bytes:
+            await asyncio.get_running_loop().create_future()
+            return b""
+
+    scene = Scene("400 200", "a.x a.y")
+    scene.script.kind = Slow
+    task = asyncio.ensure_future(scene.ask())
+    while not scene.script.answers:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert scene.script.answers[0].closed
+    assert [one.cause for one in scene.attempts.made] == ["cancelled"]
+    assert scene.healths[0].failures == 0
+
+
+async def test_a_401_that_is_about_what_was_asked_does_not_put_a_credential_out() -> None:
+    scene = Scene("401! 200", "a.x a.y")
+    assert await scene.ask() == "200"
+    assert [health.state for health in scene.healths] == [State.HEALTHY, State.HEALTHY]
+    assert [(one.status, one.cause) for one in scene.attempts.made] == [(401, "refused"), (200, "")]
+    assert await Scene("401! 200", "a.x a.y", budget=0).ask() == "401", "it has its place in the budget"
 
 
 @pytest.mark.parametrize(("words", "places", "unmade"), [("500 200", "a b", 1), ("500", "a", 0), ("404", "a b", 0)])

@@ -192,10 +192,10 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             "groq/llama",
-            "AROUTER_ROUTES: Value error, route 'fast': provider 'groq' of its candidate 'groq/llama' is not",
+            "AROUTER_ROUTES: route 'fast': provider 'groq' of its candidate 'groq/llama' is not",
         ),
         ("misspelt/x", "provider 'misspelt' of its candidate 'misspelt/x' is not configured"),
-        ("", "AROUTER_ROUTES__FAST__CANDIDATES: Value error, a route needs at least one candidate"),
+        ("", "AROUTER_ROUTES__FAST__CANDIDATES: a route needs at least one candidate"),
         ("[]", "a route needs at least one candidate"),
         (",".join(f"openai/m{number}" for number in range(17)), "a route has at most 16 candidates"),
         ("openai/a, openai/a", "'openai/a' is there twice"),
@@ -208,6 +208,10 @@ def test_misspelt_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             '[{"model": "openai/a", "weight": -1}]',
             "AROUTER_ROUTES__FAST__CANDIDATES__0__WEIGHT: Input should be greater",
+        ),
+        (
+            '[{"model": "openai/a", "weight": 1e308}]',
+            "AROUTER_ROUTES__FAST__CANDIDATES__0__WEIGHT: Input should be less",
         ),
         ('[{"weight": 1}]', "AROUTER_ROUTES__FAST__CANDIDATES__0__MODEL: Field required"),
         ('[{"model": "openai/a", "wait": 1}]', "AROUTER_ROUTES__FAST__CANDIDATES__0__WAIT: Extra inputs are not"),

@@ -93,9 +93,14 @@ def test_other_paths_are_not_served(target: str) -> None:
 
 
 def test_a_handshake_is_a_get_that_asks_for_it() -> None:
-    assert handshake.is_handshake("GET", {b"upgrade": b"WebSocket"})
-    assert not handshake.is_handshake("POST", {b"upgrade": b"websocket"})
-    assert not handshake.is_handshake("GET", {b"upgrade": b"h2c"})
+    usual = [(b"connection", b"keep-alive, Upgrade"), (b"upgrade", b"WebSocket")]
+    assert handshake.is_handshake("GET", "1.1", usual)
+    assert handshake.is_handshake("GET", "1.1", [*usual, (b"connection", b"close")])
+    assert not handshake.is_handshake("POST", "1.1", usual)
+    assert not handshake.is_handshake("GET", "1.0", usual)
+    assert not handshake.is_handshake("GET", "1.1", [usual[0], (b"upgrade", b"h2c")])
+    assert not handshake.is_handshake("GET", "1.1", [(b"connection", b"keep-alive"), usual[1]])
+    assert not handshake.is_handshake("GET", "1.1", usual[1:])
     assert handshake.not_served().status == 426
 
 

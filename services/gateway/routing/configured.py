@@ -79,7 +79,7 @@ def _upstream(name: str, configured: ProviderSettings, healths: Healths) -> Upst
         paths=Paths(other, scope, row.deployments, row.check.format(**names)),
         whole_bodies=any(one.whole_body for one in authenticators),
         trusted=not configured.passed & ACCOUNTS,
-        bad_key=BadKey(row.bad_key) if row.bad_key else None,
+        bad_key=BadKey(row.bad_key, row.forbids) if row.bad_key or row.forbids else None,
         shown=((ATTEMPTS, b"1"), (PROVIDER, name.encode())),
     )
 

@@ -52,7 +52,7 @@ class Upstream:
     passes: frozenset[bytes] = frozenset()  # headers of callers that it gets though they are removed otherwise
     whole_bodies: bool = False  # every request body is taken in whole
     trusted: bool = True  # callers cannot name an account, so that a 401 to a call of a model is about the credential
-    bad_key: BadKey | None = None  # how it says in a 400 that it does not know a key
+    bad_key: BadKey | None = None  # what its refusals say, where their status does not tell
     shown: tuple[Header, ...] = ()  # what clients are told of an answer of its
 
     def serves(self, dialect: Dialect, family: Family) -> bool:

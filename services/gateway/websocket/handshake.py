@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import quote, unquote_to_bytes
 
 from services.gateway.client.headers import Header
@@ -17,9 +17,12 @@ UPGRADE: tuple[Header, ...] = ((b"connection", b"Upgrade"), (b"upgrade", b"webso
 _QUERY_KEYS = (b"api-key=", b"api_key=")
 
 
-def is_handshake(method: str, given: Mapping[bytes, bytes]) -> bool:
-    """Whether a client wants to speak WebSocket. Other upgrades may be ignored (RFC 9110, 7.8)."""
-    return method == "GET" and b"websocket" in given[b"upgrade"].lower()
+def is_handshake(method: str, version: str, given: Sequence[Header]) -> bool:
+    """Whether a client wants to speak WebSocket. Other upgrades may be ignored, and one of HTTP/1.0 must be, or one
+    that `Connection` does not name: a proxy before us may have passed one on by mistake (RFC 9110, 7.8)."""
+    named = b",".join(value for name, value in given if name == b"connection").lower().split(b",")
+    wanted = any(name == b"upgrade" and b"websocket" in value.lower() for name, value in given)
+    return method == "GET" and version != "1.0" and wanted and b"upgrade" in map(bytes.strip, named)
 
 
 def not_served() -> Refused:
