@@ -26,10 +26,10 @@ def test_a_line_says_how_the_answer_ended(caplog: pytest.LogCaptureFixture) -> N
     metrics.settled(CUT_SHORT, 0.1, final=False)  # its last word comes later
     metrics.settled(CUT_SHORT, 0.1, final=True)
     metrics.unreadable(HELD)
-    line = "openai/gpt-4o status=200 outcome=completed ended=%s cause=%s source=partial input=%s output=%s team=%s user=%s "
+    line = "openai/gpt-4o status=200 outcome=completed ended={} source=partial {} session={} app=-"
     assert [record.getMessage() for record in caplog.records] == [
-        line % ("truncated", "no_end", 10, 20, "red", "a@b.example") + 'session="a b" app=-',
-        line % ("unreadable", "unreadable", "?", "?", "-", "-") + "session=- app=-",
+        line.format("truncated cause=no_end", "input=10 output=20 team=red user=a@b.example", '"a b"'),
+        line.format("unreadable cause=unreadable", "input=? output=? team=- user=-", "-"),
     ]
     assert {vars(record)["exchange_id"] for record in caplog.records} == {ID}
     labels = {"outcome": "completed", "source": "partial", "ended": "truncated"}

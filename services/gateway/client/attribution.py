@@ -54,7 +54,8 @@ class ClientAddress(StrEnum):
 
 
 class HeaderNames(NamedTuple):
-    """The headers that each field is taken from, in lower case; the first one that says something counts."""
+    """The headers that each field is taken from, in lower case; the first one that says something counts. A field
+    without any is not booked, whatever a body says."""
 
     user: tuple[bytes, ...] = ()
     session: tuple[bytes, ...] = ()
@@ -99,7 +100,8 @@ class Attributing:
             tags = _listed(_first(given, self._names.tags, _MOST_TAGS * (_LONGEST_TAG + 1)))
         if said:
             named, begun = _from_body(said)
-            user, session = user or named, session or begun
+            user = user or (named if self._names.user else "")
+            session = session or (begun if self._names.session else "")
         return Attribution(
             user,
             session,
