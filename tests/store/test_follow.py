@@ -346,40 +346,6 @@ async def test_it_runs_under_leases_waits_for_its_sink_and_leaves(redis: Store) 
     assert await redis.exists(names.follow_lease(0, "memory"), names.following("memory")) == 0
 
 
-async def test_what_was_settled_before_the_end_is_read_before_the_end(redis: Store) -> None:
-    sink = MemorySink()
-    stopping = asyncio.Event()
-    waits = Following(redis, sink, shards=1, journal_keep=60, count=2, timing=AT_ONCE._replace(idle=3600))
-    running = asyncio.get_running_loop().create_task(waits.run(stopping))
-    await book(redis, 0)
-    async with asyncio.timeout(30):
-        while not sink.tended:  # and it has read what there was
-            await asyncio.sleep(0.01)
-    for n in range(1, 6):
-        await book(redis, n)
-    stopping.set()
-    await running
-    assert len(sink.rows) == 6
-    assert sink.closed
-
-
-async def test_the_end_does_not_wait_for_a_sink_that_is_away(redis: Store, caplog: pytest.LogCaptureFixture) -> None:
-    sink = MemorySink()
-    stopping = asyncio.Event()
-    timing = AT_ONCE._replace(idle=3600, last=3600)
-    following = Following(redis, sink, shards=1, journal_keep=60, timing=timing)
-    running = asyncio.get_running_loop().create_task(following.run(stopping))
-    async with asyncio.timeout(30):
-        while not sink.tended:  # and it has read what there was
-            await asyncio.sleep(0.01)
-    await book(redis, 0)
-    sink.away = True
-    stopping.set()
-    await running
-    assert sink.rows == {}
-    assert "has not read all that is there" in caplog.text
-
-
 async def test_a_bug_in_a_sink_stops_nobody(redis: Store, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(MemorySink):
         async def write(self, batches: Sequence[Batch]) -> None:
