@@ -150,7 +150,7 @@ def test_what_runs_is_listed_of_every_worker(system: Several) -> None:
     one = ASKS["chat stream"]
     with ExitStack() as open_:
         headers = one.headers(system.key, "tokens=90000, pace=50")
-        ids = []
+        ids: list[str] = []
         while len({id.partition(".")[0] for id in ids}) < 2:
             answer = open_.enter_context(web.stream("POST", system.url + one.path, headers=headers, json=one.body))
             ids.append(answer.headers["x-generation-id"])
