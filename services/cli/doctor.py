@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from services.cli import seals
+from services.cli import seals, sinks
 from services.cli.services import odd_settings
 from services.gateway.attempts import Candidate
 from services.gateway.credentials.renewal import Renewal
@@ -25,12 +25,13 @@ from services.gateway.routing.upstreams import Upstream
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstream.client import UpstreamClient
 from services.meter.settings import MeterSettings
+from services.sinks.settings import SinkSettings
 from shared.access import pepper
 from shared.books import streams
 from shared.books.books import Books
 from shared.contract.dialects import Family
 from shared.runtime import embedded, seal_keys, store
-from shared.runtime.errors import SettingsError, StoreError, UpstreamError
+from shared.runtime.errors import SettingsError, SinkError, StoreError, UpstreamError
 
 OK, WARNING, WRONG = "ok", "warning", "WRONG"
 _EVENTS, _PACE_MS = 10, 200
@@ -39,6 +40,15 @@ _PROVIDER_SECONDS = 10
 _FULL = 0.7
 # Where each family lists its models: the cheapest request that needs a credential.
 _LISTS = {Family.OPENAI: "/models", Family.ANTHROPIC: "/v1/models", Family.GEMINI: "/v1beta/models"}
+
+
+# By `services.sinks.look.Tables`.
+_TABLES = {
+    "missing": (OK, "database", "has no tables yet: the first follower makes them"),
+    "earlier": (WARNING, "database", "has the tables of an earlier version: the next follower changes them"),
+    "same": (OK, "database", "has the tables of this version"),
+    "later": (WRONG, "database", "has the tables of a later version: followers of this one wait; roll forward"),
+}
 
 
 class Finding(NamedTuple):
@@ -87,6 +97,8 @@ async def _machine() -> AsyncIterator[Finding]:
                 yield finding
     except SettingsError as exc:
         yield Finding(WRONG, "redis", str(exc))
+    async for finding in _database(SinkSettings.load()):
+        yield finding
     for finding in _journal(settings):
         yield finding
     configured = list(upstreams(settings))
@@ -142,6 +154,32 @@ async def _redis(url: str) -> AsyncIterator[Finding]:
         yield Finding(WRONG, "redis", f"does not answer: {exc}")
     finally:
         await redis.aclose()
+
+
+async def _database(settings: SinkSettings) -> AsyncIterator[Finding]:
+    try:
+        database = sinks.database(settings)
+        if database is None:
+            yield Finding(OK, "database", "there is none: AROUTER_DATABASE_URL is not set")
+            return
+        from services.sinks.look import look  # noqa: PLC0415  # its libraries take a while
+
+        started = time.monotonic()
+        try:
+            found = await asyncio.to_thread(look, database)
+        finally:
+            database.close()
+    except (SettingsError, SinkError) as exc:
+        text = str(exc) if isinstance(exc, SettingsError) else f"does not answer: {exc}"
+        yield Finding(WRONG, "database", text)
+        return
+    yield Finding(OK, "database", f"{found.server} answers in {(time.monotonic() - started) * 1000:.1f} ms")
+    if not found.fit:
+        yield Finding(WRONG, "database", f"{found.server} is too old: 14 is the oldest that will do")
+    yield Finding(*_TABLES[found.tables])
+    creates = Finding(OK, "database", "tables can be made and written there")
+    cannot = Finding(WRONG, "database", "its user may not make tables, which the first follower and every month need")
+    yield creates if found.creates else cannot
 
 
 async def _sealed(redis: store.Store, settings: GatewaySettings) -> Finding:

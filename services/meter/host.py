@@ -61,7 +61,7 @@ async def run(
     # Each shard's consumer holds a connection while it waits for records; there may be more than are configured here.
     redis = store.connect(redis_url, connections=_MOST_SHARDS + 16)
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    stopping, settled = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     meter = Meter(redis, settings)
@@ -82,15 +82,16 @@ async def run(
         beside = Tasks()
         beside.start(reloading.run(), "reloads")
         beside.start(listen(redis, reloading, meter.name), "asked reloads")
-        following = [loop.create_task(one.run(stopping), name="follower") for one in followers(redis)]
+        following = [loop.create_task(one.run(settled), name="follower") for one in followers(redis)]
         tasks = (metering, hosting, rewriting, *following)
         log.info("the meter runs")
         try:
             await _first(stopping, *tasks)
         finally:
             meter.stop()
-            stopping.set()
             try:
+                await asyncio.wait((metering,))
+                settled.set()  # followers read what the meter has settled last
                 await asyncio.wait(tasks)
                 await beside.cancel()
                 for task in tasks:

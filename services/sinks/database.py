@@ -29,7 +29,8 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from shared.runtime.errors import SettingsError, SinkRefused, SinkUnavailable
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS_TABLE = "arouter_migrations"
 _LOCK = 7_236_815_001  # of everybody who writes to these tables
 _AWAY = (OperationalError, InterfaceError, InternalError, NoConnection)  # InternalError: a replica that is read-only
 _WAIT_SECONDS = 10
@@ -60,6 +61,11 @@ class Database:
         self._statement_seconds = statement_seconds
         self._engine = _postgres(parsed, statement_seconds, connections) if self.postgres else _sqlite(parsed)
         self._connection: Connection | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's; None of a server."""
+        return None if self._file is None else Path(self._file)
 
     @property
     def exists(self) -> bool:
@@ -120,7 +126,7 @@ class Database:
             if self.postgres:
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             config = Config()
-            config.set_main_option("script_location", str(_MIGRATIONS))
+            config.set_main_option("script_location", str(MIGRATIONS))
             config.attributes["connection"] = connection
             try:
                 (command.downgrade if revision == "base" else command.upgrade)(config, revision)

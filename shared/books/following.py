@@ -29,6 +29,7 @@ class Timing(NamedTuple):
     tend: float = 3600.0
     again: float = 1.0
     most: float = 30.0
+    last: float = 5.0  # for what is unread at the end
 
 
 TIMING = Timing()
@@ -57,7 +58,8 @@ class Following:
         self._tended: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Follow until `stopping`. Nothing is cancelled: a batch that is being written is written."""
+        """Follow until `stopping`, and then read what is there. Nothing is cancelled: a batch that is being written is
+        written."""
         pause = self._timing.again
         try:
             while not stopping.is_set():
@@ -79,6 +81,7 @@ class Following:
                     await self._failed(exc)
                     await _pause(stopping, pause)
                     pause = min(2 * pause, self._timing.most)
+            await self._last_rounds()
         finally:
             with suppress(StoreError):  # leases end by themselves
                 await self._leases.leave()
@@ -94,6 +97,20 @@ class Following:
             self._tended = now  # where it fails, following goes on, and it is tried again in its time
             await self._sink.tend(await streams.now_ms(self._store))
         return read
+
+    async def _last_rounds(self) -> None:
+        """Read what was settled since the last round, so that a sink is complete where a process ends in good order.
+        Nobody waits for a sink that is away."""
+        if self._renewed is None:
+            return
+        until = time.monotonic() + self._timing.last
+        try:
+            while await self._follower.round(sorted(self._leases.held)) and time.monotonic() < until:
+                pass
+        except (StoreError, SinkError, Overtaken) as exc:
+            log.warning("the follower %s has not read all that is there: %s", self._sink.name, exc)
+        except Exception:  # a bug in a sink: the process ends in good order all the same
+            log.exception("the follower %s has not read all that is there", self._sink.name)
 
     async def _renew(self) -> None:
         await followers.register(self._store, self._sink.name)

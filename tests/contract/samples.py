@@ -18,7 +18,7 @@ from shared.contract.frames import Cut, Fragment, Item, JournaledHead, Journaled
 from shared.contract.ids import ExchangeId
 from shared.contract.messages import SocketMessage
 from shared.contract.provider_state import CredentialState, Health, ProviderState
-from shared.contract.running import GatewayState, Reloaded, Result, Service
+from shared.contract.running import GatewayState, Reloaded, Result, RunningExchange, RunningExchanges, Service
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Segment
 from shared.contract.version import CURRENT
 from shared.contract.webhooks import Message
@@ -95,6 +95,7 @@ def sealed() -> tuple[Segment, End, Item, Item]:
     return segment, end, pieces[0], pieces[1]
 
 
+CANCELLED_END = msgspec.structs.replace(END, outcome=Outcome.CANCELLED, cause="cancelled")
 SEALED_SEGMENT, SEALED_END, *SEALED_FRAGMENTS = sealed()
 ENTRY = an_entry(
     ID,
@@ -191,6 +192,29 @@ GATEWAY_STATE = GatewayState(
     ),
     left_out=3,
 )
+RUNNING = RunningExchanges(
+    host="gateway-1",
+    left_out=3,
+    exchanges=(
+        RunningExchange(
+            id=str(ID),
+            opened_ms=OPEN.opened_ms,
+            key=KEY,
+            dialect=OPEN.dialect,
+            provider=END.provider,
+            model=END.model,
+            bytes=22,
+            first_byte_ms=210,
+            streamed=True,
+            credential="spare",
+            team=OPEN.team,
+            user=OPEN.user,
+            client_address=OPEN.client_address,
+            read_on=True,
+        ),
+        RunningExchange(str(OTHER), OPEN.opened_ms, KEY, OPEN.dialect, "openai", "gpt-4o", 0),
+    ),
+)
 RELOADED = Reloaded(Service.GATEWAY, Result.CHANGED, "gateway-1", "only a restart changes AROUTER_TOTAL_TIMEOUT")
 
 EVENT = Event(
@@ -224,6 +248,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "segment_first.bin": lambda: tail.pack(FIRST_SEGMENT),
     "segment.bin": lambda: tail.pack(SEGMENT),
     "end.bin": lambda: tail.pack(END),
+    "end_cancelled.bin": lambda: tail.pack(CANCELLED_END),
     "segment_sealed.bin": lambda: tail.pack(SEALED_SEGMENT),
     "end_sealed.bin": lambda: tail.pack(SEALED_END),
     "entry.json": lambda: entry.encode(ENTRY),
@@ -232,6 +257,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "entry_priced.json": lambda: entry.encode(PRICED_ENTRY),
     "work_start.json": lambda: work.encode(WORK_START),
     "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
+    "running.json": lambda: running.encode(RUNNING),
     "reloaded.json": lambda: running.encode(RELOADED),
     "provider_state.json": lambda: msgspec.json.encode(PROVIDER_STATE),
     "event.json": lambda: events.encode(EVENT),

@@ -23,7 +23,7 @@ from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
 from shared.contract.messages import Messages
 from shared.contract.provider_state import ProviderState
-from shared.contract.running import GatewayState, Reloaded
+from shared.contract.running import GatewayState, Reloaded, RunningExchanges
 from shared.contract.tail import End, Head, Open, Outcome, Packed, Record, Segment
 from shared.contract.version import CURRENT
 from shared.runtime.store import Store
@@ -54,6 +54,7 @@ def test_records_of_this_version() -> None:
     assert record(version, "segment_first.bin", 1) == samples.FIRST_SEGMENT
     assert record(version, "segment.bin", 2) == samples.SEGMENT
     assert record(version, "end.bin", 3) == samples.END
+    assert record(version, "end_cancelled.bin", 3) == samples.CANCELLED_END
     assert record(version, "segment_sealed.bin", 1) == samples.SEALED_SEGMENT
     assert record(version, "end_sealed.bin", 2) == samples.SEALED_END
     assert entry.decode(golden(version, "entry.json")) == samples.ENTRY
@@ -62,6 +63,7 @@ def test_records_of_this_version() -> None:
     assert entry.decode(golden(version, "entry_priced.json")) == samples.PRICED_ENTRY
     assert work.decode(golden(version, "work_start.json")) == samples.WORK_START
     assert running.decode(golden(version, "gateway_state.json"), GatewayState) == samples.GATEWAY_STATE
+    assert running.decode(golden(version, "running.json"), RunningExchanges) == samples.RUNNING
     assert running.decode(golden(version, "reloaded.json"), Reloaded) == samples.RELOADED
     assert events.decode(golden(version, "event.json")) == samples.EVENT
     assert webhooks.decode(golden(version, "message.bin")) == samples.MESSAGE

@@ -17,7 +17,7 @@ from shared.contract.events import Event
 from shared.contract.frames import Cut, Fragment, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.messages import SocketMessage
 from shared.contract.provider_state import CredentialState, ProviderState
-from shared.contract.running import GatewayState, Reloaded
+from shared.contract.running import GatewayState, Reloaded, RunningExchange, RunningExchanges
 from shared.contract.tail import Attempt, End, Head, Open, Outcome, Packed, Seal, Segment
 from shared.contract.version import CURRENT
 from shared.contract.webhooks import Message
@@ -26,7 +26,7 @@ from shared.contract.work import WorkStart
 PAGE = (Path(__file__).parents[2] / "docs/contract.md").read_text()
 STRUCTS = [Open, Segment, Head, Packed, Seal, End, Attempt, SocketMessage, Entry, WorkStart]
 STRUCTS += [JournaledRecord, JournaledHead, Fragment, Cut, SealedFragment]
-STRUCTS += [Event, Message, GatewayState, ProviderState, CredentialState, Reloaded]
+STRUCTS += [Event, Message, GatewayState, ProviderState, CredentialState, RunningExchanges, RunningExchange, Reloaded]
 SECTIONS = {
     **{struct.__name__: struct.__struct_fields__ for struct in STRUCTS},
     "BOOKED": BOOKED,

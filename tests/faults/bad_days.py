@@ -1,9 +1,11 @@
-"""Faults of what a system stands on: Redis emptied or silent, a small disk, arq's Redis away, sealed tails."""
+"""Faults of what a system stands on: Redis emptied or silent, a small disk, arq's Redis away, sealed tails; and an
+operator who cancels everything."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +18,9 @@ from pathlib import Path
 import httpx
 
 from services.cli.processes import free_port
-from tests.faults.harness import Broken, Expectation, NotHere
+from shared.books import exchanges, running
+from shared.runtime import store
+from tests.faults.harness import Broken, Expectation, NotHere, Unmet
 from tests.support import web
 from tests.support.requests import ASKS
 
@@ -38,6 +42,35 @@ def redis_emptied(system: Broken) -> Expectation:
         _new_key(system)
         time.sleep(2)
     return Expectation()
+
+
+def cancelled(system: Broken) -> Expectation:
+    """Whatever runs is cancelled, again and again, while a gateway is killed and comes back: each exchange is booked
+    once, as what came through."""
+    with system.load():
+        for kill in (False, True, False):
+            time.sleep(1)
+            if kill:
+                system.kill_gateway(1)
+                system.restart_gateway(1)
+            asyncio.run(_cancel_everything(system))
+    book = map(json.loads, system.command("ledger", "export").splitlines())
+    if not any(line["outcome"] == "cancelled" for line in book):
+        raise Unmet("nothing was cancelled")
+    return Expectation()
+
+
+async def _cancel_everything(system: Broken) -> None:
+    """Cancel what runs until something was cancelled."""
+    redis = store.connect(system.redis_url)
+    try:
+        done: set[exchanges.State] = set()
+        while exchanges.State.CANCELLED not in done:
+            found = [one.id for _, one in (await running.exchanges(redis)).oldest_first()]
+            answers = await asyncio.gather(*(exchanges.cancel(redis, id) for id in found), return_exceptions=True)
+            done |= {answer.state for answer in answers if isinstance(answer, exchanges.Cancel)}
+    finally:
+        await redis.aclose()
 
 
 def _new_key(system: Broken) -> None:

@@ -379,6 +379,7 @@ FAULTS: dict[str, Fault] = {
         bad_days.disk_full,
         bad_days.arq_away,
         bad_days.sealed,
+        bad_days.cancelled,
         bulk.bomb,
         bulk.meter_poisoned,
         bulk.giant_download,

@@ -112,6 +112,25 @@ def test_an_audit_names_what_is_wrong_in_the_database(followed: System) -> None:
     followed.command("audit")
 
 
+def test_doctor_knows_the_database(followed: System) -> None:
+    in_database(followed, [ask(followed)])
+    environment = {**followed.environment, "AROUTER_PROVIDERS__DEAD__BASE_URL": f"{followed.provider}/v1"}
+    said = followed.processes.command("doctor", environment=environment)
+    about = [line[20:] for line in said.splitlines() if line.startswith("ok       database")]
+    assert about[0].startswith("SQLite 3")
+    assert about[1:] == ["has the tables of this version", "tables can be made and written there"]
+
+
+def test_a_meter_that_stops_leaves_nothing_unread(followed: System) -> None:
+    """The last test of this system: its meter is gone then."""
+    ids = [ask(followed) for _ in range(3)]
+    followed.settled(ids)
+    followed.stop(followed.meter)
+    assert followed.meter.returncode == 0
+    there = rows(followed.folder, "SELECT exchange_id FROM exchanges")
+    assert {(id,) for id in ids} <= set(there)
+
+
 def test_a_follower_runs_alone(tmp_path: Path) -> None:
     with System(tmp_path) as system:
         before = ask(system)

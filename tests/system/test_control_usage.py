@@ -192,8 +192,8 @@ def test_one_that_is_still_open(controlled: Controlled) -> None:
 
 
 def test_what_runs_on_two_gateways_and_cancelling_it(controlled: Controlled) -> None:
-    """From the command line and over HTTP; who may see and cancel what; and what is booked of it. A gateway of a machine
-    that is busy may answer late, which is said."""
+    """From the command line and over HTTP; who may see and cancel what; and what is booked of it. On a busy machine a
+    gateway may answer late, which is said."""
     (key, data), (other, _) = made(controlled, name="running"), made(controlled)
     asked = ASKS["chat stream"]
     headers = asked.headers(key, "tokens=90000, pace=50")

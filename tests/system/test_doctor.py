@@ -28,6 +28,7 @@ def test_everything_is_there(system: System) -> None:
     assert ("ok", "openai", "is reachable and accepts the credential") in found
     assert ("ok", "anthropic", "is reachable and accepts the credential") in found
     assert any(about == "clock" and level == "ok" for level, about, _ in found)
+    assert ("ok", "database", "there is none: AROUTER_DATABASE_URL is not set") in found
 
 
 def test_what_is_wrong_is_named(system: System, tmp_path: Path) -> None:
@@ -41,6 +42,7 @@ def test_what_is_wrong_is_named(system: System, tmp_path: Path) -> None:
             "AROUTER_MISPELLED": "1",
             "AROUTER_DRAIN_SECONDS": "5",
             "AROUTER_PROVIDERS__MINE__ON_DISCONNECT": "drain",
+            "AROUTER_DATABASE_URL": "postgresql://arouter:secret@127.0.0.1:9/books",
         }
         said = system.processes.command("doctor", environment=environment, expected=(1,))
     found = lines(said)
@@ -54,7 +56,9 @@ def test_what_is_wrong_is_named(system: System, tmp_path: Path) -> None:
         (f"{disconnect}=drain", f"{disconnect}=read_on"),
     ):
         assert ("warning", "settings", f"{old} is now {new}; the old name will go") in found
+    assert any(level == "WRONG" and about == "database" and "does not answer" in text for level, about, text in found)
     assert "sk-wrong" not in said
+    assert "secret" not in said
 
 
 def test_a_redis_that_forgets_is_wrong(system: System) -> None:

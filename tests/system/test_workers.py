@@ -3,12 +3,14 @@ and metrics are those of one gateway."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -142,6 +144,21 @@ def test_a_worker_that_is_killed_costs_nothing_that_is_booked(system: Several) -
     emitted = system.emitted()
     assert [id for id in whole if book[id]["output_tokens"] != emitted[id]["usage"]["output_tokens"]] == []
     system.command("audit")
+
+
+def test_what_runs_is_listed_of_every_worker(system: Several) -> None:
+    one = ASKS["chat stream"]
+    with ExitStack() as open_:
+        headers = one.headers(system.key, "tokens=90000, pace=50")
+        ids: list[str] = []
+        while len({id.partition(".")[0] for id in ids}) < 2:
+            answer = open_.enter_context(web.stream("POST", system.url + one.path, headers=headers, json=one.body))
+            ids.append(answer.headers["x-generation-id"])
+
+        def listed() -> bool:
+            return {json.loads(line)["id"] for line in system.command("ps", "--json").splitlines()} >= set(ids)
+
+        system.until(listed)
 
 
 def test_sighup_reaches_every_worker(system: Several) -> None:

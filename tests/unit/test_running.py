@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from services.cli import running as commands
+from services.cli.output import print_table
 from services.gateway.ending import Answering
 from services.gateway.running import Running
 from shared.access.keys import KeyRecord
@@ -138,7 +139,7 @@ def test_the_table_fits_into_a_hundred_columns(
 ) -> None:
     key = KeyRecord("c0ffee" * 10, "a name that is long", "lr_live_…", 0)
     for records in ({}, {key.hash: key}):
-        commands.print_table(commands.COLUMNS, commands.rows(found, records, 35_999_999))
+        print_table(commands.COLUMNS, commands.rows(found, records, 35_999_999))
         lines = capsys.readouterr().out.splitlines()
         assert max(map(len, lines)) <= 100
         assert [line.split()[0] for line in lines[1:]] == [one.id for one in found], "an id is there to be copied"

@@ -28,7 +28,7 @@ from shared.contract.tail import Head, Outcome
 _CLOSING_SECONDS: Final = 10.0  # from a close frame to the end of the connections
 _QUIET_SECONDS: Final = 10.0  # a socket that is silent for so long is closed once the process is shutting down
 _GOING_AWAY: Final = 1001  # close statuses (RFC 6455, 7.4.1)
-_POLICY: Final = 1008  # clients do not connect again at this one
+_POLICY: Final = 1008  # at the others many clients connect again
 _RESTART: Final = 1012
 
 
