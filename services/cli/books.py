@@ -131,7 +131,7 @@ def export(arguments: argparse.Namespace) -> int:
                 cursor[str(shard)] = entry.id
         sys.stdout.flush()
         if arguments.cursor is not None:
-            _write_cursor(arguments.cursor, cursor)
+            replace_file(arguments.cursor, json.dumps(cursor))
 
     return with_redis(print_entries)
 
@@ -156,10 +156,11 @@ def _read_cursor(path: Path | None) -> dict[str, str]:
         raise BadCursor(f"{path} is not a cursor of an export: {exc}") from None
 
 
-def _write_cursor(path: Path, cursor: dict[str, str]) -> None:
+def replace_file(path: Path, text: str) -> None:
+    """Write a file: whole, or not at all."""
     new = path.with_suffix(path.suffix + ".new")
-    new.write_text(json.dumps(cursor))
-    os.replace(new, path)  # whole, or not at all
+    new.write_text(text)
+    os.replace(new, path)
 
 
 def time_of(text: str) -> int:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.cli import sinks
-from services.cli.output import WIDTH, dollars, print_csv, print_table
+from services.cli.output import WIDTH, dollars, print_csv, print_table, shown
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.access import keys
@@ -99,9 +99,9 @@ async def _find(books: Books, wanted: Wanted, arguments: argparse.Namespace, now
     finally:
         if archive is not None:
             await archive.close()
-    sinces = [at for at in (since, covered.since if covered else None) if at is not None]
+    since = wanted.missing(since, covered.since if covered else None)
     as_of = now if archive is None else covered.as_of if covered else None
-    return _Found(found, max(sinces, default=None), as_of, more, "ledger" if archive is None else "database")
+    return _Found(found, since, as_of, more, "ledger" if archive is None else "database")
 
 
 def _questions(wanted: Wanted, id: str) -> list[Wanted]:
@@ -175,14 +175,10 @@ def _remarks(found: _Found, arguments: argparse.Namespace, now: datetime) -> lis
     if found.more:
         remarks.append(f"the newest {len(found.exchanges)}; there are more: --limit, --until")
     if found.since is not None:
-        remarks.append(f"the {found.source} has all exchanges since {_time(found.since)}; older ones may be missing")
+        remarks.append(f"the {found.source} has all exchanges since {shown(found.since)}; older ones may be missing")
     if found.as_of is None or now - found.as_of > _LATE:
-        until = "nobody knows how far it has got" if found.as_of is None else f"it has got to {_time(found.as_of)}"
+        until = "nobody knows how far it has got" if found.as_of is None else f"it has got to {shown(found.as_of)}"
         remarks.append(f"the database is behind: {until} (arouter books status)")
     if not found.exchanges:
         remarks.append("none found" if arguments.since or arguments.id else "none found in the last day: --since")
     return remarks
-
-
-def _time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from services.cli import export
 from services.cli.output import print_table
 from services.cli.redis import with_redis
 from shared.books import followers, streams
@@ -20,10 +21,13 @@ class NoSuchFollower(ARouterError):
 
 
 def add_commands(commands: Any) -> None:
-    books = commands.add_parser("books", help="followers of the ledger").add_subparsers(required=True)
+    books = commands.add_parser("books", help="followers of the ledger, and what they write").add_subparsers(
+        required=True
+    )
     one = books.add_parser("status", help="followers of the ledger: lag, last error, gaps")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=status)
+    export.add_command(books)
     one = books.add_parser("forget", help="hold the ledger back no longer for a follower that is gone for good")
     one.add_argument("name")
     one.set_defaults(run=forget)

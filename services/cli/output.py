@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 WIDTH = 100  # of a terminal in which tables are readable
 _LEAST = 8  # characters of a cell that is cut
@@ -40,19 +42,32 @@ def _cut(cell: str, size: int) -> str:
 
 def print_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print CSV as spreadsheets read it."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    write = csv_writer(sys.stdout, headings)
+    for row in rows:
+        write(row)
+
+
+def csv_writer(file: Any, headings: Sequence[str]) -> Callable[[Sequence[object]], object]:
+    """Writes rows behind their headings."""
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(headings)
-    writer.writerows([cell(value) for value in row] for row in rows)
+    return lambda row: writer.writerow([cell(value) for value in row])
 
 
 def cell(value: object) -> object:
     """A value for CSV: None is empty. A text that a spreadsheet would take for a formula gets an apostrophe before it:
     callers choose their texts."""
-    if isinstance(value, str) and value.startswith(_FORMULAS):
-        return "'" + value
+    if isinstance(value, str):
+        text = f"'{value}" if value.startswith(_FORMULAS) else value
+        return text.replace("\r", "\n")  # readers take one for the end of a line, and the writer does not quote it
     return "" if value is None else value
 
 
 def dollars(nanousd: int | None) -> str | None:
     """Billionths of a US dollar, exactly; None where there is no price."""
     return None if nanousd is None else f"{Decimal(nanousd) / 10**9:.9f}"
+
+
+def shown(at: datetime) -> str:
+    """A time in UTC."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

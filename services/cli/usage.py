@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from services.cli import commands, sinks
-from services.cli.output import WIDTH, dollars, print_csv, print_table
+from services.cli.output import WIDTH, dollars, print_csv, print_table, shown
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.access import keys
@@ -102,8 +102,8 @@ async def answered(books: Books, archive: Archive | None, asked: Asked, now: dat
 def _print(report: _Report, arguments: argparse.Namespace) -> None:
     if arguments.json:
         lines = [_as_dict(report, one) for one in report.answer.sums]
-        about = {"since": _time(report.answer.range.start), "until": _time(report.answer.range.end)}
-        about["as_of"] = _time(report.answer.as_of)
+        about = {"since": shown(report.answer.range.start), "until": shown(report.answer.range.end)}
+        about["as_of"] = shown(report.answer.as_of)
         print(json.dumps({**about, "groups": lines, "total": _amounts(report.total)}, ensure_ascii=False))
         return
     if arguments.csv:
@@ -116,7 +116,7 @@ def _print(report: _Report, arguments: argparse.Namespace) -> None:
         print_table([*report.by, *_HEADINGS], rows, width=WIDTH, cut=report.by)
     found = report.answer
     print(
-        f"from {_time(found.range.start)} until {_time(found.range.end)}, as of {_time(found.as_of)}", file=sys.stderr
+        f"from {shown(found.range.start)} until {shown(found.range.end)}, as of {shown(found.as_of)}", file=sys.stderr
     )
 
 
@@ -154,7 +154,3 @@ def _short(group: Group, stamp: str) -> str:
 def _cells(one: Sum) -> list[str]:
     usd = dollars(summing.cost_nanousd(one.counters))
     return [*(str(one.counters[name]) for name in _SHOWN), "unpriced" if usd is None else usd]
-
-
-def _time(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

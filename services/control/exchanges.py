@@ -142,7 +142,7 @@ async def find(
         return _shown(page, "ledger", now)
     covered = await plane.coverage(now)
     page = await archive.find(wanted, after=after, limit=page_size)
-    since = max(filter(None, (page.since, covered.since if covered else None)), default=None)
+    since = wanted.missing(page.since, covered.since if covered else None)
     return _shown(page._replace(since=since), "database", covered.as_of if covered else None)
 
 

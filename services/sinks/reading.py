@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
-from services.sinks import finding, summing
+from services.sinks import exporting, finding, summing
 from services.sinks.database import Database
 from shared.books.exchanges import Page, Place, Wanted
+from shared.books.exporting import Charge, Settled, Usage
 from shared.books.summing import Kept, Question, Sum
 from shared.runtime.errors import SinkUnavailable
 
@@ -44,6 +46,20 @@ class SqlArchive:
 
     async def kept(self) -> Kept:
         return await self._ask(summing.kept)
+
+    async def settled(
+        self, after: tuple[datetime, str] | None, since: datetime | None, until: datetime, limit: int
+    ) -> list[Settled]:
+        return await self._ask(lambda connection: exporting.settled(connection, after, since, until, limit))
+
+    async def usage(self, after: Usage | None, since: datetime | None, until: datetime, limit: int) -> list[Usage]:
+        return await self._ask(lambda connection: exporting.usage(connection, after, since, until, limit))
+
+    async def charges(self, since: datetime, until: datetime) -> list[Charge]:
+        return await self._ask(lambda connection: exporting.charges(connection, since, until))
+
+    async def first_opened(self) -> datetime | None:
+        return await self._ask(exporting.first_opened)
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -14,7 +14,8 @@ _LEAST_DAYS = 36  # an exchange may be amended for a day, and a replay of it is 
 
 
 class SinkSettings(Settings):
-    """What meters and `arouter follow` read of the places that the books are written to."""
+    """What processes read of the places that the books are written to: meters and `arouter follow`, which write, and
+    gateways, `arouter control` and commands, which ask."""
 
     database_url: SecretStr | None = Field(
         default=None,

@@ -72,6 +72,7 @@ EXCHANGES = sa.Table(
     _text("app"),
     sa.Index("exchanges_by_id", "exchange_id"),
     sa.Index("exchanges_by_key", "key", "opened_at"),
+    sa.Index("exchanges_by_settling", "settled_at"),  # exports go on behind what they have read
     _of_some("exchanges_by_user", "user", "opened_at", where="\"user\" <> ''"),
     _of_some("exchanges_by_end", "ended", "opened_at", where="ended <> 'whole'"),
     _of_some("exchanges_by_cause", "cause", "opened_at", where="cause <> ''"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from shared.books.exchanges import Page, Place, Wanted
+from shared.books.exporting import Exports
 from shared.books.summing import Sums
 
 FOLLOWER = "sql"  # the name of the follower that writes it
 
 
-class Archive(Sums, Protocol):
+class Archive(Sums, Exports, Protocol):
     """The books as a database has them. Its methods raise SinkError; none of them looks through more than a bounded
     number of rows, or for longer than some seconds."""
 

@@ -122,6 +122,12 @@ class Wanted:
         """The fields that have to have a value, by name."""
         return {name: value for name in TEXTS if (value := getattr(self, name))}
 
+    def missing(self, *sinces: datetime | None) -> datetime | None:
+        """Since when nothing is missing in an answer, by what is known of it; None where all that is asked for is
+        there."""
+        since = max((at for at in sinces if at is not None), default=None)
+        return since if since is not None and (self.since is None or self.since < since) else None
+
     def fits(self, one: Exchange) -> bool:
         """Whether an exchange is asked for."""
         in_time = (self.since is None or one.opened_at >= self.since) and (

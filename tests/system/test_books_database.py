@@ -4,17 +4,24 @@ the commands say of them."""
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from pyarrow import parquet
 from standardwebhooks import Webhook
 
+from services.cli import main
+from services.cli.books import BadCursor
 from services.cli.processes import ProcessFailed
 from tests.support import web
+from tests.support.guide import Snippet, snippets
 from tests.support.receiver import Posted, Receiver, receiving
 from tests.support.requests import ASKS
 from tests.support.system import System
@@ -191,3 +198,154 @@ def test_what_a_receiver_does_not_take_can_be_sent_again(followed: System, recei
     assert followed.command("webhooks", "resend", "mine", "--all").startswith("sent again: ")
     followed.until(lambda: len(posted(receiver, "key.created", made["hash"])) > 1)
     assert {one for one, _ in posted(receiver, "key.created", made["hash"])} == {id}
+
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def arouter(followed: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process, which takes less time; what it prints."""
+    for name, value in followed.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str, expected: int = 0) -> str:
+        capsys.readouterr()
+        arguments = main.parser().parse_args(words)
+        assert arguments.run(arguments) == expected
+        return capsys.readouterr().out
+
+    return run
+
+
+def manager(system: System, arouter: Command) -> httpx.Client:
+    key = arouter("keys", "create", "--name", "admin", "--management").strip()
+    return web.client(base_url=system.url, headers={"x-api-key": key})
+
+
+def test_exchanges_are_found_over_http_and_by_the_command(followed: System, arouter: Command) -> None:
+    cut = web.post(followed.url + CHAT.path, headers=CHAT.headers(followed.key, "status=500"), json=CHAT.body)
+    broken = cut.headers["x-generation-id"]
+    ids = [*(ask(followed) for _ in range(3)), broken]
+    book = followed.settled(ids)
+    followed.until(lambda: len(rows(followed.folder, "SELECT 1 FROM exchanges")) >= len(followed.ledger()))
+    with manager(followed, arouter) as client:
+        everything, token, pages = [], None, 0
+        while pages == 0 or token:
+            params = {"page_size": 2} | ({"page_token": token} if token else {})
+            page = client.get("/api/v1/exchanges", params=params).json()
+            assert page["source"] == "database"
+            everything += [one["id"] for one in page["data"]]
+            token, pages = page["next_page_token"], pages + 1
+        assert len(everything) == len(set(everything)) == len(followed.ledger())
+        [one] = client.get("/api/v1/exchanges", params={"id": broken}).json()["data"]
+        assert (one["status"], one["ended"], one["provider"]) == (500, "error", "openai")
+        recent = client.get("/api/v1/exchanges", params={"ended": "error", "since": "1h"}).json()
+        assert (recent["data"], recent["complete_since"]) == ([one], None)
+        by_answer = client.get("/api/v1/exchanges", params={"response_id": book[ids[0]]["response_id"]}).json()["data"]
+        assert ids[0] in [one["id"] for one in by_answer]
+        for params, status in (({"modle": "x"}, 400), ({"since": "soon"}, 400), ({"page_token": "x"}, 400)):
+            assert client.get("/api/v1/exchanges", params=params).status_code == status, params
+    own = web.get(f"{followed.url}/api/v1/exchanges", headers={"x-api-key": followed.key}).json()["data"]
+    assert {one["key_id"] for one in own} == {book[broken]["key"]}
+    other = arouter("keys", "create", "--name", "other").strip()
+    assert web.get(f"{followed.url}/api/v1/exchanges", headers={"x-api-key": other}).json()["data"] == []
+    hers = web.get(
+        f"{followed.url}/api/v1/exchanges", params={"key_id": book[broken]["key"]}, headers={"x-api-key": other}
+    )
+    assert hers.status_code == 403
+    [line] = arouter("exchanges", "--ended", "error", "--json").splitlines()
+    assert json.loads(line)["exchange_id"] == broken
+    table = arouter("exchanges", "--since", "1h").splitlines()
+    assert max(map(len, table)) <= 100
+    assert any(broken in line for line in table)
+    assert "exchange_id  " in arouter("exchanges", broken)
+    assert arouter("exchanges", "no-such-id", expected=1) == ""
+
+
+def test_usage_is_summed_by_any_group(followed: System, arouter: Command) -> None:
+    tagged = CHAT.headers(followed.key) | {"x-arouter-tags": "nightly"}
+    response = web.post(followed.url + CHAT.path, headers=tagged, json=CHAT.body)
+    in_database(followed, [response.headers["x-generation-id"]])
+    followed.until(lambda: len(rows(followed.folder, "SELECT 1 FROM exchanges")) >= len(followed.ledger()))
+    count = len(followed.ledger())
+    with manager(followed, arouter) as client:
+        plain = client.get("/api/usage/summary").json()
+        assert (plain["total_requests"], plain["groups"]) == (count, [])
+        for by in ("team", "user,tag", "credential,day", "hour,provider", "key,model", "month"):
+            summary = client.get("/api/usage/summary", params={"group_by": by}).json()
+            assert {tuple(one["group"]) for one in summary["groups"]} == {tuple(by.split(","))}
+            assert sum(one["total_tokens"] for one in summary["groups"]) == plain["total_tokens"]
+            for total in ("total_requests", "total_tokens", "estimated_cost_usd", "unpriced_requests"):
+                assert summary[total] == plain[total], (by, total)
+        series = client.get("/api/usage/timeseries", params={"group_by": "team,model"}).json()
+        assert sum(one["requests"] for one in series["data_points"]) == count
+        assert {tuple(one["group"]) for one in series["data_points"]} == {("team", "model")}
+        for params in ({"group_by": "colour"}, {"group_by": "key,key"}, {"grop_by": "key"}, {"granularity": "weekly"}):
+            assert client.get("/api/usage/summary", params=params).status_code == 400, params
+        assert client.get("/api/usage/timeseries", params={"group_by": "day"}).status_code == 400
+    lines = arouter("usage", "--since", "1h", "--by", "team,model,day").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[-1].split()[:2] == ["total", str(count)]
+    report = json.loads(arouter("usage", "--by", "credential", "--json"))
+    assert report["total"]["requests"] == sum(one["requests"] for one in report["groups"]) == count
+    heading, *body = arouter("usage", "--csv").splitlines()
+    assert heading.startswith("key,key_name,provider,model,requests,")
+    assert sum(int(line.split(",")[4]) for line in body) == count
+
+
+def test_the_books_are_exported_and_each_export_goes_on(followed: System, arouter: Command, tmp_path: Path) -> None:
+    in_database(followed, [ask(followed)])
+    followed.until(lambda: len(rows(followed.folder, "SELECT 1 FROM exchanges")) >= len(followed.ledger()))
+    cursor = str(tmp_path / "cursor.json")
+
+    def export(*arguments: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in arouter("books", "export", *arguments).splitlines()]
+
+    first = followed.until(
+        lambda: len(found := export("exchanges", "--format", "jsonl")) == len(followed.ledger()) and found
+    )
+    assert export("exchanges", "--format", "jsonl", "--cursor", cursor) == first
+    assert export("exchanges", "--format", "jsonl", "--cursor", cursor) == []
+    costs = {one["exchange_id"]: one["cost_usd"] for one in first}
+    for id, entry in followed.ledger().items():
+        assert costs[id] is None or Decimal(costs[id]) * 10**9 == entry["cost_nanousd"]
+    id = ask(followed)
+    in_database(followed, [id])
+    [later] = followed.until(lambda: export("exchanges", "--format", "jsonl", "--cursor", cursor))
+    assert later["exchange_id"] == id
+    with pytest.raises(BadCursor, match="cursor of another export"):
+        export("usage", "--cursor", cursor)
+    hours = export("usage", "--format", "jsonl")
+    assert sum(one["requests"] for one in hours) == len(followed.ledger())
+    assert export("usage", "--format", "jsonl", "--cursor", str(tmp_path / "usage.json")) == []  # no hour is over
+    file = tmp_path / "exchanges.parquet"
+    arouter("books", "export", "exchanges", "--format", "parquet", "--output", str(file))
+    table = parquet.read_table(file).to_pylist()
+    assert {one["exchange_id"] for one in table} == {*costs, id}
+    heading, *_ = arouter("books", "export", "focus").splitlines()
+    assert heading.startswith("BilledCost,BillingAccountId,")
+
+
+@pytest.mark.parametrize("snippet", snippets("bash", page="tasks.md"), ids=str)
+def test_each_question_of_the_page_is_answered_by_its_command(
+    followed: System, tmp_path: Path, snippet: Snippet
+) -> None:
+    id = ask(followed)
+    in_database(followed, [id])
+    program, *arguments = shlex.split(snippet.text)
+    assert program == "arouter"
+    prefix = followed.ledger()[id]["key"][:8]
+    placed = [str(tmp_path / one) if one.startswith("finance.") else one for one in arguments]
+    said = followed.command(*(prefix if one == "1a2b" else one for one in placed))
+    expected = {"exchanges": "exchange", "usage": "total", "books": "", "ps": ""}[arguments[0]]
+    assert expected in said
+    if "1a2b" in arguments:
+        assert id in said
+    if "finance.csv" in arguments:
+        assert (tmp_path / "finance.csv").read_text().startswith("BilledCost,")
+        assert (tmp_path / "finance.cursor").exists()
+
+
+def test_the_page_has_the_five_questions() -> None:
+    assert len(snippets("bash", page="tasks.md")) == 5

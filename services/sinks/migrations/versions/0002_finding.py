@@ -23,10 +23,11 @@ _INDEXES = {
 
 
 def upgrade() -> None:
+    op.create_index("exchanges_by_settling", "exchanges", ["settled_at"])
     for name, (columns, where) in _INDEXES.items():
         op.create_index(name, "exchanges", columns, postgresql_where=sa.text(where), sqlite_where=sa.text(where))
 
 
 def downgrade() -> None:
-    for name in _INDEXES:
+    for name in ("exchanges_by_settling", *_INDEXES):
         op.drop_index(name, "exchanges")
