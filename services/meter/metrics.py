@@ -161,7 +161,8 @@ class MeterMetrics:
             buckets=_LAG,
         )
         self.leases = LeaseMetrics(registry)
-        self._usage = UsageMetrics(registry, usage_series)
+        self._usage = UsageMetrics(usage_series)
+        registry.register(self._usage)
 
     def settled(self, entry: Entry, lag: float, *, final: bool) -> None:
         """An exchange has been settled, `lag` seconds after its last record came."""

@@ -28,7 +28,7 @@ OVERLAYS = {
     "prod": ["../overlays/prod"],
     "prod with KEDA": ["../overlays/prod", "../components/valkey", "../components/keda"],
     "prod with journals on volumes": ["../overlays/prod", "../components/journal-volume"],
-    "prod with Valkey": ["../overlays/prod", "../components/valkey"],
+    "prod with Valkey": ["../overlays/prod", "../components/valkey", "../components/receivers"],
 }
 
 Manifest = dict[str, Any]

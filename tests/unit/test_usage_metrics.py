@@ -19,7 +19,8 @@ def sample(
 
 def counted(most_series: int, *entries: dict[str, Any]) -> CollectorRegistry:
     registry = CollectorRegistry()
-    metrics = UsageMetrics(registry, most_series)
+    metrics = UsageMetrics(most_series)
+    registry.register(metrics)
     for changes in entries:
         metrics.count(entry("", **changes))
     return registry
