@@ -48,6 +48,8 @@ _EXAMPLES = {
     "no_proxy": "localhost, .internal.example.com, 10.0.0.0/8",
     "prices": "prices.toml",
     "database_url": "postgresql://arouter:replace-me@db:5432/arouter",
+    "otlp_endpoint": "http://otel-collector:4318",
+    "otlp_headers": "authorization=Bearer%20replace-me",
     "cors_origins": "https://chat.example.com",
     "control_providers": "openai, vllm",
 }

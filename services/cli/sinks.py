@@ -139,7 +139,20 @@ def _webhook(settings: SinkSettings) -> Make | None:
     return make
 
 
+def _otlp(settings: SinkSettings) -> Make | None:
+    if settings.otlp_endpoint is None:
+        return None
+    try:
+        from services.sinks.otlp import exporter  # noqa: PLC0415  # as above
+    except ImportError:
+        raise SettingsError("AROUTER_OTLP_ENDPOINT: needs opentelemetry-proto: pip install arouter[otlp]") from None
+    endpoint = settings.otlp_endpoint.get_secret_value()
+    headers = exporter.headers(settings.otlp_headers.get_secret_value() if settings.otlp_headers else "")
+    return lambda redis: [_following(redis, settings, exporter.sink(redis, endpoint, headers))]
+
+
 _FOLLOWERS: Mapping[str, _Follower] = {
     "sql": _Follower("AROUTER_DATABASE_URL", _sql),
+    "otlp": _Follower("AROUTER_OTLP_ENDPOINT", _otlp),
     "webhook": _Follower("AROUTER_WEBHOOKS", _webhook),
 }

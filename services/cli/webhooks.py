@@ -1,4 +1,4 @@
-"""`arouter webhooks`: how they do, their dead letters, sending these again, and a new secret."""
+"""`arouter webhooks`: how they do, their dead letters, sending these again, forgetting one, and a new secret."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def add_commands(commands: Any) -> None:
     one.add_argument("id", nargs="*", help="of a dead letter")
     one.add_argument("--all", action="store_true", help="all of them")
     one.set_defaults(run=resend)
+    one = webhooks.add_parser("forget", help="throw away the messages of a webhook that is no longer configured")
+    one.add_argument("name")
+    one.set_defaults(run=forget)
     one = webhooks.add_parser("secret", help="print a new secret")
     one.set_defaults(run=secret)
 
@@ -62,12 +65,27 @@ def resend(arguments: argparse.Namespace) -> int:
         raise SettingsError("webhooks resend: needs ids, or --all")
 
     async def send(books: Books) -> None:
-        if arguments.name not in await queue.known(books.store):
-            raise NoSuchMessage(f"there is no webhook {arguments.name!r}")
-        count = await Queue(books.store, arguments.name).resend(arguments.id)
+        found = await _queue(books, arguments.name)
+        count = await found.resend(arguments.id)
         print(f"sent again: {count}")
 
     return with_redis(send)
+
+
+def forget(arguments: argparse.Namespace) -> int:
+    """`webhooks forget NAME`."""
+
+    async def drop(books: Books) -> None:
+        await (await _queue(books, arguments.name)).forget()
+        print(f"forgotten: {arguments.name}; where it is still configured, it comes back")
+
+    return with_redis(drop)
+
+
+async def _queue(books: Books, name: str) -> Queue:
+    if name not in await queue.known(books.store):
+        raise NoSuchMessage(f"there is no webhook {name!r}")
+    return Queue(books.store, name)
 
 
 def secret(_: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ class Meter:
         if self._estimator.prices.list_prices:
             log.info("prices: %s, which are list prices", self._estimator.prices.version)
         self._leases = Leases(store, new_boot(), settings.shards)
-        self.metrics = AccessLog() if settings.access_log else MeterMetrics()
+        self.metrics = (AccessLog if settings.access_log else MeterMetrics)(settings.metrics_usage_series)
         ledger, keys = Ledger(store, settings.ledger_keep), seal_keys.load(settings.seal_keys_file)
         if keys.ids:
             log.info("tails that are sealed are opened with the keys %s", ", ".join(keys.ids))
@@ -54,7 +54,7 @@ class Meter:
         self._renewed: float | None = None  # never
         begun = time.monotonic()
         self._turned: float | None = None  # not begun
-        self.metrics.show(
+        self.metrics.leases.show(
             shards=lambda: len(self._leases.held), last_round=lambda: time.monotonic() - (self._renewed or begun)
         )
         self._running: dict[int, tuple[ShardConsumer, asyncio.Task[None]]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.meter.usage_metrics import UsageMetrics
 from shared.books.audit import Conservation
 from shared.books.followers import State
 from shared.books.work import Summary
@@ -95,10 +96,26 @@ class BooksMetrics:
         self._oldest_work.set(age / 1000)
 
 
+class LeaseMetrics:
+    """Gauges of the shards of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._shards = Gauge("arouter_leased_shards", "Shards this meter reads.", registry=registry)
+        self._round = Gauge(
+            "arouter_last_round_seconds", "Since the leases were last renewed; they last 10 s.", registry=registry
+        )
+
+    def show(self, *, shards: Callable[[], float], last_round: Callable[[], float]) -> None:
+        """What they say when they are asked; from another thread, so that it must be read in one step."""
+        self._shards.set_function(shards)
+        self._round.set_function(last_round)
+
+
 class MeterMetrics:
     """The metrics of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, usage_series: int = 200) -> None:
+        """`usage_series`: pairs of team and model with labels of their own."""
         self.registry = registry = CollectorRegistry()
         self.books = BooksMetrics(registry)
         self.reloads = ReloadMetrics(registry, "price_book")
@@ -143,15 +160,9 @@ class MeterMetrics:
             registry=registry,
             buckets=_LAG,
         )
-        self._shards = Gauge("arouter_leased_shards", "Shards this meter reads.", registry=registry)
-        self._round = Gauge(
-            "arouter_last_round_seconds", "Since the leases were last renewed; they last 10 s.", registry=registry
-        )
-
-    def show(self, *, shards: Callable[[], float], last_round: Callable[[], float]) -> None:
-        """What the gauges say when they are asked; from another thread, so that it must be read in one step."""
-        self._shards.set_function(shards)
-        self._round.set_function(last_round)
+        self.leases = LeaseMetrics(registry)
+        self._usage = UsageMetrics(usage_series)
+        registry.register(self._usage)
 
     def settled(self, entry: Entry, lag: float, *, final: bool) -> None:
         """An exchange has been settled, `lag` seconds after its last record came."""
@@ -160,6 +171,7 @@ class MeterMetrics:
             return
         self._settled.labels(entry.outcome, entry.source, entry.ended).inc()
         self._mark(entry)
+        self._usage.count(entry)
         self._lag.observe(max(0.0, lag))
         if entry.drift:
             self._drifted.labels(entry.provider).inc()

@@ -27,6 +27,12 @@ class MeterSettings(Settings):
     meter_metrics_port: int = Field(
         default=9091, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz; 0 for none."
     )
+    metrics_usage_series: int = Field(
+        default=200,
+        ge=0,
+        le=10_000,
+        description="Pairs of team and model that metrics of usage tell apart; what is beyond is `other`. 0: none.",
+    )
     ranks_dir: Path | None = Field(
         default=None, description="Folder with tiktoken's rank files. Unset: in the data folder, unpacked on first use."
     )

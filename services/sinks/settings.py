@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -36,6 +37,25 @@ class SinkSettings(Settings):
     webhooks: tuple[WebhookSettings, ...] = Field(
         default=(), description="URLs that events are sent to (docs/webhooks.md): JSON here, [[webhooks]] in the file."
     )
+
+    otlp_endpoint: SecretStr | None = Field(
+        default=None,
+        description="Collector of OpenTelemetry that gets a span for each exchange, and metrics "
+        "(docs/observability.md): an https:// or http:// URL, to which /v1/traces and /v1/metrics are added. Needs "
+        "arouter[otlp]. Unset: none.",
+    )
+    otlp_headers: SecretStr | None = Field(
+        default=None,
+        description="Headers for it: name=value, with commas between them, values percent-encoded.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _web(cls, value: SecretStr | None) -> SecretStr | None:
+        parts = urlsplit("" if value is None else value.get_secret_value())
+        if value is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must be an https:// or http:// URL")
+        return value
 
     @field_validator("webhooks")
     @classmethod

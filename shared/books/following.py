@@ -14,7 +14,7 @@ from shared.books.follow import Follower, Sink
 from shared.books.leases import Leases
 from shared.contract import names
 from shared.contract.ids import new_boot
-from shared.runtime.errors import Overtaken, SinkError, StoreError
+from shared.runtime.errors import Overtaken, SinkError, SinkUnavailable, StoreError
 from shared.runtime.store import Store
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Following:
                         log.exception("the follower %s waits", self._sink.name)
                     self._follower.forget()
                     await self._failed(exc)
-                    await _pause(stopping, pause)
+                    await _pause(stopping, max(pause, exc.after if isinstance(exc, SinkUnavailable) else 0.0))
                     pause = min(2 * pause, self._timing.most)
             await self._last_rounds()
         finally:

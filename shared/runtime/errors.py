@@ -5,7 +5,8 @@ ARouterError
 ├── StoreError              Redis, translated in shared/runtime/store.py
 │   ├── StoreUnavailable    busy: unreachable, loading, full, read-only, failing over; try again later
 │   └── StoreRefused        bad: the command itself is wrong; trying again cannot help
-├── SinkError               where a follower writes to: a database, translated in services/sinks/database.py
+├── SinkError               where a follower writes to: a database or a receiver, translated in
+│   │                       services/sinks/database.py and posting.py
 │   ├── SinkUnavailable     busy: unreachable, starting, full, locked; try again later
 │   └── SinkRefused         bad: it does not take what it is given; trying again cannot help
 ├── Overtaken               another process has moved a follower's cursor; read it again
@@ -49,7 +50,11 @@ class SinkError(ARouterError):
 
 
 class SinkUnavailable(SinkError):
-    """It cannot answer now; the same write may succeed later."""
+    """It cannot answer now; the same write may succeed later: not before `after` seconds, where it says so."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class SinkRefused(SinkError):

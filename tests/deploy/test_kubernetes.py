@@ -13,14 +13,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from services.cli import metrics_doc
-from services.gateway.metrics import GatewayMetrics
 from services.gateway.settings import GatewaySettings
-from services.meter.metrics import MeterMetrics
 from services.meter.settings import MeterSettings
 from shared.contract import names
 from shared.runtime.settings import PREFIX, Settings, variable
 from tests.deploy.schemas import SCHEMAS
+from tests.support.metric_labels import labels, mistakes
 
 ROOT = Path(__file__).parents[2] / "deploy" / "k8s"
 # preStop's sleep is on by default from 1.30; the newest is what the validator knows.
@@ -30,7 +28,7 @@ OVERLAYS = {
     "prod": ["../overlays/prod"],
     "prod with KEDA": ["../overlays/prod", "../components/valkey", "../components/keda"],
     "prod with journals on volumes": ["../overlays/prod", "../components/journal-volume"],
-    "prod with Valkey": ["../overlays/prod", "../components/valkey"],
+    "prod with Valkey": ["../overlays/prod", "../components/valkey", "../components/receivers"],
 }
 
 Manifest = dict[str, Any]
@@ -190,17 +188,6 @@ def test_another_setting_is_another_config_map_which_pods_name(tmp_path: Path) -
 
 def test_alerts_name_metrics_that_exist() -> None:
     [rules] = yaml.safe_load_all((ROOT / "components" / "monitoring" / "rules.yaml").read_text())
-    labels = {
-        metrics_doc.sample_name(metric): set(vars(collector).get("_labelnames") or vars(metric).get("_labelnames", ()))
-        for registry in (GatewayMetrics().registry, MeterMetrics().registry)
-        for collector in registry._collector_to_names  # noqa: SLF001  # the library tells labels in no other way
-        for metric in collector.collect()
-    }
+    known = labels()
     for rule in [rule for group in rules["spec"]["groups"] for rule in group["rules"]]:
-        used = re.findall(r"(arouter_\w+)(\{[^}]*\})?", rule["expr"])
-        assert used, rule["alert"]
-        for name, selected in used:
-            declared = name if name in labels else re.sub(r"_(bucket|sum|count)$", "", name)
-            assert declared in labels, f"{rule['alert']}: {name}"
-            for label in re.findall(r"(\w+)=", selected):
-                assert label in labels[declared], f"{rule['alert']}: {name} has no label {label}"
+        assert mistakes(rule["expr"], known) == [], rule["alert"]

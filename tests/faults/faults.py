@@ -20,7 +20,7 @@ from shared.books.boots import BootState
 from shared.contract import names
 from shared.runtime import embedded, store
 from shared.runtime.settings import Settings
-from tests.faults import bad_days, bulk, followed
+from tests.faults import bad_days, bulk, followed, posted
 from tests.faults.harness import Broken, Expectation, NotHere
 from tests.support.requests import ASKS, raw_request
 from tests.support.system import SHARDS
@@ -388,5 +388,6 @@ FAULTS: dict[str, Fault] = {
         followed.database_away,
         followed.cursor_lost,
         followed.followed_redis_failed_over,
+        posted.receivers_away,
     )
 }

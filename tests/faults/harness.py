@@ -96,8 +96,8 @@ class Broken(System):
     def start_gateway(self, url: str) -> subprocess.Popen[bytes]:
         return self._start("gateway", "--port", url.rpartition(":")[2])
 
-    def start_follower(self) -> subprocess.Popen[bytes]:
-        return self._start("follow", "sql")
+    def start_follower(self, name: str = "sql") -> subprocess.Popen[bytes]:
+        return self._start("follow", name)
 
     def enter(self, context: AbstractContextManager[T]) -> T:
         """Enter this, until the system ends."""

@@ -15,7 +15,7 @@ from services.meter.settle import Ledger, Settlement
 from services.sinks.posting import Poster
 from services.sinks.webhooks import follower
 from services.sinks.webhooks.follower import DELAYS, Deliveries, Outgoing
-from services.sinks.webhooks.queue import NoSuchMessage, Queue
+from services.sinks.webhooks.queue import NoSuchMessage, Queue, known
 from services.sinks.webhooks.settings import WebhookSettings
 from shared.access import keys
 from shared.books import followers, quarantine
@@ -58,10 +58,11 @@ async def outgoing(redis: Store, receiver: Receiver) -> AsyncIterator[Outgoing]:
 
 async def due_again(redis: Store, queue: Queue) -> float:
     """Seconds until the only message is due; it is made due now."""
+    due: float
     [(id, due)] = await redis.zrange(names.webhook_due(queue.name), 0, -1, withscores=True)
     seconds, micros = await redis.time()
     await redis.zadd(names.webhook_due(queue.name), {id: 0})
-    return float(due) / 1000 - seconds - micros / 1e6
+    return float(due / 1000 - int(seconds) - int(micros) / 1e6)
 
 
 async def book(redis: Store, n: int) -> str:
@@ -173,7 +174,17 @@ async def test_a_queue_is_bounded_and_says_what_it_lost(redis: Store) -> None:
     await queue.dead(message(0))
     state = await queue.state()
     assert (state.waiting, [letter.id for _, letter in state.dead], state.lost) == (2, ["evt_6", "evt_0"], 3)
-    assert await redis.hlen(names.webhook_messages("mine")) == 4
+    assert await redis.hlen(names.webhook_messages("mine")) == 4  # type: ignore[misc]
+
+
+async def test_nothing_is_left_of_a_webhook_that_is_forgotten(redis: Store) -> None:
+    queue = Queue(redis, "mine", most_waiting=1)
+    await queue.register()
+    await queue.put([message(n) for n in range(3)])
+    await queue.sent(message(0))
+    assert await known(redis) == ["mine"]
+    await queue.forget()
+    assert await redis.keys() == []
 
 
 async def test_the_ledger_is_told_from_the_present_on_whatever_becomes_of_a_receiver(redis: Store) -> None:

@@ -16,11 +16,13 @@ class Posted(NamedTuple):
 
 
 class Receiver:
-    """`answers`: statuses in turn, the last one for good; `headers` and `said` go with each."""
+    """`got`: everything; `taken`: what it has said to have. `answers`: statuses in turn, the last one for good;
+    `headers` and `said` go with each."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.got: list[Posted] = []
+        self.taken: list[Posted] = []
         self.answers = [204]
         self.headers: dict[str, str] = {}
         self.said = b""
@@ -28,9 +30,14 @@ class Receiver:
         self.ending = threading.Event()
 
     def take(self, posted: Posted) -> int:
-        """Keep it; the status of the answer."""
+        """Keep it; the status of the answer, 0 for none."""
         self.got.append(posted)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if self.silent.is_set():
+            return 0
+        status = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if 200 <= status < 300:
+            self.taken.append(posted)
+        return status
 
 
 @contextmanager
@@ -43,7 +50,7 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
         def do_POST(self) -> None:  # as the library calls it
             body = self.rfile.read(int(self.headers["content-length"]))
             status = receiver.take(Posted(self.path, {n.lower(): v for n, v in self.headers.items()}, body))
-            if receiver.silent.is_set():
+            if not status:
                 receiver.ending.wait()
                 return
             self.send_response(status)

@@ -4,6 +4,7 @@ the commands say of them."""
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,12 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pyarrow import parquet
 from standardwebhooks import Webhook
 
 from services.cli import main
 from services.cli.books import BadCursor
-from services.cli.processes import ProcessFailed
+from services.cli.processes import ProcessFailed, free_port
 from tests.support import web
 from tests.support.guide import Snippet, snippets
 from tests.support.receiver import Posted, Receiver, receiving
@@ -27,6 +30,7 @@ from tests.support.requests import ASKS
 from tests.support.system import System
 
 CHAT = ASKS["chat"]
+METRICS_PORT = free_port(0)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -39,15 +43,17 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[System]:
-    """A system whose meter keeps the books in a file, and sends events to a receiver."""
+    """A system whose meter keeps the books in a file, and sends events and spans to a receiver."""
     folder = tmp_path_factory.mktemp("followed")
     webhook = {"url": f"{receiver.url}/hook", "name": "mine", "secret": SECRET}
     with System(
         folder,
         AROUTER_DATABASE_URL=f"sqlite:///{folder}/books.sqlite",
         AROUTER_WEBHOOKS=json.dumps([webhook]),
+        AROUTER_OTLP_ENDPOINT=f"{receiver.url}/otlp",
+        AROUTER_METER_METRICS_PORT=str(METRICS_PORT),
     ) as running:
-        running.until(lambda: "webhook" in followers(running))
+        running.until(lambda: {"otlp", "webhook"} <= followers(running).keys())
         yield running
 
 
@@ -99,11 +105,11 @@ def test_status_says_how_a_follower_does(followed: System) -> None:
         return all(state["lag_seconds"] == 0 for state in states.values()) and states
 
     found = followed.until(at_rest)
-    assert sorted(found) == ["sql", "webhook"]
+    assert sorted(found) == ["otlp", "sql", "webhook"]
     state = found["sql"]
     assert (state["name"], state["failing"], state["gaps"], state["unreadable_entries"]) == ("sql", False, [], 0)
     assert (state["last_error"], state["shards_behind"]) == (None, 0)
-    heading, line, _ = followed.command("books", "status").splitlines()
+    heading, _, line, _ = followed.command("books", "status").splitlines()
     assert heading.split()[:2] == ["follower", "lag"]
     assert line.startswith("sql")
 
@@ -164,7 +170,7 @@ def posted(receiver: Receiver, type: str, about: str) -> list[tuple[str, dict[st
         sent = datetime.fromtimestamp(int(one.headers["webhook-timestamp"]), UTC)
         return Webhook(SECRET).sign(one.headers["webhook-id"], sent, one.body.decode())
 
-    got = list(receiver.got)
+    got = [one for one in list(receiver.got) if one.path == "/hook"]
     assert all(one.headers["webhook-signature"] == signed(one) for one in got)
     found = [(one.headers["webhook-id"], json.loads(one.body)) for one in got]
     return [(id, said["data"]) for id, said in found if said["type"] == type and about in said["data"].values()]
@@ -349,3 +355,28 @@ def test_each_question_of_the_page_is_answered_by_its_command(
 
 def test_the_page_has_the_five_questions() -> None:
     assert len(snippets("bash", page="tasks.md")) == 5
+def spans(receiver: Receiver) -> dict[str, Span]:
+    """Every span that it got, by exchange."""
+    found = {}
+    for one in list(receiver.got):
+        if one.path == "/otlp/v1/traces":
+            for resource in ExportTraceServiceRequest.FromString(one.body).resource_spans:
+                for span in resource.scope_spans[0].spans:
+                    attributes = {pair.key: pair.value.string_value for pair in span.attributes}
+                    found[attributes["arouter.exchange.id"]] = span
+    return found
+
+
+def test_an_exchange_is_a_span_and_counts_in_the_metrics_of_usage(followed: System, receiver: Receiver) -> None:
+    id = ask(followed)
+    book = followed.settled([id])[id]
+    span = followed.until(lambda: spans(receiver).get(id))
+    values = {pair.key: pair.value for pair in span.attributes}
+    assert values["gen_ai.request.model"].string_value == book["model"]
+    assert values["gen_ai.usage.output_tokens"].int_value == book["output_tokens"]
+    assert span.end_time_unix_nano > span.start_time_unix_nano == book["opened_ms"] * 1_000_000
+    metrics = web.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text
+    line = re.compile(rf'^arouter_usage_cost_usd_total{{model="{book["model"]}",team=""}} (\S+)$', re.MULTILINE)
+    found = line.search(metrics)
+    assert found is not None
+    assert float(found[1]) >= book["cost_nanousd"] / 1e9 > 0

@@ -87,6 +87,12 @@ class Queue:
             await self.again(Message(letter.id, letter.type, letter.queued_ms, letter.body), 0)
         return len(ids or letters)
 
+    async def forget(self) -> None:
+        """Throw away everything of a webhook that is no longer configured."""
+        with translated():
+            await self._store.delete(*self._keys, self._counts)
+            await self._store.srem(names.WEBHOOKS, self.name)  # type: ignore[misc]
+
     async def state(self) -> State:
         """How it does now."""
         due, _, messages = self._keys
