@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from services.cli.processes import free_port
-from shared.books import exchanges, running
+from shared.books import lookup, running
 from shared.runtime import store
 from tests.faults.harness import Broken, Expectation, NotHere, Unmet
 from tests.support import web
@@ -64,11 +64,11 @@ async def _cancel_everything(system: Broken) -> None:
     """Cancel what runs until something was cancelled."""
     redis = store.connect(system.redis_url)
     try:
-        done: set[exchanges.State] = set()
-        while exchanges.State.CANCELLED not in done:
+        done: set[lookup.State] = set()
+        while lookup.State.CANCELLED not in done:
             found = [one.id for _, one in (await running.exchanges(redis)).oldest_first()]
-            answers = await asyncio.gather(*(exchanges.cancel(redis, id) for id in found), return_exceptions=True)
-            done |= {answer.state for answer in answers if isinstance(answer, exchanges.Cancel)}
+            answers = await asyncio.gather(*(lookup.cancel(redis, id) for id in found), return_exceptions=True)
+            done |= {answer.state for answer in answers if isinstance(answer, lookup.Cancel)}
     finally:
         await redis.aclose()
 

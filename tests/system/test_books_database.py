@@ -355,6 +355,8 @@ def test_each_question_of_the_page_is_answered_by_its_command(
 
 def test_the_page_has_the_five_questions() -> None:
     assert len(snippets("bash", page="tasks.md")) == 5
+
+
 def spans(receiver: Receiver) -> dict[str, Span]:
     """Every span that it got, by exchange."""
     found = {}
