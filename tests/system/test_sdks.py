@@ -241,14 +241,14 @@ def test_who_asks_is_booked(
     """As the SDKs say it, and as programs say it by themselves."""
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     headers = {"x-arouter-session": "s-1", "x-arouter-tags": "nightly, eval", "X-Title": "App", "traceparent": trace}
-    claude_code = {"user_id": json.dumps({"device_id": "d", "account_uuid": "ann-2", "session_id": "s-2"})}
+    claude_code = json.dumps({"device_id": "d", "account_uuid": "ann-2", "session_id": "s-2"})
     asked = [
         openai_client.chat.completions.with_raw_response.create(
             model="gpt-4o", messages=ASK, user="ann", extra_headers=headers
         ),
         openai_client.responses.with_raw_response.create(model="gpt-4o", input="Hi", safety_identifier="ann-1"),
         anthropic_client.messages.with_raw_response.create(
-            model="claude-x", max_tokens=99, messages=ASK, metadata=claude_code
+            model="claude-x", max_tokens=99, messages=ASK, metadata={"user_id": claude_code}
         ),
         anthropic_client.messages.with_raw_response.create(
             model="claude-x", max_tokens=99, messages=ASK, extra_headers={"X-OpenWebUI-User-Id": "17"}

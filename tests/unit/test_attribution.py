@@ -13,7 +13,7 @@ from services.gateway.client.attribution import Attributing, Attribution, Client
 from services.gateway.client.flags import read_flags
 from services.gateway.settings import GatewaySettings
 
-DEFAULT = GatewaySettings(_env_file=None).attributing
+DEFAULT = GatewaySettings().attributing
 ACCOUNT, DEVICE, SESSION = "de007568-0000-4000-8000-000000000001", "18ab", "d644b5c1-0000-4000-8000-000000000002"
 CLAUDE_CODE = json.dumps({"device_id": DEVICE, "account_uuid": ACCOUNT, "session_id": SESSION})
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -117,6 +117,13 @@ def test_an_odd_user_costs_no_other_flag(field: bytes) -> None:
     assert (flags.model, flags.stream, flags.usage_asked) == ("m", True, True)
 
 
+def test_a_field_without_headers_is_not_booked_whatever_a_body_says() -> None:
+    nobody = GatewaySettings(user_headers="", session_headers="").attributing
+    assert asker({}, CLAUDE_CODE, nobody) == {}
+    sessions = GatewaySettings(user_headers="").attributing
+    assert asker({}, CLAUDE_CODE, sessions) == {"session": SESSION}
+
+
 ADDRESSES = [
     ("whole", "192.0.2.77", "192.0.2.77"),
     ("truncated", "192.0.2.77", "192.0.2.0"),
@@ -130,7 +137,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize(("how", "peer", "expected"), ADDRESSES)
 def test_how_much_of_an_address_is_booked(how: str, peer: str, expected: str) -> None:
-    found = GatewaySettings(client_address=ClientAddress(how), _env_file=None).attributing.of({}, peer)
+    found = GatewaySettings(client_address=ClientAddress(how)).attributing.of({}, peer)
     assert found == Attribution(client_address=expected)
 
 
@@ -153,14 +160,14 @@ FORWARDED = [
 
 @pytest.mark.parametrize(("peer", "forwarded", "expected"), FORWARDED)
 def test_where_a_request_came_from_by_proxies_of_ours(peer: str, forwarded: str, expected: str) -> None:
-    found = GatewaySettings(client_address=ClientAddress.WHOLE, trusted_proxies=PROXIES, _env_file=None).attributing
+    found = GatewaySettings(client_address=ClientAddress.WHOLE, trusted_proxies=PROXIES).attributing
     assert found.of({b"x-forwarded-for": forwarded.encode()}, peer).client_address == expected
-    deaf = GatewaySettings(client_address=ClientAddress.WHOLE, _env_file=None).attributing
+    deaf = GatewaySettings(client_address=ClientAddress.WHOLE).attributing
     assert deaf.of({b"x-forwarded-for": forwarded.encode()}, peer).client_address == peer
 
 
 def test_headers_that_providers_do_not_know_are_for_us_alone() -> None:
-    settings = GatewaySettings(user_headers="X-Corp-User", app_headers="X-Title, X-Corp-App", _env_file=None)
+    settings = GatewaySettings(user_headers="X-Corp-User", app_headers="X-Title, X-Corp-App")
     assert settings.attributing.taken_out >= {b"x-corp-user", b"x-corp-app", b"x-arouter-tags"}
     assert not settings.attributing.taken_out & {b"x-title", b"session_id", b"x-claude-code-session-id"}
     assert not DEFAULT.taken_out & {b"http-referer", b"x-title", b"x-openrouter-title", b"originator"}
