@@ -83,22 +83,19 @@ async def _wanted(books: Books, arguments: argparse.Namespace, now: datetime) ->
 
 
 async def _find(books: Books, wanted: Wanted, arguments: argparse.Namespace, now: datetime) -> _Found:
-    archive = await sinks.ready_archive(SinkSettings.load())
-    covered = None
-    if archive is not None:
-        covered = await followers.coverage(books, FOLLOWER, int(now.timestamp() * 1000))
-    found: list[Exchange] = []
-    since, more = None, False
-    try:
+    async with sinks.asking(SinkSettings.load()) as opened:
+        archive = await opened()
+        covered = None
+        if archive is not None:
+            covered = await followers.coverage(books, FOLLOWER, int(now.timestamp() * 1000))
+        found: list[Exchange] = []
+        since, more = None, False
         for question in _questions(wanted, arguments.id):
             async for page in _pages(books, archive, question, arguments.limit - len(found)):
                 found += page.exchanges
                 since, more = page.since, page.next is not None
             if found:
                 break
-    finally:
-        if archive is not None:
-            await archive.close()
     since = wanted.missing(since, covered.since if covered else None)
     as_of = now if archive is None else covered.as_of if covered else None
     return _Found(found, since, as_of, more, "ledger" if archive is None else "database")

@@ -67,17 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the rows, then the cursor: an export that breaks off is repeated as a whole."""
 
     async def write(books: Books) -> None:
-        archive = await sinks.ready_archive(SinkSettings.load())
-        if archive is None:
-            raise SettingsError("AROUTER_DATABASE_URL: exports need a database; arouter ledger export needs none")
-        try:
+        async with sinks.asking(SinkSettings.load()) as opened:
+            archive = await opened()
+            if archive is None:
+                raise SettingsError("AROUTER_DATABASE_URL: exports need a database; arouter ledger export needs none")
             export = await _begin(books, archive, arguments)
             columns, rows = _EXPORTS[arguments.what](export)
             with tables.writing(arguments.format, columns, arguments.output) as writer:
                 async for page in rows:
                     writer.write(page)
-        finally:
-            await archive.close()
         if arguments.cursor is not None:
             replace_file(arguments.cursor, json.dumps({"what": arguments.what, **export.cursor}))
         for remark in export.remarks:

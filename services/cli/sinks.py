@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from services.sinks.settings import SinkSettings
@@ -104,16 +105,23 @@ def archive(settings: SinkSettings) -> Callable[[], Archive] | None:
     return make
 
 
-async def ready_archive(settings: SinkSettings) -> Archive | None:
-    """What answers questions from the database; None where there is none, or no follower has begun to fill it."""
+@asynccontextmanager
+async def asking(settings: SinkSettings) -> AsyncIterator[Callable[[], Awaitable[Archive | None]]]:
+    """While the block runs: what answers questions from the database, opened when it is first asked for; None where
+    there is none, or no follower has begun to fill it."""
     make = archive(settings)
-    if make is None:
-        return None
-    found = make()
-    if await found.ready():
-        return found
-    await found.close()
-    return None
+    opened: list[Archive] = []
+
+    async def open_() -> Archive | None:
+        if make is not None and not opened:
+            opened.append(make())
+        return opened[0] if opened and await opened[0].ready() else None
+
+    try:
+        yield open_
+    finally:
+        for one in opened:
+            await one.close()
 
 
 def _sql(settings: SinkSettings) -> Make | None:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from services.cli import commands, sinks
@@ -15,11 +16,11 @@ from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.access import keys
 from shared.books import followers, streams, summing
-from shared.books.archive import FOLLOWER, Archive
+from shared.books.archive import FOLLOWER
 from shared.books.books import Books
 from shared.books.moments import FORMS, moment
 from shared.books.reports import no_counters
-from shared.books.summing import Answer, Asked, Group, Sum
+from shared.books.summing import Answer, Asked, Database, Group, Sum
 from shared.contract.booked import BOOKED
 from shared.runtime.errors import SettingsError
 
@@ -80,23 +81,15 @@ async def _report(books: Books, arguments: argparse.Namespace) -> _Report:
         only[Group.KEY] = (await keys.find_one(books.store, arguments.key)).hash
     since, until = (moment(text, now) if text else None for text in (arguments.since, arguments.until))
     asked = Asked(since, until, summing.granularity(by), by, only)
-    archive = await sinks.ready_archive(SinkSettings.load())
-    try:
-        found = await answered(books, archive, asked, now)
+    async with sinks.asking(SinkSettings.load()) as archive:
+        covered = partial(followers.coverage, books, FOLLOWER, int(now.timestamp() * 1000))
+        database = Database(archive, covered)
+        found = await summing.answer(books, database, asked, now)
         # An exchange with two tags is in two groups.
-        whole = found if Group.TAG not in by else await answered(books, archive, asked._replace(by=()), now)
-    finally:
-        if archive is not None:
-            await archive.close()
+        whole = found if Group.TAG not in by else await summing.answer(books, database, asked._replace(by=()), now)
     total = next(iter(summing.totals(whole.sums, by if whole is found else (), ())), Sum((), no_counters()))
     hashes = sorted({one.group[by.index(Group.KEY)] for one in found.sums}) if Group.KEY in by else []
     return _Report(by, found, total, {one.hash: one.name for one in await keys.find_each(books.store, hashes)})
-
-
-async def answered(books: Books, archive: Archive | None, asked: Asked, now: datetime) -> Answer:
-    """The answer to a question, from whoever has it."""
-    covered = lambda: followers.coverage(books, FOLLOWER, int(now.timestamp() * 1000))  # noqa: E731
-    return await summing.answer(books, archive, covered, asked, now)
 
 
 def _print(report: _Report, arguments: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from shared.access.keys import KeyRecord
 from shared.books import reports, summing
 from shared.books.periods import Granularity
 from shared.books.reports import Between
-from shared.books.summing import TIMES, Answer, Asked, Group, Sum
+from shared.books.summing import TIMES, Answer, Asked, Database, Group, Sum
 from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/usage", tags=["usage"], responses=ERRORS)
@@ -170,15 +170,15 @@ async def summary(request: Request, plane: Plane, caller: Caller, question: Ques
         **_totals(_counters(total.counters)),
         by_provider=[
             ProviderCounters(provider_id=one.group[0], **_counters(one.counters).model_dump())
-            for one in summing.totals(listed, by, (Group.PROVIDER,))
+            for one in summing.totals(listed, _LISTED, (Group.PROVIDER,))
         ],
         by_model=[
             ModelCounters(provider_id=one.group[0], model=one.group[1], **_counters(one.counters).model_dump())
-            for one in summing.totals(listed, by, (Group.PROVIDER, Group.MODEL))
+            for one in summing.totals(listed, _LISTED, (Group.PROVIDER, Group.MODEL))
         ],
         by_key=[
             KeyCounters(key_id=one.group[0], name=named.get(one.group[0], ""), **_counters(one.counters).model_dump())
-            for one in summing.totals(listed, by, (Group.KEY,))
+            for one in summing.totals(listed, _LISTED, (Group.KEY,))
         ],
         groups=[
             GroupCounters(group=_group(by, one), **_counters(one.counters).model_dump())
@@ -228,9 +228,8 @@ async def _answer(
 
 async def _again(plane: ControlPlane, asked: Asked, between: Between) -> Answer:
     now = await plane.now()
-    return await summing.answer(
-        await plane.books(), await plane.archive(), lambda: plane.coverage(now), asked, now, between
-    )
+    database = Database(plane.archive, lambda: plane.coverage(now))
+    return await summing.answer(await plane.books(), database, asked, now, between)
 
 
 async def _key(plane: ControlPlane, caller: KeyRecord, key_id: str | None) -> KeyRecord | None:

@@ -20,6 +20,7 @@ from shared.books.periods import HOUR, BadRange, Granularity, Range
 from shared.books.reports import Between, Line
 from shared.contract import booked
 from shared.contract.errors import ARouterError
+from shared.runtime.errors import SinkError
 
 MOST_SUMS = 20_000  # of one answer
 _RECENT = timedelta(days=2)  # which Redis answers without looking through much
@@ -115,37 +116,52 @@ def granularity(by: tuple[Group, ...]) -> Granularity | None:
     return next((TIMES[group] for group in TIMES if group in by), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database that may be asked. `open`: it, or None where there is none; `covered`: what it has."""
+
+    open: Callable[[], Awaitable[Sums | None]]
+    covered: Callable[[], Awaitable[Coverage | None]]
+
+
 async def answer(
-    books: Books,
-    database: Sums | None,
-    covered: Callable[[], Awaitable[Coverage | None]],
-    asked: Asked,
-    now: datetime,
-    between: Between | None = None,
+    books: Books, database: Database, asked: Asked, now: datetime, between: Between | None = None
 ) -> Answer:
-    """Add up. `covered`: what the database has. BadRange where nobody has the whole range: an error, and not a zero."""
-    needs_database = bool(Question(Range(now, now, daily=True), asked.by, asked.only).groups & _OF_DATABASE)
+    """Add up. BadRange where nobody has the whole range: an error, and not a zero. SinkError where only the database
+    has it, and does not answer."""
+    needs_database = bool({*asked.by, *asked.only} & _OF_DATABASE)
     in_redis = None if needs_database else _in_redis(asked, now)
-    recent = isinstance(in_redis, Range) and in_redis.start >= now - _RECENT
-    if database is None or recent:
-        return await _of_totals(books, asked, _or_raise(in_redis), now, between)
-    whole = periods.asked(asked.start, asked.end, asked.granularity, now, kept=False)
-    question = Question(whole, asked.by, asked.only)
-    coverage = await covered()
-    since = _since(question, await database.kept(), coverage)
-    if isinstance(in_redis, Range) and (
-        coverage is None or now - coverage.as_of > _LATE or (since is not None and whole.start < since)
-    ):
-        return await _of_totals(books, asked, in_redis, now, between)
-    if since is not None and whole.start < since:
-        if asked.start is not None or since >= whole.end:
-            what = ", ".join(sorted(question.groups)) or "such old usage"
-            raise BadRange("start_time", f"the database has {what} since {since:%Y-%m-%dT%H:%MZ}")
-        whole = Range(since, whole.end, whole.daily)
-        question = Question(whole, asked.by, asked.only)
+    found = None
+    if not isinstance(in_redis, Range) or in_redis.start < now - _RECENT:
+        try:
+            found = await _of_database(database, asked, now, optional=isinstance(in_redis, Range))
+        except SinkError:
+            if not isinstance(in_redis, Range):
+                raise
+    return found or await _of_totals(books, asked, _or_raise(in_redis), now, between)
+
+
+async def _of_database(database: Database, asked: Asked, now: datetime, *, optional: bool) -> Answer | None:
+    """What the database has to say; None where there is none. `optional`: where Redis can answer as well, also None
+    where the database has not all of it, or is behind."""
+    opened = await database.open()
+    if opened is None:
+        return None
+    range_ = periods.asked(asked.start, asked.end, asked.granularity, now, kept=False)
+    question = Question(range_, asked.by, asked.only)
+    coverage = await database.covered()
+    since = _since(question, await opened.kept(), coverage)
+    lacks = since is not None and range_.start < since
+    if optional and (lacks or coverage is None or now - coverage.as_of > _LATE):
+        return None
     if coverage is None:
         raise BadRange("group_by", "nobody knows how far the database has got: arouter books status")
-    return Answer(await database.sums(question), whole, coverage.as_of)
+    if since is not None and lacks:
+        if asked.start is not None or since >= range_.end:
+            what = ", ".join(sorted(question.groups)) or "such old usage"
+            raise BadRange("start_time", f"the database has {what} since {since:%Y-%m-%dT%H:%MZ}")
+        question = Question(Range(since, range_.end, range_.daily), asked.by, asked.only)
+    return Answer(await opened.sums(question), question.range, coverage.as_of)
 
 
 def _in_redis(asked: Asked, now: datetime) -> Range | BadRange:

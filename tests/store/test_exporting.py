@@ -56,7 +56,7 @@ async def test_exchanges_come_once_and_again_when_they_are_amended(
     cursor = one.settled_at, one.exchange.exchange_id
     so_far = await redis.hget(names.provisional(new.shard), str(new))  # type: ignore[misc]
     assert so_far is not None
-    await books.settle([Settlement(new, first, [], so_far=so_far.decode())])  # type: ignore[union-attr]
+    await books.settle([Settlement(new, first, [], so_far=so_far.decode())])
     await followed(redis, database)
     [again] = await all_settled(archive, cursor)
     assert (again.exchange.exchange_id, again.exchange.final, again.exchange.revision) == (str(new), True, 2)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from services.meter.settle import Ledger, Settlement
 from services.sinks.database import Database
+from services.sinks.reading import SqlArchive
 from services.sinks.settings import SinkSettings
 from services.sinks.sql import SqlSink
 from shared.books import followers, ledger, periods, reports, summing
@@ -25,6 +28,7 @@ from shared.contract import names
 from shared.contract.booked import BOOKED, booked
 from shared.contract.entry import Entry
 from shared.contract.ids import ExchangeId, new_boot
+from shared.runtime.errors import SinkUnavailable
 from shared.runtime.store import Store
 from tests.support.booked import NOW, SHARDS, VALUES, followed, settled
 from tests.support.entries import entry
@@ -37,10 +41,21 @@ def asking(start: datetime | None, by: tuple[Group, ...], **only: str) -> Asked:
     return Asked(start, None, summing.granularity(by), by, {Group(name): value for name, value in only.items()})
 
 
+class Opened(summing.Database):
+    """A database that is there, or is not."""
+
+    def __init__(self, archive: Archive | None, covered: Callable[[], Awaitable[Coverage | None]]) -> None:
+        async def opened() -> Archive | None:
+            return archive
+
+        super().__init__(opened, covered)
+
+
 async def answered(redis: Store, archive: Archive | None, asked: Asked) -> Answer:
     books = Books(redis, SHARDS)
     now_ms = int(LATER.timestamp() * 1000)
-    return await summing.answer(books, archive, lambda: followers.coverage(books, FOLLOWER, now_ms), asked, LATER)
+    covered = partial(followers.coverage, books, FOLLOWER, now_ms)
+    return await summing.answer(books, Opened(archive, covered), asked, LATER)
 
 
 async def entries_of(redis: Store) -> list[Entry]:
@@ -171,7 +186,26 @@ async def test_a_database_that_is_behind_is_asked_for_what_redis_cannot_say_alon
     books = Books(redis, SHARDS)
     for by, as_of in (((Group.KEY,), LATER), ((Group.TEAM,), behind.as_of)):
         asked = asking(NOW - timedelta(days=11), by)
-        assert (await summing.answer(books, archive, covered, asked, LATER)).as_of == as_of
+        assert (await summing.answer(books, Opened(archive, covered), asked, LATER)).as_of == as_of
+
+
+async def test_a_database_that_is_away_is_missed_only_where_redis_does_not_have_it(redis: Store) -> None:
+    everything = await settled(redis, random.Random(9), 20)
+    away = SqlArchive("postgresql://nobody@127.0.0.1:1/none")
+
+    async def opened() -> Archive | None:
+        return away if await away.ready() else None
+
+    async def covered() -> Coverage | None:
+        return None
+
+    database = summing.Database(opened, covered)
+    books, start = Books(redis, SHARDS), NOW - timedelta(days=11)
+    found = await summing.answer(books, database, asking(start, (Group.KEY,)), LATER)
+    assert sum(one.counters["requests"] for one in found.sums) == len(everything)
+    with pytest.raises(SinkUnavailable):
+        await summing.answer(books, database, asking(start, (Group.TEAM,)), LATER)
+    await away.close()
 
 
 async def test_keys_that_were_not_used_are_not_read(redis: Store) -> None:
