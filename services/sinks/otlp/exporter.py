@@ -26,7 +26,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from services.sinks.otlp.histograms import Histograms
-from services.sinks.otlp.spans import key_values, span
+from services.sinks.otlp.spans import describe, span
 from services.sinks.posting import Answer, Poster
 from services.sinks.present import FromNow
 from shared.books.follow import Batch
@@ -59,7 +59,8 @@ class Exporter:
         self._begun_ns = now_ns()
         self._histograms = Histograms()
         about = [("service.name", "arouter"), ("service.version", version("arouter"))]
-        self._resource = Resource(attributes=key_values([*about, ("service.instance.id", str(uuid.uuid4()))]))
+        self._resource = Resource()
+        describe(self._resource, [*about, ("service.instance.id", str(uuid.uuid4()))])
         self._scope = InstrumentationScope(name="arouter")
 
     async def write(self, batches: Sequence[Batch]) -> None:

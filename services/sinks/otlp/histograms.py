@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Histogram, HistogramDataPoint, Metric
 
 from services.sinks.otlp import conventions
-from services.sinks.otlp.spans import key_values
+from services.sinks.otlp.spans import describe
 from shared.contract.dialects import TOKENLESS
 from shared.contract.entry import Entry
 
@@ -90,8 +90,7 @@ class Histograms:
         for name, labels in sorted(self._changed):
             if name == metric:
                 series = self._series[name, labels]
-                yield HistogramDataPoint(
-                    attributes=key_values((label, value) for label, value in labels if value),
+                point = HistogramDataPoint(
                     start_time_unix_nano=since_ns,
                     time_unix_nano=now_ns,
                     count=sum(series.counts),
@@ -99,3 +98,5 @@ class Histograms:
                     bucket_counts=series.counts,
                     explicit_bounds=_BOUNDS[metric],
                 )
+                describe(point, ((label, value) for label, value in labels if value))
+                yield point

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from services.sinks.otlp import conventions
@@ -44,8 +43,7 @@ def span(entry: Entry, revision: int) -> Span | None:
     at = place(entry.exchange_id, entry.traceparent)
     if not at.sampled:
         return None
-    error = conventions.error_type(entry)
-    return Span(
+    found = Span(
         trace_id=at.trace,
         span_id=at.span,
         parent_span_id=at.parent,
@@ -54,24 +52,32 @@ def span(entry: Entry, revision: int) -> Span | None:
         kind=Span.SPAN_KIND_CLIENT,
         start_time_unix_nano=_nanoseconds(entry.opened_ms),
         end_time_unix_nano=_nanoseconds(entry.opened_ms + max(0, entry.duration_ms)),
-        attributes=key_values([*conventions.attributes(entry), ("arouter.revision", revision)]),
-        status=Status(code=Status.STATUS_CODE_ERROR) if error else None,
     )
+    describe(found, conventions.attributes(entry))
+    describe(found, [("arouter.revision", revision)])
+    if conventions.error_type(entry):
+        found.status.code = Status.STATUS_CODE_ERROR
+    return found
 
 
-def key_values(pairs: Iterable[tuple[str, Value]]) -> list[KeyValue]:
-    """Attributes as OTLP has them."""
-    return [KeyValue(key=name, value=_any(value)) for name, value in pairs]
+def describe(what: Any, attributes: Iterable[tuple[str, Value]]) -> None:
+    """Give a span, a resource or a point these attributes. They are filled in where they are: made one by one and
+    copied, they would take five times as long."""
+    add = what.attributes.add
+    for name, value in attributes:
+        _fill(add(key=name).value, value)
 
 
-def _any(value: Value) -> AnyValue:
+def _fill(place: Any, value: Value) -> None:
     if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int) and abs(value) < 2**63:
-        return AnyValue(int_value=value)
-    if isinstance(value, list):
-        return AnyValue(array_value=ArrayValue(values=map(_any, value)))
-    return AnyValue(string_value=_text(str(value)))
+        place.bool_value = value
+    elif isinstance(value, int) and abs(value) < 2**63:
+        place.int_value = value
+    elif isinstance(value, list):
+        for one in value:
+            _fill(place.array_value.values.add(), one)
+    else:
+        place.string_value = _text(str(value))
 
 
 def _text(value: str) -> str:
