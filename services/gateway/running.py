@@ -1,7 +1,7 @@
 """What a gateway runs, told to whoever asks, and cancels of it. Both come with heartbeats.
 
 It is read off the data plane's own register, and only when somebody has asked: requests and chunks pay nothing for it
-(decision 124).
+(decision 122).
 """
 
 from __future__ import annotations
