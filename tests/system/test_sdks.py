@@ -242,7 +242,7 @@ def test_who_asks_is_booked(
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     headers = {"x-arouter-session": "s-1", "x-arouter-tags": "nightly, eval", "X-Title": "App", "traceparent": trace}
     claude_code = json.dumps({"device_id": "d", "account_uuid": "ann-2", "session_id": "s-2"})
-    asked = [
+    asked: list[Any] = [
         openai_client.chat.completions.with_raw_response.create(
             model="gpt-4o", messages=ASK, user="ann", extra_headers=headers
         ),
