@@ -32,6 +32,7 @@ _SETTING = "a sentence that documents a setting"
 _FIELD = "a field of answers, wherever they come from"
 _MODELS = "a family of models, whoever serves them"
 SPELT: dict[str, str] = {
+    "services/gateway/client/attribution.py": _HEADER,
     "services/gateway/client/headers.py": _HEADER,
     "services/gateway/client/leads.py": _HEADER,
     "services/gateway/credential_settings.py": _SETTING,
@@ -39,6 +40,7 @@ SPELT: dict[str, str] = {
     "services/gateway/provider_settings.py": _SETTING,
     "services/gateway/routing/native.py": "a publisher of models in a cloud's paths, which gives the dialect",
     "services/gateway/routing/routes.py": _HEADER,
+    "services/gateway/settings.py": _SETTING,
     "services/gateway/websocket/handshake.py": _HEADER,
     "services/meter/estimate/framing.py": _MODELS,
     "services/meter/estimate/tokenizers.py": _MODELS,
