@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from services.gateway.client.way_back import WayBack
 from services.gateway.configured import Configured
 from services.gateway.ending import path_of
 from services.gateway.exchange import Call, Exchange, Limits
+from services.gateway.limiting.limiter import Limiter
 from services.gateway.observers import Observer
 from services.gateway.planning import plan_of
 from services.gateway.refusal import refuse
@@ -107,13 +109,21 @@ class DataPlane:
                 body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
             routed = _routed(configured, matched, body, key)
-            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes, body))
+            asked = Asked(client.method, matched, routed.routes, body)
+            permit = self._admission.admit(key, asked)
+            if self._admission.limited(key):
+                permit = await self._admission.reserve(permit, asked)
             await self._run(client, permit, routed, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
             refuse(client, family, refused, unread=unread, extra=self._cors.answer(given))
         except ClientLeft:
             return
+
+    @property
+    def limiter(self) -> Limiter:
+        """The limits of callers."""
+        return self._admission.limiter
 
     async def watch(self) -> None:
         """End exchanges that exceed a limit, for as long as the process lives."""
@@ -171,26 +181,40 @@ class DataPlane:
         routes = tuple(route for route in routes if possible(route.upstream.provider, route.url))
         if not routes:
             raise handshake.not_served()
-        permit = self._admission.admit(key, Asked(client.method, matched, routes, _NO_BODY))
+        asked = Asked(client.method, matched, routes, _NO_BODY)
+        permit = self._admission.admit(key, asked)
         guard = None
         if key.allowed_models is not None:
             guard = Guard(partial(_allows, key, permit.routes), matched.dialect, self._settings.max_body_bytes)
         chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
         call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
-        tap = permit.open(_socket_record(permit, matched, chosen.first))
-        await self._follow(SocketExchange(call, tap, client, self, arrived, guard))
+        if self._admission.limited(key):
+            permit = await self._admission.reserve(permit, asked)
+
+        def begin() -> Exchange:
+            tap = permit.open(_socket_record(permit, matched, chosen.first))
+            return SocketExchange(call, tap, client, self, arrived, guard)
+
+        await self._follow(permit, begin)
 
     async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
-        call = self._call(client, routed, permit)
-        tap = permit.open(_open_record(permit, routed, call))
-        await self._follow(Exchange(call, tap, client, self, arrived))
+        def begin() -> Exchange:
+            call = self._call(client, routed, permit)
+            return Exchange(call, permit.open(_open_record(permit, routed, call)), client, self, arrived)
 
-    async def _follow(self, exchange: Exchange) -> None:
-        self.open.add(exchange)
+        await self._follow(permit, begin)
+
+    async def _follow(self, permit: Permit, begin: Callable[[], Exchange]) -> None:
+        """Begin an exchange, and follow it to its end. What was reserved for it is given back where it cannot begin."""
+        exchange = None
         try:
+            exchange = begin()
+            self.open.add(exchange)
             await exchange.run()
         finally:
-            self.open.discard(exchange)
+            self._admission.ended(permit, begun=exchange is not None)
+            if exchange is not None:
+                self.open.discard(exchange)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
         matched, routes, caller = routed.matched, permit.routes, permit.key.hash
@@ -203,6 +227,7 @@ class DataPlane:
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             configured=routed.configured,
             cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
+            left=permit.left,
             way_back=WayBack(partial(self._admission.ticket, permit.key), self._settings.base_path.encode()),
         )
 
@@ -306,6 +331,7 @@ def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open
         opened_ms=time.time_ns() // 1_000_000,
         streamed=True,
         path=path_of(candidate),
+        permit=permit.name,
         requested_model=permit.routes[0].asked and (matched.path_model or ""),
     )
 
@@ -321,5 +347,6 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         streamed=call.streamed,
         path=path_of(first),
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
+        permit=permit.name,
         requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
     )

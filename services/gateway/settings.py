@@ -174,6 +174,15 @@ class GatewaySettings(Settings):
         "their usage may be lost.",
     )
 
+    limits_without_redis: Literal["serve", "refuse"] = Field(
+        default="serve",
+        description="While Redis is away, serve requests under limits from what each limit had left when it last "
+        "answered, or refuse them with 503.",
+    )
+    limits_without_redis_seconds: float = Field(
+        default=60, gt=0, description="For how long they are served; after it 503."
+    )
+
     def old_values(self) -> dict[str, str]:
         """Values that are given by their old names: `VARIABLE=value`, the old one to the new one."""
         prefix = "AROUTER_PROVIDERS__{}__ON_DISCONNECT={}"

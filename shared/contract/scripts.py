@@ -35,3 +35,10 @@ REPRICE = _script("reprice")
 # Work that ends elsewhere.
 NOTE_WORK = _script("note_work")
 EXPIRE_WORK = _script("expire_work")
+# Limits.
+SET_LIMITS = _script("set_limits")
+LIMIT_ADMIT = _script("limit_admit")
+LIMIT_APPLY = _script("limit_apply")
+LIMIT_RELEASE = _script("limit_release")
+LIMIT_SNAPSHOT = _script("limit_snapshot")
+LIMIT_START = _script("limit_start")

@@ -1,0 +1,88 @@
+"""What an entry of the ledger changes for limits: which scopes, by how much, in which period. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from shared.books.ledger import LedgerEntry
+from shared.contract import booked, limits, names
+from shared.contract.booked import BOOKED
+
+_LONGEST = 200  # characters of a provider and model by which calls are learned
+
+
+class Change(NamedTuple):
+    """Amounts that are added to a key, provider and model; negative ones are taken away."""
+
+    key: str  # hash
+    provider: str
+    model: str
+    nanousd: int
+    tokens: int
+    requests: int
+
+
+def changes(entry: LedgerEntry) -> list[Change]:
+    """What an entry changes: one place, or two where it moves to another key, provider or model."""
+    key, provider, model = entry.entry.key, entry.entry.provider, entry.entry.model
+    if entry.moved is None:
+        return [Change(key, provider, model, *amounts(entry.delta or {}))]
+    before = amounts(dict(zip(BOOKED, entry.moved.values, strict=False)))
+    was_provider, was_model, *_ = (*entry.moved.group.split(names.FIELD_SEPARATOR), "", "")
+    return [
+        Change(entry.moved.key or key, was_provider, was_model, *(-amount for amount in before)),
+        Change(key, provider, model, *amounts(entry.counted)),
+    ]
+
+
+def amounts(counted: Mapping[str, int]) -> tuple[int, int, int]:
+    """Nano-dollars, tokens and requests. Meters of 1.0 count micro-dollars alone."""
+    nano = counted["cost_nanousd"] if "cost_nanousd" in counted else counted.get("cost_microusd", 0) * 1000
+    return nano, counted.get("total_tokens", 0), counted.get("requests", 0)
+
+
+def owners(entry: LedgerEntry) -> set[str]:
+    """The scopes that an entry may concern, without those of patterns: where it is booked, where it was, and where its
+    permit may be, which is with the key that fetched a result."""
+    found = {limits.EVERYTHING, limits.key_scope(entry.entry.key)}
+    if entry.entry.team:
+        found.add(limits.team_scope(entry.entry.team))
+    for key in (entry.entry.fetched_by, entry.moved.key if entry.moved else ""):
+        if key:
+            found.add(limits.key_scope(key))
+    return found
+
+
+def learned_by(provider: str, model: str) -> str:
+    """The name under which the usual cost of calls is learned."""
+    return booked.group(provider, model)[:_LONGEST]
+
+
+def arguments(entry: LedgerEntry, owner: str, pattern: str) -> list[str | int]:
+    """An entry as the script `limit_apply` takes it, for the scope of an owner and a pattern."""
+    mine = [
+        change
+        for change in changes(entry)
+        if _is_of(change, entry, owner) and limits.matches(pattern, change.provider, change.model)
+    ]
+    nanousd = sum(change.nanousd for change in mine)
+    tokens = sum(change.tokens for change in mine)
+    teaches = entry.revision == 1 and tokens > 0
+    milliseconds, _, number = entry.id.partition("-")
+    return [
+        milliseconds,
+        number,
+        *limits.period(entry.entry.opened_ms),
+        nanousd,
+        tokens,
+        sum(change.requests for change in mine),
+        entry.entry.permit,
+        learned_by(entry.entry.provider, entry.entry.model) if teaches else "",
+    ]
+
+
+def _is_of(change: Change, entry: LedgerEntry, owner: str) -> bool:
+    if owner.startswith("key:"):
+        return owner == limits.key_scope(change.key)
+    return owner == limits.EVERYTHING or owner == limits.team_scope(entry.entry.team)
