@@ -8,13 +8,16 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from services.meter.limits import LimitSink
 from services.sinks.settings import SinkSettings
 from shared.books import version
 from shared.books.follow import Sink
-from shared.books.following import Following
+from shared.books.following import TIMING, Following, Timing
 from shared.runtime import embedded, logs, store
 from shared.runtime.errors import SettingsError
 from shared.runtime.store import Store
+
+_LIMITS = Timing(idle=0.25, tend=10.0)  # callers wait for what is reserved
 
 if TYPE_CHECKING:
     from services.sinks.database import Database
@@ -51,13 +54,21 @@ async def _follow(url: str, settings: SinkSettings, sink: Sink) -> None:
 
 
 def beside_meters(settings: SinkSettings) -> Callable[[Store], Sequence[Following]]:
-    """The followers of everything that is configured, for the process of a meter."""
+    """The followers for the process of a meter: that of limits, and those of everything that is configured."""
     sinks = [sink for make in _SINKS.values() if (sink := make(settings)) is not None]
-    return lambda redis: [_following(redis, settings, sink) for sink in sinks]
+
+    def followings(redis: Store) -> Sequence[Following]:
+        limits = LimitSink(redis, settings.shards)
+        return [
+            _following(redis, settings, limits, _LIMITS),
+            *(_following(redis, settings, sink) for sink in sinks),
+        ]
+
+    return followings
 
 
-def _following(redis: Store, settings: SinkSettings, sink: Sink) -> Following:
-    return Following(redis, sink, shards=settings.shards, journal_keep=settings.journal_keep)
+def _following(redis: Store, settings: SinkSettings, sink: Sink, timing: Timing = TIMING) -> Following:
+    return Following(redis, sink, shards=settings.shards, journal_keep=settings.journal_keep, timing=timing)
 
 
 def database(settings: SinkSettings) -> Database | None:

@@ -208,3 +208,15 @@ def begins_anew(reset: Reset, at_ms: int) -> int | None:
         year, month = divmod(now.month + 1, 12)
         return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp())
     return None
+
+
+def named(field: str) -> str:
+    """A period that `Period.field` spells, for people: a day, the Monday of a week, a month, or ever."""
+    kind, _, number = field.partition(":")
+    if kind == "m":
+        year, month = divmod(int(number), 12)
+        return f"{year}-{month + 1:02d}"
+    if kind == "e":
+        return "ever"
+    day = int(number) if kind == "d" else int(number) * 7 - 3
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d")

@@ -48,6 +48,11 @@ WORK_STATS = "ar:{work}:stats"  # hash: how many pieces of work have expired
 WORK_TTL_S = FINAL_TTL_S
 BATCH_TTL_S = DAY_TTL_S  # OpenAI keeps a batch's output file until somebody deletes it
 
+# Stream: events that webhooks may send on. It is short, because they are rare and soon read.
+EVENTS = "ar:{events}"
+MOST_EVENTS = 10_000
+EVENT_TTL_S = 35 * 86_400  # the same event is known again for this long, unless its writer says otherwise
+
 # Set: names of the followers of the ledger. What one of them has not read is held back from the trim for a while.
 FOLLOWERS = "ar:followers"
 
@@ -82,6 +87,11 @@ def reloaded(number: int) -> str:
 def work(provider: str, id: str) -> str:
     """Hash: a piece of work by one of its names: who began it (`start`), and which exchange books its result."""
     return f"ar:{{work}}:{provider}:{id}"
+
+
+def event(id: str) -> str:
+    """String: the mark that an event is noted; it lives as long as the same may be said again."""
+    return f"ar:{{events}}:{id}"
 
 
 def tail(shard: int) -> str:

@@ -35,6 +35,8 @@ REPRICE = _script("reprice")
 # Work that ends elsewhere.
 NOTE_WORK = _script("note_work")
 EXPIRE_WORK = _script("expire_work")
+# Events.
+NOTE_EVENT = _script("note_event")
 # Limits.
 SET_LIMITS = _script("set_limits")
 LIMIT_ADMIT = _script("limit_admit")

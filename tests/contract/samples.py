@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from shared.contract import entry, frames, messages, running, seals, tail, work
+from shared.contract import entry, events, frames, messages, running, seals, tail, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
+from shared.contract.events import Event, EventType, event_id
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import ExchangeId
 from shared.contract.messages import SocketMessage
@@ -188,6 +189,13 @@ GATEWAY_STATE = GatewayState(
 )
 RELOADED = Reloaded(Service.GATEWAY, Result.CHANGED, "gateway-1", "only a restart changes AROUTER_TOTAL_TIMEOUT")
 
+EVENT = Event(
+    event_id(EventType.BUDGET_THRESHOLD, f"key {KEY} 80 2023-11"),
+    EventType.BUDGET_THRESHOLD,
+    1_700_000_000_000,
+    {"scope": f"key {KEY}", "percent": 80},
+)
+
 PROVIDER_STATE = ProviderState(
     "openai",
     ("openai_chat", "openai_responses"),
@@ -220,6 +228,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "gateway_state.json": lambda: running.encode(GATEWAY_STATE),
     "reloaded.json": lambda: running.encode(RELOADED),
     "provider_state.json": lambda: msgspec.json.encode(PROVIDER_STATE),
+    "event.json": lambda: events.encode(EVENT),
     "messages.bin": lambda: b"".join(map(messages.encode, MESSAGES)),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),

@@ -18,7 +18,7 @@ from shared.access.keys import KeyRecord
 from shared.books import audit, boots, ledger, quarantine, totals
 from shared.books.books import Books
 from shared.books.boots import BootState
-from shared.contract import entry, frames, names, running, seals, tail, work
+from shared.contract import entry, events, frames, names, running, seals, tail, work
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
 from shared.contract.messages import Messages
@@ -63,6 +63,7 @@ def test_records_of_this_version() -> None:
     assert work.decode(golden(version, "work_start.json")) == samples.WORK_START
     assert running.decode(golden(version, "gateway_state.json"), GatewayState) == samples.GATEWAY_STATE
     assert running.decode(golden(version, "reloaded.json"), Reloaded) == samples.RELOADED
+    assert events.decode(golden(version, "event.json")) == samples.EVENT
     state = golden(version, "provider_state.json")
     assert msgspec.json.decode(state, type=ProviderState) == samples.PROVIDER_STATE
     assert tuple(Messages().feed(golden(version, "messages.bin"))) == samples.MESSAGES

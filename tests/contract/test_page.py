@@ -12,6 +12,7 @@ from shared.access.keys import KeyRecord
 from shared.contract import names
 from shared.contract.booked import BOOKED, Provisional
 from shared.contract.entry import Entry
+from shared.contract.events import Event
 from shared.contract.frames import Cut, Fragment, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.messages import SocketMessage
 from shared.contract.provider_state import CredentialState, ProviderState
@@ -23,7 +24,7 @@ from shared.contract.work import WorkStart
 PAGE = (Path(__file__).parents[2] / "docs/contract.md").read_text()
 STRUCTS = [Open, Segment, Head, Packed, Seal, End, Attempt, SocketMessage, Entry, WorkStart]
 STRUCTS += [JournaledRecord, JournaledHead, Fragment, Cut, SealedFragment]
-STRUCTS += [GatewayState, ProviderState, CredentialState, Reloaded]
+STRUCTS += [Event, GatewayState, ProviderState, CredentialState, Reloaded]
 SECTIONS = {
     **{struct.__name__: struct.__struct_fields__ for struct in STRUCTS},
     "BOOKED": BOOKED,

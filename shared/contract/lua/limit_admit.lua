@@ -104,7 +104,9 @@ if calls then
     slots = slots + 1
   end
 end
-if got[11] ~= ARGV[8] then call('HSET', KEYS[1], 'limits', ARGV[8]) end
+if got[11] ~= ARGV[8] then -- what was used before limits change is no overshoot of theirs
+  call('HSET', KEYS[1], 'limits', ARGV[8], 'base', period .. ' ' .. used_usd .. ' ' .. used_tok)
+end
 local at = ' ' .. whole(now)
 if rpm then
   owed_m = owed_m + 60000

@@ -35,6 +35,10 @@ local function add(name, text)
   if text ~= '0' then call('HINCRBY', KEYS[1], name, text) end
 end
 
+local function less(name, text) -- "-0" is no number to HINCRBY
+  if text ~= '0' then call('HINCRBY', KEYS[1], name, '-' .. text) end
+end
+
 -- Mean and mean distance from it, of the last eight or so. A scope learns of 32 models; others share a place.
 local function learn(group, usd, tok)
   local field = 'u:' .. group
@@ -63,8 +67,8 @@ for first = 2, #ARGV, 10 do
   if held then
     local held_usd, held_tok, slot = string.match(held, '^(%d+) (%d+) (%d)$')
     call('HDEL', KEYS[1], 'p:' .. permit)
-    call('HINCRBY', KEYS[1], 'r:usd', '-' .. held_usd)
-    call('HINCRBY', KEYS[1], 'r:tok', '-' .. held_tok)
+    less('r:usd', held_usd)
+    less('r:tok', held_tok)
     if slot == '1' then call('HINCRBY', KEYS[1], 'slots', -1) end
     more_t = more_t + tok - held_tok
   elseif fresh then
@@ -96,5 +100,21 @@ owe('rpd', got[6], rpd, 86400000, more_m)
 if new == 0 then return {0} end
 call('HSET', KEYS[1], cursor, whole(at_ms) .. '-' .. whole(at_number))
 local period = ({d = 'd:' .. latest[1], w = 'w:' .. latest[2], m = 'm:' .. latest[3], e = 'e'})[reset]
-local now_used = call('HMGET', KEYS[1], 'usd:' .. period, 'tok:' .. period, 'told:usd:' .. period, 'told:tok:' .. period)
+local now_used = call('HMGET', KEYS[1], 'usd:' .. period, 'tok:' .. period, 'told:usd:' .. period, 'told:tok:' .. period,
+  'base', 'over')
+
+-- The worst overshoot seen, in millionths of the limit.
+local _, usd, tok, soft = string.match(got[3] or 'e - - - - - - 0', '^(%l) (%S+) (%S+) .* (%d)$')
+local base_period, base_usd, base_tok = string.match(now_used[5] or '', '^(%S+) (%S+) (%S+)$')
+local over = tonumber(now_used[6] or '0')
+local function exceed(limit, used, base)
+  if not limit or limit == 0 then return end
+  local from = base_period == period and math.max(limit, tonumber(base)) or limit
+  over = math.max(over, math.floor((used - from) / limit * 1000000))
+end
+if soft == '0' then
+  exceed(tonumber(usd), tonumber(now_used[1] or '0'), base_usd)
+  exceed(tonumber(tok), tonumber(now_used[2] or '0'), base_tok)
+  if over > tonumber(now_used[6] or '0') then call('HSET', KEYS[1], 'over', whole(over)) end
+end
 return {new, period, now_used[1] or '0', now_used[2] or '0', got[3] or '', now_used[3] or '0', now_used[4] or '0'}

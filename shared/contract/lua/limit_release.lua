@@ -13,6 +13,10 @@ local how = ARGV[1]
 local MOST = 9007199254740991
 local function whole(number) return string.format('%.0f', math.max(0, math.min(number, MOST))) end
 
+local function less(name, text) -- "-0" is no number to HINCRBY
+  if text ~= '0' then call('HINCRBY', KEYS[1], name, '-' .. text) end
+end
+
 local changed, requests, tokens = 0, 0, 0
 for at = 2, #ARGV do
   local field = 'p:' .. ARGV[at]
@@ -25,8 +29,8 @@ for at = 2, #ARGV do
       call('HSET', KEYS[1], field, usd .. ' ' .. tok .. ' 0')
     else
       call('HDEL', KEYS[1], field)
-      call('HINCRBY', KEYS[1], 'r:usd', '-' .. usd)
-      call('HINCRBY', KEYS[1], 'r:tok', '-' .. tok)
+      less('r:usd', usd)
+      less('r:tok', tok)
       tokens = tokens + tok
       requests = requests + 1
     end
@@ -34,15 +38,15 @@ for at = 2, #ARGV do
 end
 
 -- Buckets get back what the requests took; what has flowed in meanwhile stays.
-local function less(name, units, ms)
+local function back(name, units, ms)
   local stored = call('HGET', KEYS[1], name)
   if not stored or units == 0 then return end
   local was, at = string.match(stored, '^(%d+) (%d+)$')
   call('HSET', KEYS[1], name, whole(was - units * ms) .. ' ' .. at)
 end
 if how == 'undo' then
-  less('rpm', requests, 60000)
-  less('rpd', requests, 86400000)
+  back('rpm', requests, 60000)
+  back('rpd', requests, 86400000)
 end
-less('tpm', tokens, 60000)
+back('tpm', tokens, 60000)
 return changed
