@@ -10,7 +10,7 @@ from typing import Any
 
 from services.cli.output import print_table
 from services.cli.redis import with_redis
-from shared.access import keys, pepper
+from shared.access import keys, pepper, teams
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord, NoSuchKey
 from shared.books import totals
@@ -42,7 +42,8 @@ def create_key(arguments: argparse.Namespace) -> int:
     async def create(books: Books) -> None:
         redis = books.store
         kind = Kind.MANAGEMENT if arguments.management else Kind.LIVE
-        key, record = await keys.create(redis, await pepper.load(redis, Settings.load()), arguments.name, kind)
+        given = {"team": await _team(books, arguments.team)}
+        key, record = await keys.create(redis, await pepper.load(redis, Settings.load()), arguments.name, kind, **given)
         print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
 
     return with_redis(create)
@@ -58,9 +59,10 @@ def list_keys(arguments: argparse.Namespace) -> int:
             print(json.dumps([record.as_dict() for record in records]))
         else:
             rows = [
-                (r.hash[:16], r.label, r.name, _day(r.created_at), _day(r.last_used_at), _state(r)) for r in records
+                (r.hash[:16], r.label, r.name, r.team or "", _day(r.created_at), _day(r.last_used_at), _state(r))
+                for r in records
             ]
-            print_table(("hash", "key", "name", "created", "last used", "state"), rows)
+            print_table(("hash", "key", "name", "team", "created", "last used", "state"), rows)
 
     return with_redis(show)
 
@@ -84,6 +86,8 @@ def update_key(arguments: argparse.Namespace) -> int:
 
     async def update(books: Books) -> None:
         redis = books.store
+        if arguments.team is not None:
+            changes["team"] = await _team(books, arguments.team)
         record = await keys.update(redis, (await keys.find_one(redis, arguments.hash)).hash, changes)
         print(f"{record.label} ({record.name}): {_state(record)}")
 
@@ -121,6 +125,11 @@ async def usage_rows(books: Books, hash_prefix: str | None) -> list[Row]:
         raise NoSuchKey(f"no key has a hash that starts with {hash_prefix!r}")
     per_key = await totals.read(books, [record.hash for record in records])
     return [_named(record, row) for record in records for row in per_key[record.hash]]
+
+
+async def _team(books: Books, name: str | None) -> str | None:
+    """A team as a key's record has it; None for none. NoSuchTeam where it does not exist."""
+    return (await teams.find(books.store, name)).name if name else None
 
 
 def _dollars(row: Row) -> str:

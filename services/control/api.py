@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.control import access, generation, keys, probe_stream, providers, usage
+from services.control import access, generation, keys, probe_stream, providers, teams, usage
 from services.control.plane import ControlPlane
 from shared.contract import paths
 
@@ -15,7 +15,7 @@ OPENAPI = f"{paths.CONTROL}openapi.json"
 DOCS = f"{paths.CONTROL}docs"
 
 _ABOUT = """
-Keys, usage and single exchanges of this gateway. Keys that begin with `lr_mgmt_` manage (they are made with
+Keys, teams, usage and single exchanges of this gateway. Keys that begin with `lr_mgmt_` manage (they are made with
 `arouter keys create --management`), keys that begin with `lr_live_` call models and read their own usage;
 neither can do the other's work. Every error looks like OpenAI's and names the wrong field.
 """
@@ -25,7 +25,7 @@ def include(app: FastAPI, plane: ControlPlane) -> None:
     """Add everything to an application."""
     app.state.control = plane
     access.handle_errors(app)
-    for module in (keys, usage, generation, providers, probe_stream):
+    for module in (keys, teams, usage, generation, providers, probe_stream):
         app.include_router(module.router)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     app.openapi()  # now: it takes a tenth of a second

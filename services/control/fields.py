@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+
+from shared.access import teams
 
 KEY_HASH = "^[0-9a-f]{64}$"
 
@@ -24,4 +26,5 @@ def _of_our_age(value: datetime) -> datetime:
     return value
 
 
+TeamName = Annotated[str, Field(pattern=teams.NAME, examples=["research"])]
 Time = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_of_our_age)]

@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
 from services.control.access import ERRORS, Caller, Manager
-from services.control.fields import KEY_HASH, Time
+from services.control.fields import KEY_HASH, TeamName, Time
 from services.control.plane import ControlPlane, Plane
-from shared.access import keys
+from shared.access import keys, teams
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord
+from shared.access.teams import NoSuchTeam
 from shared.books import reports
 from shared.books.reports import KeyUsage
 from shared.runtime.errors import Refused
@@ -32,7 +33,7 @@ _Models = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], F
 
 
 class KeyLimits(BaseModel):
-    """The limits of a key."""
+    """The limits and the team of a key."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,6 +47,8 @@ class KeyLimits(BaseModel):
         "null: all.",
         examples=[["gpt-4o*", "anthropic/claude-haiku-4-5"]],
     )
+
+    team: TeamName | None = Field(default=None, description="The team it belongs to from now on. null: none.")
 
 
 class NewKey(KeyLimits):
@@ -75,6 +78,7 @@ class Key(BaseModel):
     last_used_at: datetime | None = Field(description="Within a minute or so.")
     allowed_providers: list[str] | None
     allowed_models: list[str] | None
+    team: str | None = Field(description="The team it belongs to; null: none.")
     usage: int
     usage_daily: int
     usage_weekly: int
@@ -178,12 +182,18 @@ async def _managed(plane: ControlPlane, hash: str) -> KeyRecord:
 
 
 async def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields as the key record has them. Refused with 400 for a provider that is not configured here."""
+    """The fields as the key record has them. Refused with 400 for a provider that is not configured here, and for
+    a team that does not exist."""
     unknown = [name for name in given.get("allowed_providers") or () if name not in plane.providers]
     if unknown:  # gateways may have taken it on since this process started
         unknown = [name for name in unknown if name not in {one.provider for one in await plane.healths()}]
     if unknown:
         raise Refused(400, f"allowed_providers: {unknown[0]!r} is not configured here")
+    if given.get("team") is not None:
+        try:
+            await teams.find(plane.store, given["team"])
+        except NoSuchTeam as exc:
+            raise Refused(400, f"team: {exc}") from None
     expires: datetime | None = given.get("expires_at")
     if expires is not None:
         given["expires_at"] = int(expires.timestamp())
@@ -211,6 +221,7 @@ def _shown(record: KeyRecord, usage: KeyUsage) -> Key:
         last_used_at=_time(record.last_used_at),
         allowed_providers=None if record.allowed_providers is None else list(record.allowed_providers),
         allowed_models=None if record.allowed_models is None else list(record.allowed_models),
+        team=record.team,
         usage=usage.ever,
         usage_daily=usage.daily,
         usage_weekly=usage.weekly,

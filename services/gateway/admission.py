@@ -112,7 +112,7 @@ class Admission:
         await self.limiter.ready()
         key, route, dialect = permit.key, permit.routes[0], asked.matched.dialect
         provider, model = route.upstream.provider, route.model
-        found = scopes.asked(key.hash, key.limits, "", self.limiter.shared, provider, model, time.time())
+        found = scopes.asked(key.hash, key.limits, key.team or "", self.limiter.shared, provider, model, time.time())
         if not found:
             return permit
         size = scopes.Size(False)

@@ -331,6 +331,7 @@ def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open
         opened_ms=time.time_ns() // 1_000_000,
         streamed=True,
         path=path_of(candidate),
+        team=permit.key.team or "",
         permit=permit.name,
         requested_model=permit.routes[0].asked and (matched.path_model or ""),
     )
@@ -347,6 +348,7 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         streamed=call.streamed,
         path=path_of(first),
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
+        team=permit.key.team or "",
         permit=permit.name,
         requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
     )

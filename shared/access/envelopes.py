@@ -17,6 +17,7 @@ _OPENAI_TYPES: Mapping[int, str] = {
     404: "not_found_error",
     405: "invalid_request_error",
     408: "timeout_error",
+    409: "invalid_request_error",
     413: "invalid_request_error",
     415: "invalid_request_error",
     426: "invalid_request_error",

@@ -41,6 +41,7 @@ class KeyRecord:
     last_used_at: int | None = None  # within a minute or so
     allowed_providers: tuple[str, ...] | None = None
     allowed_models: tuple[str, ...] | None = None  # a trailing * stands for any rest
+    team: str | None = None  # its name; what is opened from now on is booked with it
     limits: Limits | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ async def touch(store: Store, key_hash: str) -> None:
 async def _change(store: Store, key_hash: str, changes: Mapping[str, Any]) -> bool:
     flat = [part for name, value in changes.items() for part in (name, "" if value is None else _text(value))]
     with translated():
-        return bool(await store.eval(scripts.CHANGE_KEY, 1, names.key(key_hash), *flat))  # type: ignore[misc]
+        return bool(await store.eval(scripts.CHANGE_RECORD, 1, names.key(key_hash), *flat))  # type: ignore[misc]
 
 
 async def find_one(store: Store, hash_prefix: str) -> KeyRecord:

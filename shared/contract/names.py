@@ -9,6 +9,7 @@ GROUP = "meter"  # the consumer group of every tail stream
 
 # Keys of callers. They are not sharded, and are read one by one (decision 20).
 KEYS = "ar:keys"  # sorted set: hashes of all keys ever made, by time of creation (µs)
+TEAMS = "ar:teams"  # sorted set: names of all teams, by time of creation (µs)
 PEPPER = "ar:pepper"  # used where AROUTER_KEY_PEPPER is unset
 PEPPER_FINGERPRINT = "ar:pepper:fingerprint"  # string: by which a pepper that does not fit the keys is noticed
 
@@ -67,6 +68,11 @@ LIMITED = "ar:limited"
 def key(key_hash: str) -> str:
     """Hash: the record of one caller's key."""
     return f"ar:key:{key_hash}"
+
+
+def team(name: str) -> str:
+    """Hash: the record of one team."""
+    return f"ar:team:{name}"
 
 
 def boot(boot: str) -> str:

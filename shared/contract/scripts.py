@@ -20,14 +20,14 @@ DROP = _script("drop")
 # Quarantine.
 HOLD = _script("hold")
 RETRY = _script("retry")
-# Gateways, meters and callers' keys.
+# Gateways, meters, callers' keys and teams.
 HEARTBEAT = _script("heartbeat")
 ALIVE = _script("alive")
 ASK_RELOAD = _script("ask_reload")
 NOTE_RELOAD = _script("note_reload")
 LEASE = _script("lease")
 BEGIN_TRY = _script("begin_try")
-CHANGE_KEY = _script("change_key")
+CHANGE_RECORD = _script("change_record")
 # The books.
 SETTLE = _script("settle")
 FOLLOW = _script("follow")

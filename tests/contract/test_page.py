@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.access.keys import KeyRecord
+from shared.access.teams import TeamRecord
 from shared.contract import names
 from shared.contract.booked import BOOKED, Provisional
 from shared.contract.entry import Entry
@@ -30,6 +31,7 @@ SECTIONS = {
     "BOOKED": BOOKED,
     "Provisional": Provisional._fields,
     "KeyRecord": tuple(inspect.signature(KeyRecord).parameters),
+    "TeamRecord": tuple(inspect.signature(TeamRecord).parameters),
 }
 
 

@@ -89,6 +89,27 @@ def test_the_demo_until_ctrl_c(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
+def test_teams_of_keys(system: System) -> None:
+    made = json.loads(system.command("teams", "create", "--name", "red", "--label", "Red team", "--json"))
+    assert (made["name"], made["label"]) == ("red", "Red team")
+    record = json.loads(system.command("keys", "create", "--name", "me", "--team", "red", "--json"))
+    assert record["team"] == "red"
+    assert system.command("teams", "update", "red", "--label", "Reds").strip() == "red"
+    assert [line.split()[:2] for line in system.command("teams", "list").splitlines()[1:]] == [["red", "Reds"]]
+    for words, said in (
+        (("keys", "create", "--name", "me", "--team", "nobody"), "arouter: there is no team 'nobody'"),
+        (("keys", "update", record["hash"], "--team", "nobody"), "arouter: there is no team 'nobody'"),
+        (("teams", "update", "nobody", "--label", "x"), "arouter: there is no team 'nobody'"),
+        (("teams", "create", "--name", "red"), "arouter: there is a team 'red'"),
+        (("teams", "create", "--name", "a b"), "arouter: 'a b' cannot name a team"),
+    ):
+        with pytest.raises(ProcessFailed, match=said):
+            system.command(*words)
+    system.command("keys", "update", record["hash"], "--team", "")
+    listed = {row["hash"]: row for row in json.loads(system.command("keys", "list", "--json"))}
+    assert listed[record["hash"]]["team"] is None
+
+
 def test_keys_and_usage(system: System) -> None:
     assert system.command("keys", "create", "--name", "plain").strip().startswith("lr_live_")
     record = json.loads(system.command("keys", "create", "--name", "me", "--json"))

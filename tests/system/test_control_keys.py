@@ -58,6 +58,50 @@ def test_keys_are_listed_in_pages(controlled: Controlled) -> None:
     assert [key["hash"] for key in rest] == [mine[6]]
 
 
+def test_teams_are_made_listed_and_changed_and_keys_move_between_them(controlled: Controlled) -> None:
+    manager = controlled.manager
+    answer = manager.post("/api/v1/teams", json={"name": "research", "label": "Research"})
+    assert (answer.status_code, answer.json()["data"]["name"]) == (201, "research")
+    assert controlled.command("teams", "create", "--name", "support").strip() == "support"
+    assert manager.post("/api/v1/teams", json={"name": "support"}).status_code == 409
+    assert manager.post("/api/v1/teams", json={"name": "no spaces"}).status_code == 400
+    changed = manager.patch("/api/v1/teams/research", json={"label": "Research and evaluation"}).json()["data"]
+    assert (changed["name"], changed["label"]) == ("research", "Research and evaluation")
+    assert manager.patch("/api/v1/teams/nobody", json={"label": "x"}).status_code == 404
+    assert manager.patch("/api/v1/teams/research", json={"label": None}).status_code == 400
+    found: list[str] = []
+    token = None
+    while True:
+        query = {"page_size": "1"} | ({"page_token": token} if token else {})
+        page = manager.get("/api/v1/teams", params=query).json()
+        found += [team["name"] for team in page["data"]]
+        token = page["next_page_token"]
+        if token is None:
+            break
+    assert found == ["research", "support"]
+    assert json.loads(controlled.command("teams", "list", "--json"))[0]["label"] == "Research and evaluation"
+
+    key, data = made(controlled, team="research")
+    assert data["team"] == "research"
+    before = ask(controlled.url, key).headers["x-generation-id"]
+    url = f"/api/v1/keys/{data['hash']}"
+    refused = manager.patch(url, json={"team": "nobody"})
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, "team: there is no team 'nobody'")
+    assert manager.patch(url, json={"team": "support"}).json()["data"]["team"] == "support"
+    after = controlled.until(partial(asked_of, controlled, key, "support"))
+    assert controlled.settled([before])[before]["team"] == "research"
+    assert manager.patch(url, json={"team": None}).json()["data"]["team"] is None
+    controlled.until(partial(asked_of, controlled, key, None))
+    assert controlled.settled([after])[after]["team"] == "support"
+    assert web.get(f"{controlled.url}/api/v1/teams", headers={"authorization": f"Bearer {key}"}).status_code == 403
+
+
+def asked_of(system: Controlled, key: str, team: str | None) -> str | None:
+    """The id of an exchange, once it is booked with this team."""
+    id = ask(system.url, key).headers["x-generation-id"]
+    return id if system.settled([id])[id].get("team") == team else None
+
+
 FORBIDDEN = {
     "chat": lambda error: error["error"]["type"] == "forbidden_error",
     "messages": lambda error: error["error"]["type"] == "permission_error",

@@ -1,0 +1,103 @@
+"""Teams over HTTP: made, listed and changed with a management key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from services.control.access import ERRORS, ErrorAnswer, Manager
+from services.control.fields import TeamName
+from services.control.plane import Plane
+from shared.access import teams
+from shared.access.teams import NoSuchTeam, TeamExists, TeamRecord
+from shared.runtime.errors import Refused
+
+router = APIRouter(prefix="/api/v1", tags=["teams"], responses=ERRORS)
+
+_Label = Annotated[str, Field(max_length=200, examples=["Research and evaluation"])]
+
+
+class NewTeam(BaseModel):
+    """A team to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: TeamName = Field(description="It never changes: what is booked holds it.")
+    label: _Label = Field(default="", description="For people; it may change.")
+
+
+class TeamChanges(BaseModel):
+    """Changes of a team; a field that is not named stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: _Label | SkipJsonSchema[None] = None
+
+
+class Team(BaseModel):
+    """A team of keys."""
+
+    name: str
+    label: str
+    created_at: datetime
+    updated_at: datetime | None
+
+
+class TeamAnswer(BaseModel):
+    data: Team
+
+
+class TeamList(BaseModel):
+    data: list[Team]
+    next_page_token: str | None = Field(description="For the next page; null on the last one.")
+
+
+_EXISTS = {409: {"model": ErrorAnswer, "description": "There is a team of this name."}}
+
+
+@router.post("/teams", status_code=201, summary="Make a team", responses=_EXISTS)  # type: ignore[arg-type]
+async def create(plane: Plane, _: Manager, new: NewTeam) -> TeamAnswer:
+    """Make a team, for the field `team` of keys."""
+    try:
+        return TeamAnswer(data=_shown(await teams.create(plane.store, new.name, new.label)))
+    except TeamExists as exc:
+        raise Refused(409, str(exc)) from None
+
+
+@router.get("/teams", summary="List teams")
+async def list_all(
+    plane: Plane,
+    _: Manager,
+    page_size: Annotated[int, Query(ge=1, le=100)] = 20,
+    page_token: Annotated[str | None, Query(pattern="^[0-9]{1,9}$", description="From the page before.")] = None,
+) -> TeamList:
+    """Oldest first."""
+    at = int(page_token or 0)
+    found = await teams.page(plane.store, at, page_size)
+    more = len(found) == page_size
+    return TeamList(data=[_shown(one) for one in found], next_page_token=str(at + page_size) if more else None)
+
+
+@router.patch("/teams/{name}", summary="Change a team")
+async def update(plane: Plane, _: Manager, name: Annotated[TeamName, Path()], changes: TeamChanges) -> TeamAnswer:
+    """Change a team, by its name."""
+    given = changes.model_dump(exclude_unset=True)
+    if "label" in given and given["label"] is None:
+        raise Refused(400, "label: cannot be null")
+    try:
+        return TeamAnswer(data=_shown(await teams.update(plane.store, name, given)))
+    except NoSuchTeam as exc:
+        raise Refused(404, str(exc)) from None
+
+
+def _shown(record: TeamRecord) -> Team:
+    return Team(
+        name=record.name,
+        label=record.label,
+        created_at=datetime.fromtimestamp(record.created_at, UTC),
+        updated_at=None if record.updated_at is None else datetime.fromtimestamp(record.updated_at, UTC),
+    )
