@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
 from services.gateway.limiting.answers import Verdict
 from shared.books import boots, followers, limit_scopes, limit_upkeep
@@ -77,13 +77,13 @@ async def test_the_first_entry_ends_a_reservation_and_later_ones_add_differences
     await start(redis)
     given = ModelLimits(limit_nanousd=1000)
     await ask(redis, f"{BOOT}.1", given, 60, 40)
-    value = {"permit": f"{BOOT}.1", "cost_nanousd": 10, "cost_microusd": 0}
+    value: dict[str, Any] = {"permit": f"{BOOT}.1", "cost_nanousd": 10, "cost_microusd": 0}
     await book(redis, id_of(0), final=False, total_tokens=30, **value)
     await fed(redis)
     found = await fields(redis)
     assert f"p:{BOOT}.1" not in found
     assert (found["usd:e"], found["tok:e"], found["r:usd"], found["r:tok"]) == ("10", "30", "0", "0")
-    so_far = (await redis.hget(names.provisional(0), str(id_of(0)))).decode()  # type: ignore[misc,union-attr]
+    so_far = (await redis.hget(names.provisional(0), str(id_of(0)))).decode()  # type: ignore[misc]
     await book(redis, id_of(0), so_far=so_far, total_tokens=35, **{**value, "cost_nanousd": 25})
     await fed(redis)
     found = await fields(redis)
@@ -92,10 +92,10 @@ async def test_the_first_entry_ends_a_reservation_and_later_ones_add_differences
 
 async def test_an_amendment_to_another_model_moves_between_patterns(redis: Store) -> None:
     await start(redis, "", "gpt-4o", "openai/gpt-5*")
-    value = {"cost_nanousd": 10, "cost_microusd": 0}
+    value: dict[str, Any] = {"cost_nanousd": 10, "cost_microusd": 0}
     await book(redis, id_of(0), final=False, **value)
     await fed(redis)
-    so_far = (await redis.hget(names.provisional(0), str(id_of(0)))).decode()  # type: ignore[misc,union-attr]
+    so_far = (await redis.hget(names.provisional(0), str(id_of(0)))).decode()  # type: ignore[misc]
     await book(redis, id_of(0), so_far=so_far, model="gpt-5-mini", **{**value, "cost_nanousd": 16})
     await fed(redis)
     used = {
@@ -198,7 +198,8 @@ async def test_what_was_served_without_a_reservation_counts_in_rates_too(redis: 
     await book(redis, id_of(0), total_tokens=300, permit=f"{BOOT}.2")
     await fed(redis)
     said = await ask(redis, f"{BOOT}.3", given, 0, 0)
-    assert (said.left_tpm, said.left_rpd) == (pytest.approx(690, abs=50), 7)
+    assert 690 <= said.left_tpm < 1000
+    assert said.left_rpd == 7
 
 
 async def test_a_reserve_is_what_such_calls_usually_cost(redis: Store) -> None:
