@@ -82,6 +82,8 @@ class Settlement:
             int(self.entry.drift),
             self.entry.key,
             self._moved_from.group if self._moved_from else "",
+            self.entry.team,
+            self._moved_from.team if self._moved_from else "",
             *(self.stream_ids if self.final else ()),
         ]
 
@@ -105,14 +107,14 @@ class Settlement:
         return Provisional.decode(self._so_far).values[: len(BOOKED)] != booked.booked(self.entry)
 
     def _other_place(self) -> Provisional | None:
-        """The value that it replaces, where that is booked on another key or group; else None. Meters of contract 1.0
-        do not say where: they book on the key and group of the open."""
+        """The value that it replaces, where that is booked on another key, group or team; else None. Meters of contract
+        1.0 do not say where: they book on the key and group of the open."""
         if not self._so_far:
             return None
         so_far = Provisional.decode(self._so_far)
         if not so_far.key and self._first is not None:
             so_far = so_far._replace(key=self._first[0], group=self._first[1])
-        moved = so_far.key and (so_far.key, so_far.group) != (self.entry.key, self._group)
+        moved = so_far.key and so_far[2:] != (self.entry.key, self._group, self.entry.team)
         return so_far if moved else None
 
 
@@ -196,6 +198,8 @@ def _keys(id: ExchangeId, entry: Entry, moved_from: Provisional | None) -> list[
         names.entries(id.shard, id.boot, id.n),
         names.active(id.shard, hour[:8]),
         *(_totals(id.shard, moved_from.key, hour) if moved_from else ()),
+        *(_team_totals(id.shard, entry.team, hour) if entry.team else ()),
+        *(_team_totals(id.shard, moved_from.team, hour) if moved_from and moved_from.team else ()),
     ]
 
 
@@ -205,11 +209,18 @@ def _hour(since_epoch: int) -> str:
     return datetime.fromtimestamp(since_epoch * _HOUR_MS / 1000, UTC).strftime("%Y%m%d%H")
 
 
-def totals_of(shard: int, entry: Entry) -> tuple[str, str, str]:
-    """The keys of the totals that an entry is booked in: hour, day, all time."""
-    return _totals(shard, entry.key, _hour(entry.opened_ms // _HOUR_MS))
+def totals_of(shard: int, entry: Entry) -> tuple[str, ...]:
+    """The keys of the totals that an entry is booked in: hour, day, all time; where it has a team, day and all time of
+    that."""
+    hour = _hour(entry.opened_ms // _HOUR_MS)
+    return _totals(shard, entry.key, hour) + (_team_totals(shard, entry.team, hour) if entry.team else ())
 
 
 def _totals(shard: int, key: str, hour: str) -> tuple[str, str, str]:
     """The keys of the totals of an exchange: hour, day, all time."""
     return names.hour(shard, key, hour), names.day(shard, key, hour[:8]), names.totals(shard, key)
+
+
+def _team_totals(shard: int, team: str, hour: str) -> tuple[str, str]:
+    """The keys of a team's totals of an exchange: day, all time."""
+    return names.team_day(shard, team, hour[:8]), names.team_totals(shard, team)

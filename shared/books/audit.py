@@ -128,23 +128,27 @@ class _Shard:
         wanted: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for entry in self.latest.values():
             group = booked.group(entry.entry.provider, entry.entry.model)
-            for place in self._places(entry.entry, entry.entry.key):
+            for place in self._places(entry.entry, entry.entry.key, entry.entry.team):
                 for name, value in self._counted[entry.exchange_id].items():
                     wanted[place][group + name] += value
-            for place in self._places(entry.entry, entry.moved.key) if entry.moved else ():
+            for place in self._places(entry.entry, entry.moved.key, entry.moved.team) if entry.moved else ():
                 wanted.setdefault(place, defaultdict(int))  # nothing of it may be left there
         return wanted
 
-    def _places(self, entry: Entry, key: str) -> Iterator[str]:
-        """The totals to which an entry is added, on one key."""
+    def _places(self, entry: Entry, key: str, team: str) -> Iterator[str]:
+        """The totals to which an entry is added, on one key and, unless that is "", one team."""
         hour = datetime.fromtimestamp(entry.opened_ms / 1000, UTC).strftime("%Y%m%d%H")
         if self._trimmed is None:
             yield names.totals(self._shard, key)
+            if team:
+                yield names.team_totals(self._shard, team)
         if self._whole(entry.opened_ms, _HOUR_MS):
             yield names.hour(self._shard, key, hour)
         # Entries from before there were prices have no days either.
         if self._whole(entry.opened_ms, _DAY_MS) and entry.price_version is not None:
             yield names.day(self._shard, key, hour[:8])
+            if team:
+                yield names.team_day(self._shard, team, hour[:8])
 
     def _whole(self, at_ms: int, length_ms: int) -> bool:
         return self._trimmed is None or at_ms // length_ms * length_ms > self._trimmed

@@ -60,20 +60,23 @@ class Provisional(NamedTuple):
     values: tuple[int, ...]  # in the order of `BOOKED`, as many as the meter knew
     key: str = ""  # hash of the key it is booked on; "" in values of contract 1.0
     group: str = ""  # as `group` makes it; "" likewise
+    team: str = ""  # on which it is booked as well; "" for none
 
     @classmethod
     def decode(cls, stored: str) -> Provisional:
         """The inverse of `encode`. BadRecord for anything else."""
         numbers, _, place = stored.partition(names.FIELD_SEPARATOR)
         key, *words = place.split(names.FIELD_SEPARATOR)
-        group_ = group(*words[:2]) if len(words) > 2 else ""  # what is behind them is a later version's
+        group_ = group(*words[:2]) if len(words) > 2 else ""
+        team = words[2] if len(words) > 3 else ""  # what is behind it is a later version's
         try:
             revision, *values = map(int, numbers.split(" "))
         except ValueError:
             raise BadRecord(f"not a provisional value: {stored[:60]!r}") from None
-        return cls(revision, tuple(values), key, group_)
+        return cls(revision, tuple(values), key, group_, team)
 
     def encode(self) -> str:
         """As the settle script writes it."""
         numbers = " ".join(map(str, (self.revision, *self.values)))
-        return names.FIELD_SEPARATOR.join((numbers, self.key, self.group)) if self.key else numbers
+        place = f"{self.group}{self.team}{names.FIELD_SEPARATOR}" if self.team else self.group
+        return names.FIELD_SEPARATOR.join((numbers, self.key, place)) if self.key else numbers

@@ -135,6 +135,16 @@ def day(shard: int, key_hash: str, day_utc: str) -> str:
     return f"ar:{{{shard}}}:day:{key_hash}:{day_utc}"
 
 
+def team_totals(shard: int, name: str) -> str:
+    """Hash: as `totals`, of what the keys of a team have opened while they belonged to it."""
+    return f"ar:{{{shard}}}:team:{name}"
+
+
+def team_day(shard: int, name: str, day_utc: str) -> str:
+    """Hash: the same for one day. There are no hours of teams: no limit needs them."""
+    return f"ar:{{{shard}}}:team:{name}:{day_utc}"
+
+
 def active(shard: int, day_utc: str) -> str:
     """Set: hashes of the keys on which something was booked that day."""
     return f"ar:{{{shard}}}:active:{day_utc}"

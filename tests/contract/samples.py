@@ -152,7 +152,7 @@ WORK_START = WorkStart(
     OPEN.session,
     OPEN.tags,
 )
-PROVISIONAL = Provisional(2, booked(ENTRY), KEY, group(ENTRY.provider, ENTRY.model))
+PROVISIONAL = Provisional(2, booked(ENTRY), KEY, group(ENTRY.provider, ENTRY.model), ENTRY.team)
 ITEMS: tuple[Item, ...] = (
     JournaledRecord(str(ID), 0, tail.pack(OPEN)),
     JournaledHead(str(ID), HEAD),

@@ -56,6 +56,7 @@ def test_no_amount_is_joined_to_a_text() -> None:
         "ARGV[8]",
         "ARGV[15]",
         "ARGV[16]",
+        "ARGV[17]",
         "booked",
     }
     assert "tostring" not in scripts.SETTLE

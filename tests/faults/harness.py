@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -18,7 +19,8 @@ from typing import Any, TypeVar
 import httpx
 
 from services.cli.processes import ProcessFailed, free_port
-from shared.runtime import embedded
+from shared.access import keys, teams
+from shared.runtime import embedded, store
 from shared.runtime.settings import Settings
 from tests.support.requests import ASKS
 from tests.support.system import System
@@ -59,6 +61,8 @@ class Broken(System):
         self.served = 0
         self._second = f"http://127.0.0.1:{free_port(0)}"
         self._redis = ExitStack()
+        self.keys_of_teams: list[str] = []
+        self._team_of: dict[str, str] = {}  # by hash of its key
         self._cripple = cripple
         self.harm = ""  # what befalls the processes that are started from now on, see `crippled`
         self._patience = patience
@@ -70,6 +74,18 @@ class Broken(System):
         self.gateways = [self.gateway, self.start_gateway(self._second)]
         self.meters = [self.meter, self.start_meter()]
         self.processes.wait_for(f"{self._second}/readyz")
+        asyncio.run(self._make_teams())
+
+    async def _make_teams(self) -> None:
+        """A key of each of two teams beside the one that belongs to none."""
+        redis = store.connect(self.redis_url)
+        secret = self.environment["AROUTER_KEY_PEPPER"].encode()
+        for name in ("red", "blue"):
+            await teams.create(redis, name)
+            key, record = await keys.create(redis, secret, name, team=name)
+            self.keys_of_teams.append(key)
+            self._team_of[record.hash] = name
+        await redis.aclose()
 
     @property
     def urls(self) -> list[str]:
@@ -158,7 +174,7 @@ class Broken(System):
         ask = ASKS[rng.choice(list(ASKS))]
         directives = f"tokens={rng.randint(0, 80)}, pace={rng.choice([0, 5, 20])}, seed={rng.randint(0, 99)}, "
         leave = rng.randint(0, 5000) if rng.random() < 0.1 else None
-        headers = ask.headers(self.key, directives + rng.choice(_MISHAPS))
+        headers = ask.headers(rng.choice([self.key, *self.keys_of_teams]), directives + rng.choice(_MISHAPS))
         with client.stream("POST", rng.choice(self.urls) + ask.path, headers=headers, json=ask.body) as response:
             id = response.headers.get("x-generation-id")
             if id is None:
@@ -210,6 +226,9 @@ class Broken(System):
         missing = [id for id in self.received if id not in book]
         if len(missing) > expected.unbooked:
             raise Unmet(f"{len(missing)} exchanges that a client has seen are not booked: {missing[:3]}")
+        strayed = [id for id, line in book.items() if line["team"] != self._team_of.get(line["key"], "")]
+        if strayed:
+            raise Unmet(f"{len(strayed)} exchanges are not booked on the team of their key: {strayed[:3]}")
         if expected.bound is None:
             return
         short = {id: size - book[id]["response_bytes"] for id, size in self.received.items() if id in book}

@@ -84,6 +84,65 @@ async def test_it_moves_to_another_key(redis: Store) -> None:
     assert len(await wrong(redis)) == 1  # what is left behind is seen
 
 
+async def of_team(redis: Store, team: str) -> list[dict[str, int]]:
+    """Day and all-time totals of a team, without what is 0."""
+    hashes = [await redis.hgetall(name) for name in (names.team_day(0, team, "20231114"), names.team_totals(0, team))]  # type: ignore[misc]
+    return [{field.decode(): int(value) for field, value in one.items() if int(value)} for one in hashes]
+
+
+ALL = {"requests": 1, "unpriced_requests": 1, "input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
+
+
+async def test_a_team_is_booked_beside_the_key(redis: Store) -> None:
+    await settle(redis, team="red", input_tokens=7, total_tokens=27)
+    await settle(redis, team="red", final=True)
+    assert await of_team(redis, "red") == at("openai", "gpt-4o", **ALL)[:2]
+    assert await stored(redis) == at("openai", "gpt-4o", **ALL)
+    assert (await revisions(redis))[-1].moved is None
+    assert await wrong(redis) == []
+    assert 0 < await redis.ttl(names.team_day(0, "red", "20231114")) <= names.DAY_TTL_S
+    assert await redis.ttl(names.team_totals(0, "red")) == -1
+    for place in (names.team_totals(0, "red"), names.team_day(0, "red", "20231114")):
+        await redis.hincrby(place, group("openai", "gpt-4o") + "requests", 1)  # type: ignore[misc]
+    assert len(await wrong(redis)) == 2  # an audit sees it
+
+
+TEAMS = [("", "red"), ("red", ""), ("red", "blue")]
+
+
+@pytest.mark.parametrize("place", [{}, PLACES[0], {"key": OTHER_KEY}, {"key": OTHER_KEY} | PLACES[0]])
+@pytest.mark.parametrize(("before", "after"), TEAMS)
+async def test_it_moves_to_another_team(redis: Store, before: str, after: str, place: dict[str, Any]) -> None:
+    """The result of work is booked on who began it; before it is known to be one, on who asks for it."""
+    await settle(redis, team=before, total_tokens=27)
+    await settle(redis, team=after, final=True, **place)
+    assert await wrong(redis) == []
+    here = at(place.get("provider", "openai"), "gpt-4o", **ALL)
+    assert await stored(redis, place.get("key", KEY)) == here
+    for team in {before, after} - {""}:
+        assert await of_team(redis, team) == (here[:2] if team == after else [{}, {}])
+    moved = (await revisions(redis))[-1].moved
+    assert moved is not None
+    assert (moved.key, moved.team) == (KEY, before)
+    if before:
+        await redis.hincrby(names.team_totals(0, before), group("openai", "gpt-4o") + "requests", 1)  # type: ignore[misc]
+        assert len(await wrong(redis)) == 1  # what is left behind is seen
+
+
+@pytest.mark.parametrize("amended", [False, True])
+async def test_the_day_of_a_team_ends_with_those_of_keys(redis: Store, *, amended: bool) -> None:
+    """Also where the key had booked something in that hour before it came to the team, and where the day of an amended
+    exchange has expired."""
+    one, other = (ExchangeId(ID.boot, 0, n) for n in (1, 2))
+    books, day = Ledger(redis), names.team_day(0, "red", "20231114")
+    await books.settle([Settlement(one, entry(one), []), Settlement(other, entry(other, team="red"), [], final=False)])
+    if amended:
+        await redis.delete(day)
+        [so_far] = await books.provisional(0, [other])
+        await books.settle([Settlement(other, entry(other, team="red", total_tokens=99), [], so_far=so_far)])
+    assert 0 < await redis.ttl(day) <= names.DAY_TTL_S
+
+
 async def test_it_may_move_again_and_back(redis: Store) -> None:
     await settle(redis, total_tokens=5)
     await settle(redis, total_tokens=6, **PLACES[0])
@@ -145,6 +204,11 @@ async def test_the_value_that_is_kept_says_where_it_is_booked(redis: Store) -> N
     [value] = await Ledger(redis).provisional(0, [ID])
     found = Provisional.decode(value)
     assert found == Provisional(1, booked(entry(ID)), KEY, group("anthropic", "claude x 1 2 3"))
+    assert found.encode() == value
+    await settle(redis, team="red")
+    [value] = await Ledger(redis).provisional(0, [ID])
+    found = Provisional.decode(value)
+    assert found == Provisional(2, booked(entry(ID)), KEY, group("openai", "gpt-4o"), "red")
     assert found.encode() == value
 
 

@@ -130,6 +130,20 @@ async def test_hours_and_days_that_have_expired_stay_so(redis: Store) -> None:
     }
 
 
+async def test_the_totals_of_a_team_follow(redis: Store) -> None:
+    await settle(redis, 0, OLD, team="red")
+    await settle(redis, 1, OLD)
+    await settle(redis, 2, OLD, team="blue")
+    assert await redis.delete(names.team_day(0, "blue", "20231114")) == 1
+    found, _ = await apply(redis, NEW)
+    assert len(found) == 3
+    field = b"openai\x1fgpt-4o\x1fcost_nanousd"
+    for place in (names.team_totals(0, "red"), names.team_day(0, "red", "20231114"), names.team_totals(0, "blue")):
+        assert int((await redis.hgetall(place))[field]) == 30 * 10**9  # type: ignore[misc]
+    assert await redis.exists(names.team_day(0, "blue", "20231114")) == 0
+    assert [line for line in await wrong(redis) if ":team:blue:20231114" not in line] == []
+
+
 async def test_another_revision_meanwhile_is_not_overwritten(redis: Store) -> None:
     await settle(redis, 0, OLD)
     batches = [batch async for batch in applying.changes(redis, 0, NEW, 0, await streams.now_ms(redis) + 1, Counter())]

@@ -29,6 +29,7 @@ from tests.support.estimator import WordEstimator
 from tests.support.tails import records, send
 
 T = TypeVar("T")
+TEAM = st.sampled_from(["", "red", "blue"])
 PICK = st.integers(0, 1_000)
 AT_ONCE = Timing(tidy=-1.0)  # every exchange counts as left
 
@@ -55,10 +56,10 @@ class Machine(RuleBasedStateMachine):
     def _worker(self) -> ShardConsumer:
         return ShardConsumer(self.redis, Ledger(self.redis), 0, 50, WordEstimator(), MeterMetrics(), AT_ONCE)
 
-    @rule(prompt=st.integers(1, 50), answer=st.integers(1, 50), segments=st.integers(0, 3))
-    def open(self, prompt: int, answer: int, segments: int) -> None:
+    @rule(prompt=st.integers(1, 50), answer=st.integers(1, 50), segments=st.integers(0, 3), team=TEAM)
+    def open(self, prompt: int, answer: int, segments: int, team: str) -> None:
         id = ExchangeId(self.boot, 0, len([one for one, _ in self.exchanges if one.boot == self.boot]))
-        self.exchanges.append((id, records(id, prompt=prompt, answer=answer, segments=segments)))
+        self.exchanges.append((id, records(id, prompt=prompt, answer=answer, segments=segments, team=team)))
         self.tokens[id] = prompt + answer
         self._send(id, 0)
 

@@ -14,11 +14,13 @@ KEY = "a" * 64
 OPENED_MS = 1_700_000_000_000  # 2023-11-14 22:13 UTC
 
 
-def records(id: ExchangeId, *, prompt: int = 10, answer: int = 20, key: str = KEY, segments: int = 1) -> list[Fields]:
+def records(
+    id: ExchangeId, *, prompt: int = 10, answer: int = 20, key: str = KEY, segments: int = 1, team: str = ""
+) -> list[Fields]:
     """The records of one completed chat exchange that reports these counts."""
     usage = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
     body = b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\ndata: [DONE]\n\n"
-    opened = Open(key, Dialect.OPENAI_CHAT, "openai", "gpt-4o", OPENED_MS, True, "/v1/chat/completions")
+    opened = Open(key, Dialect.OPENAI_CHAT, "openai", "gpt-4o", OPENED_MS, True, "/v1/chat/completions", team=team)
     pieces = [Segment(Packed.pack(b": part\n\n")) for _ in range(segments)]
     end = End(Outcome.COMPLETED, 200, "text/event-stream", "", len(body), 5, 1, 2, "req", Packed.pack(body))
     whole: list[Record] = [opened, *pieces, end]

@@ -3,6 +3,7 @@
 -- (decision 114). allow-oom: as settle.
 --
 -- KEYS  1 ledger stream   2 index of ledger entries (boot, n)   3 totals of the hour   4 of the day   5 of all time
+--       6 of the day of its team   7 of all time of its team; both only where it has one
 -- ARGV  1 n of the exchange   2 exchange id   3 the ledger entry that it replaces   4 revision
 --       5 provider, model prefix of the totals' fields   6 names of the amounts, space-separated
 --       7 their differences, likewise   8 ledger entry (JSON)   9 seconds the index lives
@@ -12,10 +13,11 @@
 local call = redis.call
 if call('HGET', KEYS[2], ARGV[1]) ~= ARGV[3] then return 0 end
 local there = {call('EXISTS', KEYS[3]) == 1, call('EXISTS', KEYS[4]) == 1, true}
+if KEYS[6] then there[4], there[5] = call('EXISTS', KEYS[6]) == 1, true end
 local names = string.gmatch(ARGV[6], '%S+')
 for difference in string.gmatch(ARGV[7], '%S+') do
   local name = names()
-  for place = 1, 3 do
+  for place = 1, #there do
     if difference ~= '0' and there[place] then call('HINCRBY', KEYS[place + 2], ARGV[5] .. name, difference) end
   end
 end

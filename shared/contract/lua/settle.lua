@@ -5,7 +5,9 @@
 --       4 totals of the hour      5 totals of the day                         6 totals of all time
 --       7 ledger stream           8 shard stats                               9 index of ledger entries (boot, n)
 --      10 keys with something booked that day
---      11 12 13 like 4 5 6, of the key it is booked on so far; only where key or group change
+--      11 12 13 like 4 5 6, of the key it is booked on so far; only where key, group or team change
+--      then totals of the day and of all time of its team, and of the team it is booked on so far; each only where
+--      there is one
 -- ARGV  1 group                   2 n of the exchange                         3 exchange id
 --       4 "1" final, "0" provisional                                          5 expected provisional value, "" for none
 --       6 provider, model prefix of the totals' fields
@@ -13,8 +15,9 @@
 --       9 ledger entry (JSON)    10 seconds the bitmap lives                 11 seconds the hour's totals live
 --      12 seconds the day's totals live                                      13 seconds the index lives
 --      14 "1" where the report has drifted from what was observed            15 key hash
---      16 the prefix it is booked under so far; "" where neither key nor group change
---      17.. ids of the stream entries to drop
+--      16 the prefix it is booked under so far; "" where neither key, group nor team change
+--      17 team, "" for none      18 likewise, the team it is booked on so far, where something of these changes
+--      19.. ids of the stream entries to drop
 -- Returns {verdict, revision}: 1 settled, 2 amended, 0 was final already, -1 another meter has amended meanwhile.
 --
 -- Redis rolls nothing back: everything that can fail is checked before the first write. No amount is joined with `..`,
@@ -25,7 +28,7 @@ local n = tonumber(ARGV[2])
 if not n or n < 0 or n >= 16777216 then return redis.error_reply('BADREC n out of range') end
 
 local function drop()
-  for first = 17, #ARGV, 1000 do -- unpack has a limit
+  for first = 19, #ARGV, 1000 do -- unpack has a limit
     local last = math.min(first + 999, #ARGV)
     call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, last))
     call('XDEL', KEYS[1], unpack(ARGV, first, last))
@@ -43,9 +46,15 @@ if booked ~= ARGV[5] then return {-1, 0} end
 
 local function whole(number) return string.format('%.0f', number) end
 
-local function add(first, field, text)
+-- `team`: the place of its totals in KEYS, nil for none.
+local function add(first, team, field, text)
   call('HINCRBY', KEYS[first + 1], field, text)
   call('HINCRBY', KEYS[first + 2], field, text)
+  if team then
+    call('HINCRBY', KEYS[team + 1], field, text)
+    -- Its day has a life of its own: a key may join within an hour in which something is booked on it already.
+    if call('HINCRBY', KEYS[team], field, text) == 1 then call('EXPIRE', KEYS[team], ARGV[12]) end
+  end
   return call('HINCRBY', KEYS[first], field, text)
 end
 
@@ -57,15 +66,20 @@ end
 
 local revision, delta, rest = 1, ARGV[8], ''
 local here, moved = '\31' .. ARGV[15] .. '\31' .. ARGV[6], ARGV[16] ~= ''
+local team, left -- places of the totals of the team, and of the one it is booked on so far
+if ARGV[17] ~= '' then
+  here, team = here .. ARGV[17] .. '\31', moved and 14 or 11
+end
+if ARGV[18] ~= '' then left = team and team + 2 or 14 end
 local at, fresh = 0, booked ~= '' -- the totals that an amendment changes may have expired
 if booked == '' then
   for name in string.gmatch(ARGV[7], '%S+') do
     at = at + 1
     -- The first request of a provider and model may have made the hashes (decision 31).
-    if values[at] ~= '0' and add(4, ARGV[6] .. name, values[at]) == 1 then fresh = true end
+    if values[at] ~= '0' and add(4, team, ARGV[6] .. name, values[at]) == 1 then fresh = true end
   end
 else
-  -- A provisional value is "revision value value …", then key and prefix, each behind a unit separator.
+  -- A provisional value is "revision value value …", then key, prefix and, if any, team (see `here`).
   local before = {}
   for text in string.gmatch(string.match(booked, '^[%d ]*'), '%d+') do before[#before + 1] = text end
   revision = table.remove(before, 1) + 1
@@ -83,10 +97,10 @@ else
     local difference = values[at] - was
     delta[at] = whole(difference)
     if moved then
-      if was ~= '0' then add(11, ARGV[16] .. name, '-' .. was) end
-      if values[at] ~= '0' then add(4, ARGV[6] .. name, values[at]) end
+      if was ~= '0' then add(11, left, ARGV[16] .. name, '-' .. was) end
+      if values[at] ~= '0' then add(4, team, ARGV[6] .. name, values[at]) end
     elseif difference ~= 0 then
-      add(4, ARGV[6] .. name, delta[at])
+      add(4, team, ARGV[6] .. name, delta[at])
     end
   end
   delta = table.concat(delta, ' ')
@@ -96,7 +110,9 @@ end
 if fresh then
   call('EXPIRE', KEYS[4], ARGV[11])
   call('EXPIRE', KEYS[5], ARGV[12])
+  if team then call('EXPIRE', KEYS[team], ARGV[12]) end
   if moved then
+    if left then call('EXPIRE', KEYS[left], ARGV[12]) end
     call('EXPIRE', KEYS[11], ARGV[11])
     call('EXPIRE', KEYS[12], ARGV[12])
   end
