@@ -13,9 +13,10 @@ _LONGEST = 200  # characters of a provider and model by which calls are learned
 
 
 class Change(NamedTuple):
-    """Amounts that are added to a key, provider and model; negative ones are taken away."""
+    """Amounts that are added to a key, team, provider and model; negative ones are taken away."""
 
     key: str  # hash
+    team: str  # "" for none
     provider: str
     model: str
     nanousd: int
@@ -24,15 +25,15 @@ class Change(NamedTuple):
 
 
 def changes(entry: LedgerEntry) -> list[Change]:
-    """What an entry changes: one place, or two where it moves to another key, provider or model."""
-    key, provider, model = entry.entry.key, entry.entry.provider, entry.entry.model
+    """What an entry changes: one place, or two where it moves to another key, team, provider or model."""
+    key, team, provider, model = entry.entry.key, entry.entry.team, entry.entry.provider, entry.entry.model
     if entry.moved is None:
-        return [Change(key, provider, model, *amounts(entry.delta or {}))]
+        return [Change(key, team, provider, model, *amounts(entry.delta or {}))]
     before = amounts(dict(zip(BOOKED, entry.moved.values, strict=False)))
     was_provider, was_model, *_ = (*entry.moved.group.split(names.FIELD_SEPARATOR), "", "")
     return [
-        Change(entry.moved.key or key, was_provider, was_model, *(-amount for amount in before)),
-        Change(key, provider, model, *amounts(entry.counted)),
+        Change(entry.moved.key or key, entry.moved.team, was_provider, was_model, *(-amount for amount in before)),
+        Change(key, team, provider, model, *amounts(entry.counted)),
     ]
 
 
@@ -46,8 +47,9 @@ def owners(entry: LedgerEntry) -> set[str]:
     """The scopes that an entry may concern, without those of patterns: where it is booked, where it was, and where its
     permit may be, which is with the key that fetched a result."""
     found = {limits.EVERYTHING, limits.key_scope(entry.entry.key)}
-    if entry.entry.team:
-        found.add(limits.team_scope(entry.entry.team))
+    for team in (entry.entry.team, entry.moved.team if entry.moved else ""):
+        if team:
+            found.add(limits.team_scope(team))
     for key in (entry.entry.fetched_by, entry.moved.key if entry.moved else ""):
         if key:
             found.add(limits.key_scope(key))
@@ -64,7 +66,7 @@ def arguments(entry: LedgerEntry, owner: str, pattern: str) -> list[str | int]:
     mine = [
         change
         for change in changes(entry)
-        if _is_of(change, entry, owner) and limits.matches(pattern, change.provider, change.model)
+        if _is_of(change, owner) and limits.matches(pattern, change.provider, change.model)
     ]
     nanousd = sum(change.nanousd for change in mine)
     tokens = sum(change.tokens for change in mine)
@@ -82,7 +84,5 @@ def arguments(entry: LedgerEntry, owner: str, pattern: str) -> list[str | int]:
     ]
 
 
-def _is_of(change: Change, entry: LedgerEntry, owner: str) -> bool:
-    if owner.startswith("key:"):
-        return owner == limits.key_scope(change.key)
-    return owner == limits.EVERYTHING or owner == limits.team_scope(entry.entry.team)
+def _is_of(change: Change, owner: str) -> bool:
+    return owner in (limits.EVERYTHING, limits.key_scope(change.key), limits.team_scope(change.team))

@@ -60,7 +60,8 @@ def _days(now: Period) -> list[int]:
 
 async def _add(store: Store, shard: int, owner: str, days: Sequence[int], used: Mapping[str, dict[str, Used]]) -> str:
     """Add what is booked in a shard; returns the id of its last entry that is in it."""
-    _, _, name = owner.partition(":")
+    kind, _, name = owner.partition(":")
+    ever, daily = (names.team_totals, names.team_day) if kind == "team" else (names.totals, names.day)
     alone = owner != limits.EVERYTHING
     since = ledger.NOTHING if alone else (await ledger.extent(store, shard)).last
     places = [name] if alone else await _keys(store)
@@ -70,8 +71,7 @@ async def _add(store: Store, shard: int, owner: str, days: Sequence[int], used: 
         stamps = [datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y%m%d") for day in days]
         calls: list[Call] = []
         for place in batch:
-            daily = (names.day(shard, place, stamp) for stamp in stamps)
-            keys = [names.ledger(shard), names.totals(shard, place), *daily]
+            keys = [names.ledger(shard), ever(shard, place), *(daily(shard, place, stamp) for stamp in stamps)]
             calls.append((scripts.LIMIT_SNAPSHOT, keys, []))
         for place, (id, *hashes) in zip(batch, await scripted.evaluate(store, calls), strict=True):
             read[place] = id.decode()

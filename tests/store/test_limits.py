@@ -144,6 +144,20 @@ async def test_everything_starts_from_all_keys(redis: Store) -> None:
     assert (found["usd:e"], found[f"usd:m:{TODAY.month}"]) == ("35", "35")
 
 
+async def test_a_team_starts_from_what_its_keys_have_opened_in_it(redis: Store) -> None:
+    owner = limits.team_scope("research")
+    await book(redis, id_of(0), cost_nanousd=10, cost_microusd=0, team="research")
+    await book(redis, id_of(1), cost_nanousd=500, cost_microusd=0)
+    await start(redis, owner=owner, now_ms=OPENED_MS)
+    await book(redis, id_of(2), cost_nanousd=7, cost_microusd=0, team="research", final=False)
+    await fed(redis)
+    assert (await fields(redis, owner))["usd:e"] == "17"
+    so_far = (await redis.hget(names.provisional(0), str(id_of(2)))).decode()  # type: ignore[misc]
+    await book(redis, id_of(2), cost_nanousd=9, cost_microusd=0, team="other", so_far=so_far)
+    await fed(redis)
+    assert (await fields(redis, owner))["usd:e"] == "10"
+
+
 async def test_undoing_gives_back_what_a_request_took(redis: Store) -> None:
     await start(redis)
     given = ModelLimits(
