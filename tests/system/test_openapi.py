@@ -20,6 +20,8 @@ OPERATIONS = {
     ("POST", "/api/v1/teams"),
     ("GET", "/api/v1/teams"),
     ("PATCH", "/api/v1/teams/{name}"),
+    ("GET", "/api/v1/limits/everything"),
+    ("PATCH", "/api/v1/limits/everything"),
     ("GET", "/api/usage/summary"),
     ("GET", "/api/usage/timeseries"),
     ("GET", "/api/v1/generation"),
@@ -63,4 +65,4 @@ def _attack(system: System) -> None:
     bounds = ["--max-examples", "25", "--seed", "1", "--request-timeout", "60", "--no-color"]
     done = subprocess.run([*command, *options, *bounds], capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert "12 selected" in done.stdout
+    assert "14 selected" in done.stdout
