@@ -33,6 +33,7 @@ class LimitSink(InRedis):
         self._redis = store
         self._shards = shards
         self._now_ms = now_ms
+        self._overshoot = 0  # the worst that this process has seen, in millionths of a budget
         self._begun_on = ""  # the server on which scopes were started anew
 
     async def tend(self, now_ms: int) -> None:
@@ -48,6 +49,9 @@ class LimitSink(InRedis):
             await self._begin_anew(batch.after.server)
         for applied in await limit_scopes.apply(self._redis, batch.shard, batch.entries):
             await self._tell(applied)
+            if applied.overshoot > self._overshoot:
+                self._overshoot = applied.overshoot
+                await limit_scopes.note_overshoot(self._redis, applied.overshoot)
 
     async def _begin_anew(self, server: str) -> None:
         """Another server may have lost entries that were applied: what is used is read from the totals again."""

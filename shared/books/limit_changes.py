@@ -63,13 +63,8 @@ def learned_by(provider: str, model: str) -> str:
 
 def arguments(entry: LedgerEntry, owner: str, pattern: str) -> list[str | int]:
     """An entry as the script `limit_apply` takes it, for the scope of an owner and a pattern."""
-    mine = [
-        change
-        for change in changes(entry)
-        if _is_of(change, owner) and limits.matches(pattern, change.provider, change.model)
-    ]
-    nanousd = sum(change.nanousd for change in mine)
-    tokens = sum(change.tokens for change in mine)
+    mine = _of(entry, owner, pattern)
+    nanousd, tokens = adds(entry, owner, pattern)
     teaches = entry.revision == 1 and tokens > 0
     milliseconds, _, number = entry.id.partition("-")
     return [
@@ -81,6 +76,20 @@ def arguments(entry: LedgerEntry, owner: str, pattern: str) -> list[str | int]:
         sum(change.requests for change in mine),
         entry.entry.permit,
         learned_by(entry.entry.provider, entry.entry.model) if teaches else "",
+    ]
+
+
+def adds(entry: LedgerEntry, owner: str, pattern: str) -> tuple[int, int]:
+    """Nano-dollars and tokens that an entry adds to the scope of an owner and a pattern."""
+    mine = _of(entry, owner, pattern)
+    return sum(change.nanousd for change in mine), sum(change.tokens for change in mine)
+
+
+def _of(entry: LedgerEntry, owner: str, pattern: str) -> list[Change]:
+    return [
+        change
+        for change in changes(entry)
+        if _is_of(change, owner) and limits.matches(pattern, change.provider, change.model)
     ]
 
 

@@ -26,7 +26,7 @@ async def read(store: Store) -> Records:
     """All limits of teams and of everything."""
     with translated():
         stored = await store.hgetall(names.LIMITS)  # type: ignore[misc]
-    number = int(stored.pop(b"version", 0))
+    number, _ = int(stored.pop(b"version", 0)), stored.pop(b"over", None)
     return Records(number, {scope.decode(): limits.decode(text) for scope, text in stored.items()})
 
 

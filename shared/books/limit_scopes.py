@@ -33,6 +33,7 @@ class Applied(NamedTuple):
     limits: str  # as the last admission had them, "" where there was none
     told_nanousd: int
     told_tokens: int
+    overshoot: int  # the worst of this scope, in millionths of its budget
 
 
 class State(NamedTuple):
@@ -163,9 +164,16 @@ async def apply(store: Store, shard: int, entries: Sequence[LedgerEntry]) -> lis
 
 
 def _applied(scope: str, reply: list[bytes]) -> Applied:
-    _, period, nanousd, tokens, given, told_nanousd, told_tokens = reply
+    _, period, nanousd, tokens, given, told_nanousd, told_tokens, over = reply
     return Applied(
-        scope, period.decode(), int(nanousd), int(tokens), given.decode(), int(told_nanousd), int(told_tokens)
+        scope,
+        period.decode(),
+        int(nanousd),
+        int(tokens),
+        given.decode(),
+        int(told_nanousd),
+        int(told_tokens),
+        int(over),
     )
 
 
@@ -203,3 +211,17 @@ async def release(store: Store, how: str, permits: Mapping[str, Sequence[str]]) 
     calls = [(scripts.LIMIT_RELEASE, [names.limit(scope)], [how, *some]) for scope, some in permits.items()]
     if calls:
         await scripted.evaluate(store, calls)
+
+
+async def note_overshoot(store: Store, millionths: int) -> None:
+    """Note the worst overshoot of a budget, in millionths of it. Of two processes that do so at once one may be lost
+    until it is exceeded again."""
+    with translated():
+        if millionths > int(await store.hget(names.LIMITS, "over") or 0):  # type: ignore[misc]
+            await store.hset(names.LIMITS, "over", str(millionths))  # type: ignore[misc]
+
+
+async def worst_overshoot(store: Store) -> float:
+    """The worst overshoot seen of any scope, as a share of its budget."""
+    with translated():
+        return int(await store.hget(names.LIMITS, "over") or 0) / 1_000_000  # type: ignore[misc]

@@ -5,9 +5,9 @@
 -- ARGV  1 shard
 --       2.. for each entry ten: its id (ms, number), its period (day, week, month), nano-dollars and tokens that it
 --       adds, requests that it adds, its permit ("" for none), and what calls are learned by ("" to learn nothing)
--- Returns {new, period, usd, tokens, limits, told, told}: how many entries were new; then of the period of the latest
+-- Returns {new, period, usd, tokens, limits, told, told, over}: how many entries were new; then of the period of the latest
 --   one what is used, the limits as the last admission had them, and which share of each budget was told already, in
---   percent; {-1} where the scope is not known.
+--   percent, and the worst overshoot in millionths of a budget; {-1} where the scope is not known.
 -- allow-oom: what followers have read may be trimmed, which makes room.
 --
 -- An entry at or below the cursor of its shard adds nothing, and ends its reservation all the same: a server that took
@@ -117,4 +117,5 @@ if soft == '0' then
   exceed(tonumber(tok), tonumber(now_used[2] or '0'), base_tok)
   if over > tonumber(now_used[6] or '0') then call('HSET', KEYS[1], 'over', whole(over)) end
 end
-return {new, period, now_used[1] or '0', now_used[2] or '0', got[3] or '', now_used[3] or '0', now_used[4] or '0'}
+return {new, period, now_used[1] or '0', now_used[2] or '0', got[3] or '', now_used[3] or '0', now_used[4] or '0',
+  whole(over)}
