@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from shared.books import limit_scopes, limit_upkeep, streams
 from shared.books.books import Books
@@ -26,9 +25,8 @@ log = logging.getLogger(__name__)
 class LimitSink(InRedis):
     """Applies entries, and tells of budgets that are used to a share, once per period and scope."""
 
-    def __init__(
-        self, store: Store, shards: int, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    ) -> None:
+    def __init__(self, store: Store, shards: int, now_ms: Callable[[Store], Awaitable[int]] = streams.now_ms) -> None:
+        """`now_ms`: Redis's clock."""
         super().__init__(store, NAME, self._apply)
         self._redis = store
         self._shards = shards
@@ -57,7 +55,7 @@ class LimitSink(InRedis):
         """Another server may have lost entries that were applied: what is used is read from the totals again."""
         if server == self._begun_on:
             return
-        books, now_ms = await self._books(), await streams.now_ms(self._redis)
+        books, now_ms = await self._books(), await self._now_ms(self._redis)
         for owner, patterns in (await limit_scopes.known(self._redis)).items():
             await limit_scopes.start(books, owner, patterns, now_ms, anew=True)
         self._begun_on = server
