@@ -37,9 +37,9 @@ async def admit(
     group: str = "g",
 ) -> Verdict:
     """What a scope says of one request. `reserve`: nano-dollars and tokens, while nothing is learned."""
-    words: list[str | int] = [permit, until, group, *reserve, "-" if most is None else most, int(calls)]
-    words += [limit_scopes.spelled(given), " ".join(map(str, limits.period(at_ms)))]
-    [reply] = await scripted.evaluate(redis, [(scripts.LIMIT_ADMIT, [names.limit(scope)], words)])
+    words = [*reserve, "-" if most is None else most, int(calls), limit_scopes.spelled(given), *limits.period(at_ms)]
+    arguments: list[str | int | bytes] = [permit, until, group, " ".join(map(str, words))]
+    [reply] = await scripted.evaluate(redis, [(scripts.LIMIT_ADMIT, [names.limit(scope)], arguments)])
     return Verdict.of(reply)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from services.gateway.client.headers import Header
@@ -140,7 +139,7 @@ def left(answers: Sequence[tuple[Scope, Verdict]]) -> list[Header]:
         for scope, verdict in answers
     )
     if money is not None:
-        found.append((b"x-arouter-limit-remaining", f"{Decimal(money) / 10**9:.9f}".encode()))
+        found.append((b"x-arouter-limit-remaining", b"%d.%09d" % divmod(money, 10**9)))
     tokens = _least(
         (scope.limits.limit_tokens, verdict.tokens + verdict.held_tokens + verdict.reserve_tokens)
         for scope, verdict in answers

@@ -1,4 +1,5 @@
-"""Questions to the scopes: those of one turn of the loop go to Redis in one pipeline."""
+"""Questions to the scopes, in pipelines: those of one turn of the loop go together, and what comes while one is under
+way goes with the next."""
 
 from __future__ import annotations
 
@@ -37,6 +38,7 @@ class Asking:
         self._offset: float | None = None  # from our clock to Redis's, ms
         self._pending: list[_Pending] = []
         self._tasks = Tasks()
+        self._flying = False  # whether a pipeline is under way
         self._away: float | None = None  # since when it has not answered
         self._tried = 0.0
 
@@ -49,27 +51,34 @@ class Asking:
         """The replies to the calls of a question, StoreErrors among them. StoreUnavailable where none came in time."""
         now = self._clock()
         if self._away is not None:
-            if now - self._tried < _PROBE:
+            if self._flying or now - self._tried < _PROBE:
                 raise StoreUnavailable("Redis is away")
             self._tried = now
         loop = asyncio.get_running_loop()
         pending = _Pending(question, loop.create_future())
-        if not self._pending:
+        if not self._pending and not self._flying:
             loop.call_soon(self._send)
         self._pending.append(pending)
         return await pending.answer
 
     def _send(self) -> None:
         batch, self._pending = self._pending[:_MOST], self._pending[_MOST:]
-        if self._pending:
-            asyncio.get_running_loop().call_soon(self._send)
+        self._flying = True
         task = self._tasks.start(self._run(batch), "limits")
-        asyncio.get_running_loop().call_later(_PATIENCE, self._late, batch, task)
+        late = asyncio.get_running_loop().call_later(_PATIENCE, self._late, batch)
+        task.add_done_callback(lambda _: self._landed(late))
 
-    def _late(self, batch: Sequence[_Pending], task: asyncio.Task[None]) -> None:
-        """Not cancelled: a cancelled call of redis-py may leave its connection out of step."""
-        if not task.done():
-            self._fail(batch, StoreUnavailable("Redis does not answer"))
+    def _landed(self, late: asyncio.TimerHandle) -> None:
+        late.cancel()
+        self._flying = False
+        if self._pending:
+            self._send()
+
+    def _late(self, batch: Sequence[_Pending]) -> None:
+        """Not cancelled: a cancelled call of redis-py may leave its connection out of step. What waits for its turn has
+        waited long enough, too."""
+        waiting, self._pending = self._pending, []
+        self._fail([*batch, *waiting], StoreUnavailable("Redis does not answer"))
 
     async def _run(self, batch: Sequence[_Pending]) -> None:
         try:
@@ -81,6 +90,9 @@ class Asking:
         except StoreError as exc:
             self._fail(batch, exc)
             return
+        except BaseException:  # nobody may wait for an answer that never comes
+            self._fail(batch, StoreUnavailable("limits could not be asked"))
+            raise
         self._away = None
         at = 0
         for pending, some in zip(batch, calls, strict=True):

@@ -158,27 +158,14 @@ class Limiter:
 
     async def _asked(self, permit: str, scopes: Sequence[Scope], group: str, size: Size, at: Period) -> list[Verdict]:
         most = "-" if size.most_tokens is None else size.most_tokens
+        guess = f"{size.nanousd} {size.tokens} {most} {int(size.calls)}"
         period = f"{at.day} {at.week} {at.month}"
+        asked = [
+            ((names.limit(scope.name),), f"{guess} {limit_scopes.spelled(scope.limits)} {period}") for scope in scopes
+        ]
 
         def calls(until: int) -> list[Call]:
-            return [
-                (
-                    scripts.LIMIT_ADMIT,
-                    (names.limit(scope.name),),
-                    (
-                        permit,
-                        until,
-                        group,
-                        size.nanousd,
-                        size.tokens,
-                        most,
-                        int(size.calls),
-                        limit_scopes.spelled(scope.limits),
-                        period,
-                    ),
-                )
-                for scope in scopes
-            ]
+            return [(scripts.LIMIT_ADMIT, keys, (permit, until, group, words)) for keys, words in asked]
 
         replies = await self._asking.ask(calls)
         for reply in replies:

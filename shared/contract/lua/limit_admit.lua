@@ -5,11 +5,10 @@
 -- ARGV  1 permit
 --       2 until when this may run, ms of this server's clock: a script that comes later reserves nothing
 --       3 what calls are learned by: provider and model
---       4 5 nano-dollars and tokens to reserve while nothing is learned
---       6 most tokens that the request can use, "-" where nobody knows
---       7 "1" where it can cost anything, "0" where only requests count
---       8 the limits: "reset usd tokens rpm tpm rpd concurrent soft", reset being d, w, m or e, "-" for no limit
---       9 the period: "day week month"
+--       4 words, with a space between them: nano-dollars and tokens to reserve while nothing is learned; the most tokens
+--         that the request can use, "-" where nobody knows; 1 where it can cost anything, 0 where only requests count;
+--         the limits: reset (d, w, m or e), usd, tokens, rpm, tpm, rpd, concurrent ("-" for no limit), 1 for soft;
+--         and the period: day, week, month
 -- Returns {verdict, now, why, wait, used, reserved, used, reserved, left, left, left, left, reserve, reserve}: verdict
 --   1 admitted, 2 admitted though it is over a soft limit, 0 refused, -1 too late, -2 the scope has not been started;
 --   why of a refusal: 1 usd, 2 tokens, 3 rpm, 4 tpm, 5 rpd, 6 concurrent; wait in ms, -1 where the budget is spent;
@@ -25,9 +24,11 @@ local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now > tonumber(ARGV[2]) then return {-1, now} end
 
+-- One argument in place of fifteen: packing them is most of what a question costs a gateway.
+local guess_usd, guess_tok, bound, calls, limits, day, week, month =
+  string.match(ARGV[4], '^(%d+) (%d+) (%S+) (%d) (%l %S+ %S+ %S+ %S+ %S+ %S+ %d) (%d+) (%d+) (%d+)$')
 local reset, usd, tok, rpm, tpm, rpd, most, soft =
-  string.match(ARGV[8], '^(%l) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$')
-local day, week, month = string.match(ARGV[9], '^(%d+) (%d+) (%d+)$')
+  string.match(limits, '^(%l) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$')
 local period = ({d = 'd:' .. day, w = 'w:' .. week, m = 'm:' .. month, e = 'e'})[reset]
 local permit = 'p:' .. ARGV[1]
 local got = call('HMGET', KEYS[1], 'state', permit, 'usd:' .. period, 'tok:' .. period, 'r:usd', 'r:tok', 'slots',
@@ -47,7 +48,7 @@ local used_usd, used_tok = got[3] or '0', got[4] or '0'
 local held_usd, held_tok = got[5] or '0', got[6] or '0'
 local slots = tonumber(got[7] or '0')
 usd, tok, rpm, tpm, rpd, most = tonumber(usd), tonumber(tok), tonumber(rpm), tonumber(tpm), tonumber(rpd), tonumber(most)
-local calls = ARGV[7] == '1'
+calls = calls == '1'
 local owed_m, owed_t, owed_d = debt(got[8], rpm), debt(got[9], tpm), debt(got[10], rpd)
 
 local function left(rate, owed, ms) return rate and math.floor((rate * ms - owed) / ms) or -1 end
@@ -87,12 +88,12 @@ local reserve_usd, reserve_tok = '0', '0'
 local slot = '0'
 if calls then
   local learned = got[12] or got[13]
-  local cost, count = tonumber(ARGV[4]), tonumber(ARGV[5])
+  local cost, count = tonumber(guess_usd), tonumber(guess_tok)
   if learned then
     local _, mean_usd, far_usd, mean_tok, far_tok = string.match(learned, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
     cost, count = mean_usd + far_usd, mean_tok + far_tok
   end
-  local bound = tonumber(ARGV[6])
+  bound = tonumber(bound)
   if bound and bound < count then cost, count = math.floor(cost * (bound / count)), bound end
   reserve_usd, reserve_tok = whole(cost), whole(count)
   slot = most and '1' or '0'
@@ -104,8 +105,8 @@ if calls then
     slots = slots + 1
   end
 end
-if got[11] ~= ARGV[8] then -- what was used before limits change is no overshoot of theirs
-  call('HSET', KEYS[1], 'limits', ARGV[8], 'base', period .. ' ' .. used_usd .. ' ' .. used_tok)
+if got[11] ~= limits then -- what was used before limits change is no overshoot of theirs
+  call('HSET', KEYS[1], 'limits', limits, 'base', period .. ' ' .. used_usd .. ' ' .. used_tok)
 end
 local at = ' ' .. whole(now)
 if rpm then
