@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -47,11 +48,15 @@ class Scenario:
     memory: bool = False
 
 
+_LIMITED = "gateway, a key with limits"
+# More than is ever used. What limits cost a request is the difference to the gateway's own row.
+_LIMITS = ("--limit-usd", "1000000", "--limit-tokens", "1000000000000", "--rpm", "100000000", "--tpm", "1000000000")
+_JSON = Scenario("plain JSON, 32 connections", 32, 0)
 SCENARIOS = (
     Scenario("2,000 open streams, 2 events/s each", 2000, 1000, 500, memory=True),  # first: memory is not given back
     Scenario("200 streams, 50 events/s each", 200, 100, 20),
     Scenario("50 streams, events back to back", 50, 200),
-    Scenario("plain JSON, 32 connections", 32, 0),
+    _JSON,
     Scenario("JSON with 10 MB requests, 1 connection", 1, 0, body=10_000_000),
 )
 
@@ -78,13 +83,18 @@ def rows(folder: Path) -> list[Row]:
         upstream = free_port(0)
         stack.enter_context(process([sys.executable, "-m", "bench.upstream", str(upstream)], core=1))
         peers = dict(stack.enter_context(started(name, folder, upstream)) for name in available())
-        return [measure(scenario, name, *peer) for scenario in SCENARIOS for name, peer in peers.items()]
+        return [
+            measure(scenario, name, *peer)
+            for scenario in SCENARIOS
+            for name, peer in peers.items()
+            if name != _LIMITED or scenario is _JSON
+        ]
 
 
 def available() -> list[str]:
-    names = ["gateway", "plain proxy"]
+    names = ["gateway", _LIMITED, "plain proxy"]
     if shutil.which("nginx"):
-        names.insert(1, "nginx")
+        names.insert(2, "nginx")
     if shutil.which("litellm"):
         names.append("LiteLLM")
     return names
@@ -97,7 +107,8 @@ def started(name: str, folder: Path, upstream: int) -> Iterator[tuple[str, tuple
     with ExitStack() as stack:
         key = "none"
         environment: dict[str, str] = {}
-        if name == "gateway":
+        if name in ("gateway", _LIMITED):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
             url = stack.enter_context(embedded.redis_url(Settings(data_dir=folder, redis_url=None)))
             environment = {
                 "REDIS_URL": url,
@@ -111,7 +122,7 @@ def started(name: str, folder: Path, upstream: int) -> Iterator[tuple[str, tuple
             cli = [sys.executable, "-m", "services.cli"]
             stack.enter_context(process([*cli, "meter"], core=1, environment=environment))
             key = subprocess.run(
-                [*cli, "keys", "create", "--name", "bench"],
+                [*cli, "keys", "create", "--name", "bench", *(_LIMITS if name == _LIMITED else ())],
                 env=own_environment(environment),
                 capture_output=True,
                 text=True,

@@ -16,7 +16,7 @@ import msgspec
 from services.cli import sinks
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
-from shared.books import audit, ledger, oracle
+from shared.books import audit, ledger, limit_audit, oracle, streams
 from shared.books.books import Books
 from shared.books.ledger import LedgerEntry
 from shared.contract.errors import ARouterError
@@ -37,7 +37,7 @@ class BadCursor(ARouterError):
 
 def add_commands(commands: Any) -> None:
     one = commands.add_parser(
-        "audit", help="compare totals, ledger, open exchanges and the database; exit 1 where they differ"
+        "audit", help="compare totals, ledger, open exchanges, limits and the database; exit 1 where they differ"
     )
     one.add_argument("--json", action="store_true")
     one.add_argument(
@@ -73,6 +73,8 @@ def run_audit(arguments: argparse.Namespace) -> int:
         kept = await _compared(books, database) if database is not None and database.exists else None
         if kept is not None:
             found.differences += kept.differences
+        limited = await limit_audit.audit(books, await streams.now_ms(books.store))
+        found.differences += limited.differences
         if arguments.oracle:
             entries = [entry for shard in range(books.shards) async for entry in ledger.read(books.store, shard)]
             lines = [json.loads(line) for file in arguments.oracle for line in file.read_text().splitlines()]
@@ -80,7 +82,7 @@ def run_audit(arguments: argparse.Namespace) -> int:
         status = 1 if found.differences else 0
         if arguments.json:
             said = {"exchanges": kept.exchanges, "behind": kept.behind} if kept is not None else None
-            print(json.dumps(found.as_dict() | {"database": said}))
+            print(json.dumps(found.as_dict() | {"database": said, "limits": {"scopes": limited.scopes}}))
             return
         for difference in found.differences:
             print(difference)
@@ -88,6 +90,8 @@ def run_audit(arguments: argparse.Namespace) -> int:
         print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sides.items()))
         if kept is not None:
             print(f"{kept.exchanges} exchanges compared with the database, {kept.behind} entries not read yet")
+        if limited.scopes:
+            print(f"{limited.scopes} scopes of limits compared with the books")
         print(f"{found.exchanges} exchanges in the ledger: {len(found.differences) or 'no'} differences")
 
     with_redis(check)

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from services.cli import limits
 from services.cli.output import print_table
 from services.cli.redis import with_redis
-from shared.access import keys, pepper, teams
+from shared.access import keys, limit_form, pepper, teams
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord, NoSuchKey
 from shared.books import totals
@@ -18,6 +19,7 @@ from shared.books.books import Books
 from shared.books.totals import Row
 from shared.contract import booked
 from shared.contract.booked import BOOKED
+from shared.contract.limits import key_scope
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings
 
@@ -42,8 +44,11 @@ def create_key(arguments: argparse.Namespace) -> int:
     async def create(books: Books) -> None:
         redis = books.store
         kind = Kind.MANAGEMENT if arguments.management else Kind.LIVE
-        given = {"team": await _team(books, arguments.team)}
+        wanted = limits.given(arguments)
+        given = {"team": await _team(books, arguments.team), "limits": limit_form.changed(wanted) if wanted else None}
         key, record = await keys.create(redis, await pepper.load(redis, Settings.load()), arguments.name, kind, **given)
+        if record.limits is not None:
+            await limits.counted(books, key_scope(record.hash), record.limits)
         print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
 
     return with_redis(create)
@@ -88,7 +93,13 @@ def update_key(arguments: argparse.Namespace) -> int:
         redis = books.store
         if arguments.team is not None:
             changes["team"] = await _team(books, arguments.team)
-        record = await keys.update(redis, (await keys.find_one(redis, arguments.hash)).hash, changes)
+        before = await keys.find_one(redis, arguments.hash)
+        if wanted := limits.given(arguments):
+            found = limit_form.changed(wanted, before.limits)
+            changes["limits"] = found if found.any else None
+        record = await keys.update(redis, before.hash, changes)
+        if "limits" in changes:
+            await limits.counted(books, key_scope(record.hash), record.limits)
         print(f"{record.label} ({record.name}): {_state(record)}")
 
     return with_redis(update)

@@ -17,6 +17,7 @@ from services.cli import (
     exchanges,
     followers,
     inspect,
+    limits,
     prices,
     providers,
     quarantine,
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--name", required=True)
     one.add_argument("--management", action="store_true", help="a key that manages keys, and cannot call models")
     one.add_argument("--team", metavar="NAME", help="the team it belongs to")
+    limits.add_flags(one)
     one.add_argument("--json", action="store_true", help="print the whole record")
     one.set_defaults(run=commands.create_key)
     one = keys.add_parser("list", help="list all keys, oldest first")
@@ -92,12 +94,14 @@ def parser() -> argparse.ArgumentParser:
         "--allow-models", metavar="A,B*", help="the only models it may use; a trailing * stands for any rest"
     )
     one.add_argument("--team", metavar="NAME", help="the team it belongs to from now on; '' takes it out of its team")
+    limits.add_flags(one)
     one.set_defaults(run=commands.update_key)
     one = keys.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
     one.add_argument("hash")
     one.set_defaults(run=commands.revoke_key)
 
     teams.add_commands(commands_)
+    limits.add_commands(commands_)
 
     one = commands_.add_parser("seal-key", help="print a new key for AROUTER_SEAL_KEYS_FILE")
     one.set_defaults(run=seals.print_key)

@@ -9,14 +9,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from services.meter.limits import LimitSink
 from services.sinks.settings import SinkSettings
 from shared.books import version
 from shared.books.archive import Archive
 from shared.books.follow import Sink
-from shared.books.following import Following
+from shared.books.following import TIMING, Following, Timing
 from shared.runtime import embedded, logs, store
 from shared.runtime.errors import SettingsError
 from shared.runtime.store import Store
+
+_LIMITS = Timing(idle=0.25, tend=10.0)  # callers wait for what is reserved
 
 if TYPE_CHECKING:
     from services.sinks.database import Database
@@ -55,9 +58,14 @@ async def _follow(url: str, make: Make) -> None:
 
 
 def beside_meters(settings: SinkSettings) -> Make:
-    """The followers of everything that is configured, for the process of a meter."""
+    """The followers for the process of a meter: that of limits, and those of everything that is configured."""
     makes = [made for one in _FOLLOWERS.values() if (made := one.make(settings)) is not None]
-    return lambda redis: [loop for make in makes for loop in make(redis)]
+
+    def loops(redis: Store) -> Sequence[Loop]:
+        limits = _following(redis, settings, LimitSink(redis, settings.shards), _LIMITS)
+        return [limits, *(loop for make in makes for loop in make(redis))]
+
+    return loops
 
 
 class Loop(Protocol):
@@ -77,8 +85,8 @@ class _Follower(NamedTuple):
     make: Callable[[SinkSettings], Make | None]
 
 
-def _following(redis: Store, settings: SinkSettings, sink: Sink) -> Following:
-    return Following(redis, sink, shards=settings.shards, journal_keep=settings.journal_keep)
+def _following(redis: Store, settings: SinkSettings, sink: Sink, timing: Timing = TIMING) -> Following:
+    return Following(redis, sink, shards=settings.shards, journal_keep=settings.journal_keep, timing=timing)
 
 
 def database(settings: SinkSettings) -> Database | None:

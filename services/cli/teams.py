@@ -7,11 +7,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from services.cli import limits
 from services.cli.output import print_table
 from services.cli.redis import with_redis
-from shared.access import teams
+from shared.access import limit_form, teams
 from shared.access.teams import TeamRecord
 from shared.books.books import Books
+from shared.contract.limits import team_scope
 
 
 def add_commands(commands: Any) -> None:
@@ -19,6 +21,7 @@ def add_commands(commands: Any) -> None:
     one = found.add_parser("create", help="make a team, for `keys create --team` and `keys update --team`")
     one.add_argument("--name", required=True, help="letters, digits, '.', '_' and '-'; it never changes")
     one.add_argument("--label", default="", help="for people; it may change")
+    limits.add_flags(one)
     one.add_argument("--json", action="store_true", help="print the whole record")
     one.set_defaults(run=create)
     one = found.add_parser("list", help="list all teams, oldest first")
@@ -27,6 +30,7 @@ def add_commands(commands: Any) -> None:
     one = found.add_parser("update", help="change a team, by its name")
     one.add_argument("name")
     one.add_argument("--label")
+    limits.add_flags(one)
     one.add_argument("--json", action="store_true", help="print the whole record")
     one.set_defaults(run=update)
 
@@ -35,7 +39,12 @@ def create(arguments: argparse.Namespace) -> int:
     """`teams create`."""
 
     async def make(books: Books) -> None:
-        _print(await teams.create(books.store, arguments.name, arguments.label), as_json=arguments.json)
+        wanted = limits.given(arguments)
+        limit_form.changed(wanted)  # before anything is made
+        record = await teams.create(books.store, arguments.name, arguments.label)
+        if wanted:
+            await limits.set_team(books, team_scope(record.name), wanted)
+        _print(record, as_json=arguments.json)
 
     return with_redis(make)
 
@@ -58,7 +67,10 @@ def update(arguments: argparse.Namespace) -> int:
     changes = {} if arguments.label is None else {"label": arguments.label}
 
     async def change(books: Books) -> None:
-        _print(await teams.update(books.store, arguments.name, changes), as_json=arguments.json)
+        record = await teams.update(books.store, arguments.name, changes)
+        if wanted := limits.given(arguments):
+            await limits.set_team(books, team_scope(record.name), wanted)
+        _print(record, as_json=arguments.json)
 
     return with_redis(change)
 

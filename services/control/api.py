@@ -7,7 +7,18 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.control import access, exchanges, generation, keys, probe_stream, providers, streams, teams, usage
+from services.control import (
+    access,
+    exchanges,
+    generation,
+    keys,
+    limits,
+    probe_stream,
+    providers,
+    streams,
+    teams,
+    usage,
+)
 from services.control.plane import ControlPlane
 from shared.contract import paths
 
@@ -25,7 +36,7 @@ def include(app: FastAPI, plane: ControlPlane) -> None:
     """Add everything to an application."""
     app.state.control = plane
     access.handle_errors(app)
-    for module in (keys, teams, usage, exchanges, generation, streams, providers, probe_stream):
+    for module in (keys, teams, limits, usage, exchanges, generation, streams, providers, probe_stream):
         app.include_router(module.router)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     app.openapi()  # now: it takes a tenth of a second

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, Field, StrictBool
 from pydantic.json_schema import SkipJsonSchema
 
+from services.control import limits
 from services.control.access import ERRORS, Caller, Manager
 from services.control.fields import KEY_HASH, TeamName, Time
+from services.control.limits import Limits, LimitsShown, RateLimit, limits_of
 from services.control.plane import ControlPlane, Plane
 from shared.access import keys, teams
 from shared.access.key_format import Kind
@@ -19,6 +21,8 @@ from shared.access.keys import KeyRecord
 from shared.access.teams import NoSuchTeam
 from shared.books import reports
 from shared.books.reports import Between, KeyUsage
+from shared.contract.limits import Limits as NoLimits
+from shared.contract.limits import key_scope
 from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/v1", tags=["keys"], responses=ERRORS)
@@ -32,10 +36,8 @@ _Providers = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]],
 _Models = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=500)]
 
 
-class KeyLimits(BaseModel):
+class KeyLimits(Limits):
     """The limits and the team of a key."""
-
-    model_config = ConfigDict(extra="forbid")
 
     expires_at: Time | None = Field(default=None, description="Refused from then on. null: never.")
     allowed_providers: _Providers | None = Field(
@@ -64,7 +66,7 @@ class KeyChanges(KeyLimits):
     disabled: StrictBool | SkipJsonSchema[None] = None
 
 
-class Key(BaseModel):
+class Key(LimitsShown):
     """A key, without the key. Usage is in tokens; days, weeks (from Monday) and months are UTC's."""
 
     hash: str = Field(description="The key's public name, under which usage is booked.")
@@ -112,8 +114,12 @@ async def create(plane: Plane, _: Manager, new: NewKey) -> NewKeyAnswer:
     """Make a key that calls models. The raw key is in this answer and nowhere else."""
     given = await _checked(plane, new.model_dump(exclude_unset=True))
     name = given.pop("name")
-    key, record = await keys.create(plane.store, await plane.pepper(), name, **given)
-    return NewKeyAnswer(data=_shown(record, KeyUsage(0, 0, 0, 0)), key=key)
+    found = limits_of(given, None)
+    key, record = await keys.create(plane.store, await plane.pepper(), name, **given, limits=found)
+    if found is not None:
+        await limits.count(plane, key_scope(record.hash), found)
+    [data] = await _shown(plane, [record])
+    return NewKeyAnswer(data=data, key=key)
 
 
 @router.get("/keys", summary="List keys")
@@ -141,22 +147,27 @@ async def list_all(
         if exhausted or len(found) == page_size:
             break
     async with plane.report(request) as between:
-        usage = await _usage(plane, found, between)
-    return KeyList(
-        data=[_shown(record, usage[record.hash]) for record in found], next_page_token=None if exhausted else str(at)
-    )
+        data = await _shown(plane, found, between)
+    return KeyList(data=data, next_page_token=None if exhausted else str(at))
 
 
 @router.patch("/keys/{hash}", summary="Change a key")
 async def update(plane: Plane, _: Manager, hash: Hash, changes: KeyChanges) -> KeyAnswer:
     """Change a key; gateways act on it within two seconds."""
-    await _managed(plane, hash)
+    before = await _managed(plane, hash)
     given = changes.model_dump(exclude_unset=True)
     for field in ("name", "disabled"):
         if field in given and given[field] is None:
             raise Refused(400, f"{field}: cannot be null")
-    record = await keys.update(plane.store, hash, await _checked(plane, given))
-    return KeyAnswer(data=_shown(record, (await _usage(plane, [record]))[hash]))
+    checked = await _checked(plane, given)
+    found = limits_of(checked, before.limits)
+    if found is not None:
+        checked["limits"] = found if found.any else None
+    record = await keys.update(plane.store, hash, checked)
+    if found is not None:
+        await limits.count(plane, key_scope(hash), found)
+    [data] = await _shown(plane, [record])
+    return KeyAnswer(data=data)
 
 
 @router.delete("/keys/{hash}", summary="Delete a key")
@@ -167,11 +178,44 @@ async def delete(plane: Plane, _: Manager, hash: Hash) -> DeletedAnswer:
     return DeletedAnswer()
 
 
+class CurrentRateLimit(RateLimit):
+    """Rates, in the form of before, too."""
+
+    requests: int = Field(description="Requests in an interval; -1: no limit.")
+    interval: str = Field(examples=["1m"])
+    note: str = "requests_per_minute and the others say it in full"
+
+
+class CurrentKey(Key):
+    """The key that asks. What this gateway does not know of (own provider keys, a free tier) is 0 or false."""
+
+    rate_limit: CurrentRateLimit
+    is_management_key: bool
+    is_provisioning_key: bool
+    is_free_tier: bool = False
+    include_byok_in_limit: bool = False
+    byok_usage: int = 0
+    byok_usage_daily: int = 0
+    byok_usage_weekly: int = 0
+    byok_usage_monthly: int = 0
+
+
+class CurrentKeyAnswer(BaseModel):
+    data: CurrentKey
+
+
 @router.get("/key", summary="The key of this request")
-async def current(plane: Plane, key: Caller) -> KeyAnswer:
-    """The record of the key that asks."""
+async def current(plane: Plane, key: Caller) -> CurrentKeyAnswer:
+    """The record of the key that asks, with what is left of its limits."""
     record = await keys.find(plane.store, key.hash) or key
-    return KeyAnswer(data=_shown(record, (await _usage(plane, [record]))[record.hash]))
+    [data] = await _shown(plane, [record])
+    manages, rates = record.kind is Kind.MANAGEMENT, data.rate_limit.model_dump()
+    minute, day = data.rate_limit.requests_per_minute, data.rate_limit.requests_per_day
+    by_day = minute is None and day is not None
+    first = day if by_day else minute
+    rates |= {"requests": -1 if first is None else first, "interval": "1d" if by_day else "1m"}
+    shown = data.model_dump() | {"rate_limit": rates}
+    return CurrentKeyAnswer(data=CurrentKey(**shown, is_management_key=manages, is_provisioning_key=manages))
 
 
 async def _managed(plane: ControlPlane, hash: str) -> KeyRecord:
@@ -205,13 +249,17 @@ async def _checked(plane: ControlPlane, given: dict[str, Any]) -> dict[str, Any]
     return given
 
 
-async def _usage(plane: ControlPlane, records: list[KeyRecord], between: Between | None = None) -> dict[str, KeyUsage]:
+async def _shown(plane: ControlPlane, records: list[KeyRecord], between: Between | None = None) -> list[Key]:
     hashes = [record.hash for record in records]
-    return await reports.key_usage(await plane.books(), hashes, await plane.now(), between)
+    usage = await reports.key_usage(await plane.books(), hashes, await plane.now(), between)
+    given = {key_scope(record.hash): record.limits or NoLimits() for record in records}
+    found = await limits.shown(plane, given)
+    return [_key(record, usage[record.hash], found[key_scope(record.hash)]) for record in records]
 
 
-def _shown(record: KeyRecord, usage: KeyUsage) -> Key:
+def _key(record: KeyRecord, usage: KeyUsage, limited: dict[str, Any]) -> Key:
     return Key(
+        **limited,
         hash=record.hash,
         name=record.name,
         label=record.label,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from services.control import limits
 from services.control.access import ERRORS, ErrorAnswer, Manager
 from services.control.fields import TeamName
-from services.control.plane import Plane
+from services.control.limits import LIMITS, Limits, LimitsShown
+from services.control.plane import ControlPlane, Plane
 from shared.access import teams
 from shared.access.teams import NoSuchTeam, TeamExists, TeamRecord
+from shared.contract.limits import team_scope
 from shared.runtime.errors import Refused
 
 router = APIRouter(prefix="/api/v1", tags=["teams"], responses=ERRORS)
@@ -21,24 +24,20 @@ router = APIRouter(prefix="/api/v1", tags=["teams"], responses=ERRORS)
 _Label = Annotated[str, Field(max_length=200, examples=["Research and evaluation"])]
 
 
-class NewTeam(BaseModel):
+class NewTeam(Limits):
     """A team to make."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: TeamName = Field(description="It never changes: what is booked holds it.")
     label: _Label = Field(default="", description="For people; it may change.")
 
 
-class TeamChanges(BaseModel):
+class TeamChanges(Limits):
     """Changes of a team; a field that is not named stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     label: _Label | SkipJsonSchema[None] = None
 
 
-class Team(BaseModel):
+class Team(LimitsShown):
     """A team of keys."""
 
     name: str
@@ -63,9 +62,12 @@ _EXISTS = {409: {"model": ErrorAnswer, "description": "There is a team of this n
 async def create(plane: Plane, _: Manager, new: NewTeam) -> TeamAnswer:
     """Make a team, for the field `team` of keys."""
     try:
-        return TeamAnswer(data=_shown(await teams.create(plane.store, new.name, new.label)))
+        record = await teams.create(plane.store, new.name, new.label)
     except TeamExists as exc:
         raise Refused(409, str(exc)) from None
+    await limits.set_shared(plane, team_scope(new.name), new.model_dump(exclude_unset=True))
+    [data] = await _shown(plane, [record])
+    return TeamAnswer(data=data)
 
 
 @router.get("/teams", summary="List teams")
@@ -79,7 +81,7 @@ async def list_all(
     at = int(page_token or 0)
     found = await teams.page(plane.store, at, page_size)
     more = len(found) == page_size
-    return TeamList(data=[_shown(one) for one in found], next_page_token=str(at + page_size) if more else None)
+    return TeamList(data=await _shown(plane, found), next_page_token=str(at + page_size) if more else None)
 
 
 @router.patch("/teams/{name}", summary="Change a team")
@@ -88,14 +90,24 @@ async def update(plane: Plane, _: Manager, name: Annotated[TeamName, Path()], ch
     given = changes.model_dump(exclude_unset=True)
     if "label" in given and given["label"] is None:
         raise Refused(400, "label: cannot be null")
+    labels = {field: value for field, value in given.items() if field not in LIMITS}
     try:
-        return TeamAnswer(data=_shown(await teams.update(plane.store, name, given)))
+        record = await teams.update(plane.store, name, labels)
     except NoSuchTeam as exc:
         raise Refused(404, str(exc)) from None
+    await limits.set_shared(plane, team_scope(name), given)
+    [data] = await _shown(plane, [record])
+    return TeamAnswer(data=data)
 
 
-def _shown(record: TeamRecord) -> Team:
+async def _shown(plane: ControlPlane, records: list[TeamRecord]) -> list[Team]:
+    found = await limits.shared(plane, [team_scope(record.name) for record in records])
+    return [_team(record, found[team_scope(record.name)]) for record in records]
+
+
+def _team(record: TeamRecord, limited: dict[str, Any]) -> Team:
     return Team(
+        **limited,
         name=record.name,
         label=record.label,
         created_at=datetime.fromtimestamp(record.created_at, UTC),

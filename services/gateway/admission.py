@@ -1,4 +1,5 @@
-"""Admission: decides which request becomes an exchange, by key, expiry, lists and journal, in this order.
+"""Admission: decides which request becomes an exchange, by key, expiry, lists, journal and limits, in this
+order.
 
 The key is checked before a request's body is read, the rest once the body has named its model. An admitted request gets
 a permit, which opens one exchange (decision 29).
@@ -6,12 +7,16 @@ a permit, which opens one exchange (decision 29).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from services.gateway.capture.tap import ExchangeTap, Tap
+from services.gateway.client.headers import Header
 from services.gateway.client.received import Received
 from services.gateway.client.request import ClientRequest
+from services.gateway.limiting import scopes
+from services.gateway.limiting.limiter import Limiter, Reservation, group
 from services.gateway.routing.routes import Match, Route
 from shared.access.credentials import caller_key, ticket_of, without_key
 from shared.access.key_format import Kind
@@ -40,6 +45,17 @@ class Permit(NamedTuple):
     key: KeyRecord
     tap: Tap
     routes: tuple[Route, ...]
+    reserved: Reservation | None = None  # None: it is under no limit
+
+    @property
+    def name(self) -> str:
+        """As the open record has it; "" where nothing was reserved."""
+        return "" if self.reserved is None else self.reserved.permit
+
+    @property
+    def left(self) -> list[Header]:
+        """Headers of the answer: what is left of the limits."""
+        return [] if self.reserved is None else self.reserved.headers
 
     def open(self, record: Open) -> ExchangeTap:
         """Mint the exchange's id and make its open durable, in one call. Refused with 503 where the journal fails."""
@@ -52,9 +68,10 @@ class Permit(NamedTuple):
 class Admission:
     """The admission of one gateway."""
 
-    def __init__(self, keyring: KeyRing, tap: Tap) -> None:
+    def __init__(self, keyring: KeyRing, tap: Tap, limiter: Limiter) -> None:
         self._keyring = keyring
         self._tap = tap
+        self.limiter = limiter
 
     async def identify(self, client: ClientRequest, given: Mapping[bytes, bytes]) -> KeyRecord:
         """The record of a caller's key, or of the ticket in an upload's URL. `given`: the request's header fields.
@@ -84,6 +101,29 @@ class Admission:
         if not self._tap.takes:
             raise _unkept()
         return Permit(key, self._tap, routes)
+
+    def limited(self, key: KeyRecord) -> bool:
+        """Whether a key's requests may be under limits."""
+        return key.limits is not None or bool(self.limiter.shared) or not self.limiter.loaded
+
+    async def reserve(self, permit: Permit, asked: Asked) -> Permit:
+        """The permit with what is reserved for the request under limits. Whoever gets it opens it in the same turn of
+        the loop. Refused: 402 where a budget is spent, 429 where another limit is reached, 503 where nobody knows."""
+        await self.limiter.ready()
+        key, route, dialect = permit.key, permit.routes[0], asked.matched.dialect
+        provider, model = route.upstream.provider, route.model
+        found = scopes.asked(key.hash, key.limits, key.team or "", self.limiter.shared, provider, model, time.time())
+        if not found:
+            return permit
+        size = scopes.Size(False)
+        if scopes.calls(asked.method, dialect):
+            size = scopes.Size(True, asked.body.size, asked.body.most_output())
+        return permit._replace(reserved=await self.limiter.reserve(found, group(provider, model), size))
+
+    def ended(self, permit: Permit, *, begun: bool) -> None:
+        """The request of a permit runs no longer; `begun`: it has become an exchange."""
+        if permit.reserved is not None:
+            (self.limiter.ended if begun else self.limiter.undo)(permit.reserved)
 
 
 def checks_model(key: KeyRecord, method: str, matched: Match) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from services.gateway.configuration import Configuration, Load
 from services.gateway.configured import Configured
 from services.gateway.dataplane import DataPlane
 from services.gateway.health import Health
+from services.gateway.limiting.limiter import Limiter
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.observers import AccessLog, Observers
 from services.gateway.redis_check import RedisCheck
@@ -35,6 +37,7 @@ from shared.contract import paths
 from shared.contract.ids import ExchangeIds, new_boot
 from shared.contract.running import Reloaded, Result, Service
 from shared.runtime import seal_keys, store
+from shared.runtime.errors import StoreError
 from shared.runtime.reloading import Change, Reloading
 from shared.runtime.tasks import Tasks
 
@@ -80,7 +83,9 @@ class Gateway:
         needed = settings.journal_failed == "refuse"
         self.health = Health(self._journal, self._tap, RedisCheck(self._redis, settings), needs_journal=needed)
         self._configuration = Configuration(settings, load, transport, lambda: self.health.draining)
-        admission = Admission(KeyRing(self._redis, settings), self._tap)
+        serve = settings.limits_without_redis_seconds if settings.limits_without_redis == "serve" else None
+        limiter = Limiter(self._redis, lambda: ids.boot, settings.shards, serve)
+        admission = Admission(KeyRing(self._redis, settings), self._tap, limiter)
         observer = Observers([self.metrics, AccessLog()]) if settings.access_log else self.metrics
         self._plane = DataPlane(settings, self._configuration.configured, admission, observer)
         self.reloading = Reloading(
@@ -107,6 +112,8 @@ class Gateway:
             tasks.start(self._recovery.beat(), "heartbeat"),
             tasks.start(self._recovery.resend(), "journal recovery"),
             tasks.start(self.reloading.run(), "reloads"),
+            tasks.start(self._plane.limiter.refresh(), "limits"),
+            tasks.start(self._plane.limiter.releases.run(), "releases of limits"),
         ]
         self._running = writing, forever
 
@@ -117,6 +124,8 @@ class Gateway:
         writing, forever = self._running
         for task in forever:
             task.cancel()
+        with suppress(StoreError):  # else they end with the boot
+            await self._plane.limiter.releases.flush()
         flushed = await self._writer.close(writing, _FLUSH_SECONDS)
         # A journal that is not accounted for stays on the disk, and another gateway adopts it.
         self._journal.close(complete=await self._recovery.leave(complete=flushed))
@@ -168,4 +177,6 @@ class Gateway:
             journal_failed=lambda: self._journal.failed,
             redis_up=lambda: self._writer.available,
             draining=lambda: self.health.draining,
+            limits_waiting_releases=lambda: len(self._plane.limiter.releases),
+            limits_served_without_redis=lambda: self._plane.limiter.away.served,
         )

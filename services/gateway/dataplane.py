@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from services.gateway.client.way_back import WayBack
 from services.gateway.configured import Configured
 from services.gateway.ending import path_of
 from services.gateway.exchange import Call, Exchange, Limits
+from services.gateway.limiting.limiter import Limiter
 from services.gateway.observers import Observer
 from services.gateway.planning import plan_of
 from services.gateway.refusal import refuse
@@ -109,14 +111,22 @@ class DataPlane:
                 body = await self._intake.receive(client, given, _wanted(key, client.method, matched))
             unread = body.rest is not None
             routed = _routed(configured, matched, body, key)
-            permit = self._admission.admit(key, Asked(client.method, matched, routed.routes, body))
+            asked = Asked(client.method, matched, routed.routes, body)
+            permit = self._admission.admit(key, asked)
             asker = self._asker(client, given, routed.flags.user)
+            if self._admission.limited(key):
+                permit = await self._admission.reserve(permit, asked)
             await self._run(client, permit, routed, asker, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
             refuse(client, family, refused, unread=unread, extra=self._cors.answer(given))
         except ClientLeft:
             return
+
+    @property
+    def limiter(self) -> Limiter:
+        """The limits of callers."""
+        return self._admission.limiter
 
     async def watch(self) -> None:
         """End exchanges that exceed a limit, for as long as the process lives."""
@@ -174,16 +184,22 @@ class DataPlane:
         routes = tuple(route for route in routes if possible(route.upstream.provider, route.url))
         if not routes:
             raise handshake.not_served()
-        permit = self._admission.admit(key, Asked(client.method, matched, routes, _NO_BODY))
+        asked = Asked(client.method, matched, routes, _NO_BODY)
+        permit = self._admission.admit(key, asked)
         guard = None
         if key.allowed_models is not None:
             guard = Guard(partial(_allows, key, permit.routes), matched.dialect, self._settings.max_body_bytes)
         asker = self._asker(client, given)
         chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
         call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
-        opened = _socket_record(permit, matched, chosen.first, asker)
-        tap = permit.open(opened)
-        await self._follow(SocketExchange(call, tap, client, self, arrived, guard), opened)
+        if self._admission.limited(key):
+            permit = await self._admission.reserve(permit, asked)
+
+        def begin() -> tuple[Exchange, Open]:
+            opened = _socket_record(permit, matched, chosen.first, asker)
+            return SocketExchange(call, permit.open(opened), client, self, arrived, guard), opened
+
+        await self._follow(permit, begin)
 
     def _asker(self, client: ClientRequest, given: dict[bytes, bytes], said: str = "") -> Attribution:
         """Who asks. Headers that say so to us alone are taken out of the request."""
@@ -195,17 +211,24 @@ class DataPlane:
     async def _run(
         self, client: ClientRequest, permit: Permit, routed: _Routed, asker: Attribution, arrived: float
     ) -> None:
-        call = self._call(client, routed, permit)
-        opened = _open_record(permit, routed, call, asker)
-        tap = permit.open(opened)
-        await self._follow(Exchange(call, tap, client, self, arrived), opened)
+        def begin() -> tuple[Exchange, Open]:
+            call = self._call(client, routed, permit)
+            opened = _open_record(permit, routed, call, asker)
+            return Exchange(call, permit.open(opened), client, self, arrived), opened
 
-    async def _follow(self, exchange: Exchange, opened: Open) -> None:
-        self.open[exchange] = opened
+        await self._follow(permit, begin)
+
+    async def _follow(self, permit: Permit, begin: Callable[[], tuple[Exchange, Open]]) -> None:
+        """Begin an exchange, and follow it to its end. What was reserved for it is given back where it cannot begin."""
+        exchange = None
         try:
+            exchange, opened = begin()
+            self.open[exchange] = opened
             await exchange.run()
         finally:
-            del self.open[exchange]
+            if exchange is not None:
+                del self.open[exchange]
+            self._admission.ended(permit, begun=exchange is not None)
 
     def _call(self, client: ClientRequest, routed: _Routed, permit: Permit) -> Call:
         matched, routes, caller = routed.matched, permit.routes, permit.key.hash
@@ -218,6 +241,7 @@ class DataPlane:
             keep_body=matched.dialect not in TOKENLESS and matched.family is not Family.ANTHROPIC,
             configured=routed.configured,
             cors=self._cors.answer(dict(client.headers)) if self._settings.cors_origins else [],
+            left=permit.left,
             way_back=WayBack(partial(self._admission.ticket, permit.key), self._settings.base_path.encode()),
         )
 
@@ -331,6 +355,7 @@ def _socket_record(permit: Permit, matched: Match, candidate: Candidate, asker: 
         client_address=asker.client_address,
         user_agent=asker.user_agent,
         traceparent=asker.traceparent,
+        permit=permit.name,
         requested_model=permit.routes[0].asked and (matched.path_model or ""),
         app=asker.app,
     )
@@ -354,6 +379,7 @@ def _open_record(permit: Permit, routed: _Routed, call: Call, asker: Attribution
         client_address=asker.client_address,
         user_agent=asker.user_agent,
         traceparent=asker.traceparent,
+        permit=permit.name,
         requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
         app=asker.app,
     )

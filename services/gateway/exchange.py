@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
@@ -72,6 +72,7 @@ class Call(msgspec.Struct, frozen=True):
     keep_body: bool  # the meter may need the request's body to estimate
     configured: Configured
     cors: list[Header]  # for browsers
+    left: Sequence[Header] = ()  # what is left of the caller's limits
     way_back: WayBack | None = None  # of URLs in the answer
 
 
@@ -313,6 +314,8 @@ class Exchange:
         if self._call.way_back is not None and not way_back.NAMES.isdisjoint(answered):
             candidate = self._attempts.candidate
             given = way_back.led_back(given, self._client, candidate.provider, candidate.url, self._call.way_back)
+        if self._call.left:
+            given = headers.replaced(given, self._call.left)
         if self._call.cors:
             given = cors.replaced(given, self._call.cors)
         whole = answer.whole()

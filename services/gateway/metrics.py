@@ -34,6 +34,8 @@ _STATES = {
     "journal_failed": "1 where the journal is full or its disk refuses.",
     "redis_up": "1 where Redis took the last batch of records.",
     "draining": "1 once the process has been told to end.",
+    "limits_waiting_releases": "Releases of reservations under limits that Redis has not heard yet.",
+    "limits_served_without_redis": "Requests under limits that were served while Redis was away, so far.",
 }
 
 

@@ -22,7 +22,7 @@ def refuse(
     extra: Sequence[Header] = (),
 ) -> None:
     """Answer with an error. `unread`: the request's body was not read, so the connection closes."""
-    body = error_body(family, refused.status, refused.message, refused.code)
+    body = error_body(family, refused.status, refused.message, refused.code, refused.metadata)
     given: list[Header] = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

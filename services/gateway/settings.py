@@ -203,6 +203,15 @@ class GatewaySettings(Settings):
         "their usage may be lost.",
     )
 
+    limits_without_redis: Literal["serve", "refuse"] = Field(
+        default="serve",
+        description="While Redis is away, serve requests under limits from what each limit had left when it last "
+        "answered, or refuse them with 503.",
+    )
+    limits_without_redis_seconds: float = Field(
+        default=60, gt=0, description="For how long they are served; after it 503."
+    )
+
     @property
     def attributing(self) -> Attributing:
         """How it is found out who asks."""

@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 
 from services.meter.metrics import BooksMetrics
 from services.meter.provider_watch import ProviderWatch
-from shared.books import audit, followers, streams, work
+from shared.books import audit, followers, limit_scopes, streams, work
 from shared.books.books import Books
 from shared.runtime.errors import StoreError
 from shared.runtime.store import Store
@@ -65,6 +65,7 @@ class BooksMonitor:
             few = sum((await streams.lengths(self._store, range(books.shards))).values()) <= _MOST_RECORDS
             self._metrics.conservation(await audit.conservation(books) if few else None)
             await self._look_at_work()
+            self._metrics.limits(await limit_scopes.worst_overshoot(self._store))
             self._metrics.followers(await followers.states(books, await streams.now_ms(self._store)))
             self._looked = time.monotonic()
 

@@ -61,6 +61,11 @@ class BooksMetrics:
             ["follower"],
             registry=registry,
         )
+        self._overshoot = Gauge(
+            "arouter_limits_worst_overshoot_ratio",
+            "By how much a scope has exceeded a hard budget, as a share of the budget: the worst that was ever seen.",
+            registry=registry,
+        )
 
     def backlog(self, lengths: Iterable[tuple[int, int]]) -> None:
         """How long the streams are that this meter reads, by shard."""
@@ -83,6 +88,10 @@ class BooksMetrics:
             self._lags.labels(state.name).set(max(0, state.lag_ms) / 1000)
             self._failing.labels(state.name).set(int(state.failing))
             self._missing.labels(state.name).set(len(state.gaps) + state.skipped)
+
+    def limits(self, overshoot: float) -> None:
+        """The worst overshoot of a limit, as a share of it."""
+        self._overshoot.set(overshoot)
 
     def work(self, found: Summary | None, now_ms: int = 0) -> None:
         """Work that ends elsewhere, at a time of Redis's clock; None where another meter counts."""

@@ -12,6 +12,7 @@ from shared.contract.dialects import Family
 _OPENAI_TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "payment_required",
     403: "forbidden_error",
     404: "not_found_error",
     405: "invalid_request_error",
@@ -27,6 +28,7 @@ _OPENAI_TYPES: Mapping[int, str] = {
 _ANTHROPIC_TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
@@ -42,6 +44,7 @@ _ANTHROPIC_TYPES: Mapping[int, str] = {
 _GOOGLE_STATUSES: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
+    402: "RESOURCE_EXHAUSTED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     405: "INVALID_ARGUMENT",
@@ -58,6 +61,7 @@ _GOOGLE_STATUSES: Mapping[int, str] = {
 _AWS_TYPES: Mapping[int, str] = {
     400: "ValidationException",
     401: "UnrecognizedClientException",
+    402: "ServiceQuotaExceededException",
     403: "AccessDeniedException",
     404: "ResourceNotFoundException",
     405: "ValidationException",
@@ -72,24 +76,35 @@ _AWS_TYPES: Mapping[int, str] = {
 }
 
 
-def _openai(status: int, message: str, code: str) -> dict[str, Any]:
+_Metadata = Mapping[str, Any] | None
+
+
+def _openai(status: int, message: str, code: str, metadata: _Metadata) -> dict[str, Any]:
     kind = _OPENAI_TYPES.get(status, "server_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": code or None}}
+    # A spent budget has the form of the public product: its code is the status.
+    word: str | int | None = status if status == 402 else code or None
+    return {"error": {"message": message, "type": kind, "param": None, "code": word, **_beside(metadata)}}
 
 
-def _anthropic(status: int, message: str, _: str) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": message}}
+def _anthropic(status: int, message: str, _: str, metadata: _Metadata) -> dict[str, Any]:
+    kind = _ANTHROPIC_TYPES.get(status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": message, **_beside(metadata)}}
 
 
-def _google(status: int, message: str, _: str) -> dict[str, Any]:
-    return {"error": {"code": status, "message": message, "status": _GOOGLE_STATUSES.get(status, "INTERNAL")}}
+def _google(status: int, message: str, _: str, metadata: _Metadata) -> dict[str, Any]:
+    kind = _GOOGLE_STATUSES.get(status, "INTERNAL")
+    return {"error": {"code": status, "message": message, "status": kind, **_beside(metadata)}}
 
 
-def _aws(status: int, message: str, _: str) -> dict[str, Any]:
-    return {"__type": _AWS_TYPES.get(status, "InternalServerException"), "message": message}
+def _aws(status: int, message: str, _: str, metadata: _Metadata) -> dict[str, Any]:
+    return {"__type": _AWS_TYPES.get(status, "InternalServerException"), "message": message, **_beside(metadata)}
 
 
-_ENVELOPES: Mapping[Family, Callable[[int, str, str], dict[str, Any]]] = {
+def _beside(metadata: _Metadata) -> dict[str, Any]:
+    return {} if metadata is None else {"metadata": metadata}
+
+
+_ENVELOPES: Mapping[Family, Callable[[int, str, str, _Metadata], dict[str, Any]]] = {
     Family.OPENAI: _openai,
     Family.ANTHROPIC: _anthropic,
     Family.GEMINI: _google,
@@ -97,6 +112,9 @@ _ENVELOPES: Mapping[Family, Callable[[int, str, str], dict[str, Any]]] = {
 }
 
 
-def error_body(family: Family, status: int, message: str, code: str = "") -> bytes:
-    """The JSON body of an error. `code`: a machine word; only OpenAI's envelope has a place for it."""
-    return msgspec.json.encode(_ENVELOPES[family](status, message, code))
+def error_body(
+    family: Family, status: int, message: str, code: str = "", metadata: Mapping[str, Any] | None = None
+) -> bytes:
+    """The JSON body of an error. `code`: a machine word; only OpenAI's envelope has a place for it. `metadata`: figures
+    that explain it."""
+    return msgspec.json.encode(_ENVELOPES[family](status, message, code, metadata))

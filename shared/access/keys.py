@@ -14,9 +14,11 @@ from typing import Any, get_type_hints
 from shared.access import key_format
 from shared.access import pepper as peppers
 from shared.access.key_format import Kind
+from shared.contract import limits as limit_records
 from shared.contract import names, scripts
 from shared.contract.errors import ARouterError
 from shared.contract.events import EventType
+from shared.contract.limits import Limits
 from shared.runtime import events
 from shared.runtime.store import Store, translated
 
@@ -42,9 +44,10 @@ class KeyRecord:
     allowed_providers: tuple[str, ...] | None = None
     allowed_models: tuple[str, ...] | None = None  # a trailing * stands for any rest
     team: str | None = None  # its name; what is opened from now on is booked with it
+    limits: Limits | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"limits": None if self.limits is None else limit_records.as_dict(self.limits)}
 
     @property
     def restricted(self) -> bool:
@@ -80,7 +83,7 @@ async def create(store: Store, pepper: bytes, name: str, kind: Kind = Kind.LIVE,
     )
     with translated():
         pipeline = store.pipeline(transaction=False)
-        pipeline.hset(names.key(record.hash), mapping=_stored(record.as_dict()))
+        pipeline.hset(names.key(record.hash), mapping=_stored(asdict(record)))
         pipeline.zadd(names.KEYS, {record.hash: time.time_ns() // 1000})
         await pipeline.execute()
     await peppers.note(store, pepper)
@@ -170,6 +173,8 @@ def _stored(values: Mapping[str, Any]) -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
+    if isinstance(value, Limits):
+        return limit_records.encode(value)
     return json.dumps(list(value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -185,6 +190,8 @@ def _record(key_hash: str, stored: Mapping[bytes, bytes]) -> KeyRecord:
             values[name] = text == "1"
         elif name == "kind":
             values[name] = Kind(text)
+        elif name == "limits":
+            values[name] = limit_records.decode(text)
         elif name in _FIELDS:
             values[name] = text
     return KeyRecord(hash=key_hash, **values)

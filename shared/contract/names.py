@@ -64,6 +64,13 @@ WEBHOOKS = "ar:webhooks"
 # Set: names of the followers of the ledger. What one of them has not read is held back from the trim for a while.
 FOLLOWERS = "ar:followers"
 
+# Hash: the limits of teams and of everything, by scope (`team:ID` or `all`), and `version`, by which gateways notice a
+# change. Those of a key are in its record.
+LIMITS = "ar:limits"
+# Hash: scope of which amounts are counted to a JSON list of its patterns of models, "" among them for all models. What
+# follows the ledger for limits reads it after the entries, and a scope is in it before its snapshot is taken.
+LIMITED = "ar:limited"
+
 
 def key(key_hash: str) -> str:
     """Hash: the record of one caller's key."""
@@ -213,6 +220,11 @@ def follow(shard: int, name: str) -> str:
 def follow_lease(shard: int, name: str) -> str:
     """String: the process that runs a follower on the shard."""
     return f"ar:{{{shard}}}:follow:{name}:lease"
+
+
+def limit(scope: str) -> str:
+    """Hash: what a scope has used and reserved, and how far each shard's ledger is in it."""
+    return f"ar:{{limit:{scope}}}"
 
 
 def quarantine(shard: int) -> str:

@@ -26,6 +26,9 @@ ARouterError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from shared.contract.errors import ARouterError
 
 
@@ -76,12 +79,21 @@ class Refused(ARouterError):
     it, "" for none; `headers` go with the answer. 429 and 503 say when to come back: after a second, unless told.
     """
 
-    def __init__(self, status: int, message: str, *, code: str = "", retry_after: int | None = None) -> None:
-        """`retry_after` in seconds."""
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "",
+        retry_after: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`retry_after` in seconds; `metadata`: figures that explain it, where the dialect has a place for them."""
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
+        self.metadata = metadata
         if retry_after is None and status in (429, 503):
             retry_after = 1
         self.headers: list[tuple[bytes, bytes]] = [] if retry_after is None else [(b"retry-after", b"%d" % retry_after)]

@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
-from shared.contract import entry, events, frames, messages, running, seals, tail, webhooks, work
+from shared.contract import entry, events, frames, limits, messages, running, seals, tail, webhooks, work
 from shared.contract.booked import Provisional, booked, group
 from shared.contract.dialects import Dialect
 from shared.contract.events import Event, EventType, event_id
 from shared.contract.frames import Cut, Fragment, Item, JournaledHead, JournaledRecord, SealedFragment
 from shared.contract.ids import ExchangeId
+from shared.contract.limits import Limits, ModelLimits, Raise, Reset
 from shared.contract.messages import SocketMessage
 from shared.contract.provider_state import CredentialState, Health, ProviderState
 from shared.contract.running import GatewayState, Reloaded, Result, RunningExchange, RunningExchanges, Service
@@ -235,6 +236,19 @@ PROVIDER_STATE = ProviderState(
     ),
 )
 
+LIMITS = Limits(
+    limit_nanousd=50_000_000_000,
+    limit_tokens=1_000_000,
+    limit_reset=Reset.MONTHLY,
+    requests_per_minute=60,
+    tokens_per_minute=100_000,
+    requests_per_day=10_000,
+    concurrent_requests=8,
+    soft=True,
+    raised=Raise(until=1_700_000_000, limit_nanousd=90_000_000_000),
+    models={"openai/gpt-4o*": ModelLimits(limit_nanousd=5_000_000_000, limit_reset=Reset.DAILY)},
+)
+
 # What a tail of a socket holds: a message, one that is told by its beginning and its report, a run, lost bytes.
 MESSAGES = (
     SocketMessage(True, 26, b'{"type":"response.create"}'),
@@ -262,6 +276,7 @@ WRITTEN: Mapping[str, Callable[[], bytes]] = {
     "provider_state.json": lambda: msgspec.json.encode(PROVIDER_STATE),
     "event.json": lambda: events.encode(EVENT),
     "message.bin": lambda: webhooks.encode(MESSAGE),
+    "limits.json": lambda: limits.encode(LIMITS).encode(),
     "messages.bin": lambda: b"".join(map(messages.encode, MESSAGES)),
     "provisional.txt": lambda: PROVISIONAL.encode().encode(),
     "00000001.journal": lambda: frames.encode(ITEMS[:3]) + frames.encode(()) + frames.encode(ITEMS[3:]),

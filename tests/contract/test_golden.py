@@ -18,7 +18,7 @@ from shared.access.keys import KeyRecord
 from shared.books import audit, boots, ledger, quarantine, totals
 from shared.books.books import Books
 from shared.books.boots import BootState
-from shared.contract import entry, events, frames, names, running, seals, tail, webhooks, work
+from shared.contract import entry, events, frames, limits, names, running, seals, tail, webhooks, work
 from shared.contract.booked import BOOKED, FIRST_BOOKED, Provisional, booked
 from shared.contract.dialects import Dialect
 from shared.contract.messages import Messages
@@ -67,6 +67,7 @@ def test_records_of_this_version() -> None:
     assert running.decode(golden(version, "reloaded.json"), Reloaded) == samples.RELOADED
     assert events.decode(golden(version, "event.json")) == samples.EVENT
     assert webhooks.decode(golden(version, "message.bin")) == samples.MESSAGE
+    assert limits.decode(golden(version, "limits.json")) == samples.LIMITS
     state = golden(version, "provider_state.json")
     assert msgspec.json.decode(state, type=ProviderState) == samples.PROVIDER_STATE
     assert tuple(Messages().feed(golden(version, "messages.bin"))) == samples.MESSAGES

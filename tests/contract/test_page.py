@@ -48,7 +48,7 @@ def test_every_field_is_named_in_its_place(title: str) -> None:
 
 def test_every_key_is_named_as_it_is_spelled() -> None:
     places = {"shard": "N", "boot": "BOOT", "key_hash": "HASH", "day_utc": "YYYYMMDD", "hour_utc": "YYYYMMDDHH"}
-    places |= {"provider": "PROVIDER", "id": "ID", "name": "NAME", "number": "NUMBER"}
+    places |= {"provider": "PROVIDER", "id": "ID", "name": "NAME", "number": "NUMBER", "scope": "SCOPE"}
     rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", section("Keys in Redis"), re.MULTILINE))
     spelled = {name: value for name, value in vars(names).items() if isinstance(value, str) and value.startswith("ar:")}
     for name, make in inspect.getmembers(names, inspect.isfunction):

@@ -55,6 +55,28 @@ def compare() -> None:
     scripts.SETTLE = script
 
 
+def _without(script: str, defence: str, instead: str) -> str:
+    assert defence in script
+    return script.replace(defence, instead)
+
+
+def limits_applied() -> None:
+    """Entries count for limits each time they are delivered."""
+    scripts.LIMIT_APPLY = _without(scripts.LIMIT_APPLY, "ms > at_ms or (ms == at_ms and number > at_number)", "true")
+
+
+def limits_released() -> None:
+    """A settlement does not end its reservation."""
+    scripts.LIMIT_APPLY = _without(
+        scripts.LIMIT_APPLY, "permit ~= '' and call('HGET', KEYS[1], 'p:' .. permit)", "false"
+    )
+
+
+def limits_cursors() -> None:
+    """Shards share a cursor in the scopes of limits."""
+    scripts.LIMIT_APPLY = _without(scripts.LIMIT_APPLY, "'cursor:' .. ARGV[1]", "'cursor:0'")
+
+
 def replay() -> None:
     """Gateways do not send records again."""
 
@@ -236,6 +258,9 @@ DEFENCES: dict[str, tuple[Callable[[], None], str]] = {
     "budget": (budget, "giant_download"),
     "transaction": (transaction, "follower_killed"),
     "difference": (difference, "cursor_lost"),
+    "limits_applied": (limits_applied, "redis_failed_over"),
+    "limits_released": (limits_released, "meter_killed"),
+    "limits_cursors": (limits_cursors, "meter_killed"),
     MEND: (mend, "redis_power_lost"),  # the last one: this process starts Redis, and is crippled itself
 }
 HARMS: dict[str, Callable[[], None]] = {"greedy": greedy}

@@ -20,6 +20,8 @@ OPERATIONS = {
     ("POST", "/api/v1/teams"),
     ("GET", "/api/v1/teams"),
     ("PATCH", "/api/v1/teams/{name}"),
+    ("GET", "/api/v1/limits/everything"),
+    ("PATCH", "/api/v1/limits/everything"),
     ("GET", "/api/usage/summary"),
     ("GET", "/api/usage/timeseries"),
     ("GET", "/api/v1/generation"),

@@ -12,6 +12,7 @@ from services.gateway.admission import Admission, Asked, Permit
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.tap import Tap
 from services.gateway.client.received import Received
+from services.gateway.limiting.limiter import Limiter
 from services.gateway.routing.configured import upstreams
 from services.gateway.routing.plans import plan
 from services.gateway.routing.routes import choose, family_of, match
@@ -31,6 +32,7 @@ UPSTREAMS = upstreams(
 )
 CHAT, MODELS, FORMS = "/v1/chat/completions", "/v1/models", "/v1/audio/transcriptions"
 BOM = b"\xef\xbb\xbf"
+NO_LIMITS = Limiter(cast("Any", None), lambda: "", 1, None)
 OPEN = Open("k", Dialect.OPENAI_CHAT, "openai", "gpt-4o", 1_700_000_000_000, True, "v1/chat/completions")
 
 
@@ -118,7 +120,7 @@ TABLE = {
 
 @pytest.mark.parametrize("row", TABLE.values(), ids=TABLE)
 def test_lists_decide(row: Row, journal: Journal) -> None:
-    admission = Admission(cast("Any", None), tap_of(journal))
+    admission = Admission(cast("Any", None), tap_of(journal), NO_LIMITS)
     request = asked(row.method, row.path, row.model, row.body, row.boundary)
     if not row.code:
         assert admission.admit(row.key, request).key is row.key
@@ -170,7 +172,7 @@ def test_lists_hold_for_every_candidate(
     received = Received(body, body)
     routes = plan(matched, received.flags(), UPSTREAMS, key.hash, lists=True)
     request = Asked("POST", matched, routes, received)
-    admission = Admission(cast("Any", None), tap_of(journal))
+    admission = Admission(cast("Any", None), tap_of(journal), NO_LIMITS)
     if isinstance(expected, str):
         with pytest.raises(Refused) as refused:
             admission.admit(key, request)
@@ -182,7 +184,7 @@ def test_lists_hold_for_every_candidate(
 
 
 def test_a_name_that_cannot_be_booked_is_refused(journal: Journal) -> None:
-    admission = Admission(cast("Any", None), tap_of(journal))
+    admission = Admission(cast("Any", None), tap_of(journal), NO_LIMITS)
     assert admission.admit(key(), asked("POST", CHAT, "m" * 256, b""))
     with pytest.raises(Refused) as refused:
         admission.admit(key(), asked("POST", CHAT, "m" * 257, b""))
@@ -192,7 +194,7 @@ def test_a_name_that_cannot_be_booked_is_refused(journal: Journal) -> None:
 def test_lists_come_before_the_journal(journal: Journal) -> None:
     """A key that may not call a model gets 403 even where the journal is full."""
     journal.open("A.0.0", b"x" * 1000)
-    admission = Admission(cast("Any", None), tap_of(journal))
+    admission = Admission(cast("Any", None), tap_of(journal), NO_LIMITS)
     with pytest.raises(Refused) as refused:
         admission.admit(key(allowed_models=()), asked("POST", CHAT, "gpt-4o", b""))
     assert refused.value.status == 403
@@ -218,7 +220,7 @@ def test_where_serving_goes_first_it_is_opened_all_the_same(journal: Journal) ->
     unkept: list[str] = []
     tap = tap_of(journal, unkept)
     journal.open("A.0.0", b"x" * 1000)
-    permit = Admission(cast("Any", None), tap).admit(key(), asked("POST", CHAT, "gpt-4o", b""))
+    permit = Admission(cast("Any", None), tap, NO_LIMITS).admit(key(), asked("POST", CHAT, "gpt-4o", b""))
     opened = permit.open(OPEN)
     assert (unkept, opened.id.n, len(tap)) == (["unkept"], 0, 1)
 

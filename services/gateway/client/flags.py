@@ -17,6 +17,8 @@ from shared.runtime.errors import Refused
 
 _LONGEST = 64 * 1024  # bytes of a field that is decoded
 _MOST_WORDS = 1024 * 1024  # bytes between two tokens, where there are words among numbers
+_MOST_STATED = 10**9  # tokens; what is beyond says nothing
+_MOST_ANSWERS = 1000
 _TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})  # what pydantic, and so vLLM, takes for true
 
 
@@ -67,7 +69,23 @@ class _Usual(msgspec.Struct, frozen=True):
     metadata: _UsualMetadata | None = None
 
 
+class _Config(msgspec.Struct, frozen=True, rename="camel"):
+    max_output_tokens: Any = None
+    candidate_count: Any = None
+
+
+class _Most(msgspec.Struct, frozen=True):
+    """How much a request may write, by the names of all dialects."""
+
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    generation_config: Any = msgspec.field(default=None, name="generationConfig")
+    n: Any = None
+
+
 _USUAL = msgspec.json.Decoder(_Usual)
+_MOST = msgspec.json.Decoder(_Most)
 _SKIM = msgspec.json.Decoder(_Fields)
 _SKIM_OPTIONS = msgspec.json.Decoder(_Options | None)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -93,6 +111,19 @@ def read_flags(body: bytes) -> Flags:
     asked = None if options is None or options.include_usage is msgspec.UNSET else options.include_usage
     user = usual.user or usual.safety_identifier or (usual.metadata and usual.metadata.user_id) or ""
     return Flags(usual.model, usual.stream is True, asked, (), user)
+
+
+def most_output(body: bytes) -> int | None:
+    """The most tokens that a request lets its model write, in all of its answers; None where it does not say."""
+    try:
+        given = _MOST.decode(body)
+        config = msgspec.convert(given.generation_config or {}, _Config)
+    except _UNREADABLE:
+        return None
+    limits = (given.max_tokens, given.max_completion_tokens, given.max_output_tokens, config.max_output_tokens)
+    stated = [limit for limit in limits if isinstance(limit, int) and 0 <= limit <= _MOST_STATED]
+    answers = next((n for n in (given.n, config.candidate_count) if isinstance(n, int) and 1 <= n <= _MOST_ANSWERS), 1)
+    return max(stated) * answers if stated else None
 
 
 def _read_leniently(body: bytes) -> Flags:

@@ -240,3 +240,9 @@ def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
     if not values:
         return _NONE
     return frozenset(token.strip().lower() for token in b",".join(values).split(b",") if token.strip())
+
+
+def replaced(given: Sequence[Header], ours: Sequence[Header]) -> list[Header]:
+    """Headers with `ours` in place of those of the same names."""
+    names = {name for name, _ in ours}
+    return [header for header in given if header[0] not in names] + list(ours)

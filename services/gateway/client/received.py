@@ -8,7 +8,7 @@ import msgspec
 
 from services.gateway.client import body as json_body
 from services.gateway.client import form
-from services.gateway.client.flags import Flags, is_sound, read_flags
+from services.gateway.client.flags import Flags, is_sound, most_output, read_flags
 from services.gateway.client.upload import Upload
 
 _NO_FLAGS = Flags()
@@ -37,6 +37,13 @@ class Received(msgspec.Struct, frozen=True):
         """Whether it has a content encoding."""
         return self.plain is not self.sent
 
+    @property
+    def size(self) -> int:
+        """Its bytes, without its content encoding; of one whose rest goes upstream as it arrives, as it says itself."""
+        if self.rest is not None:
+            return self.rest.length or len(self.sent)
+        return len(self.sent if self.plain is None else self.plain)
+
     def flags(self) -> Flags:
         """What routing needs; nothing where there is nothing to read."""
         if self.plain is None:
@@ -48,6 +55,10 @@ class Received(msgspec.Struct, frozen=True):
                 streamed is not None and self.plain[streamed.start : streamed.end].lower() in (b"true", b"1"),
             )
         return read_flags(self.plain)
+
+    def most_output(self) -> int | None:
+        """The most tokens that it lets its model write; None where it does not say."""
+        return most_output(self.plain) if self.plain and self.boundary is None else None
 
     def names_one_model(self, *, listed: bool = False) -> bool:
         """Whether it is here as a whole and names one model, once, whoever parses it. `listed`: and one list of
