@@ -19,6 +19,7 @@ OPERATIONS = {
     ("GET", "/api/v1/key"),
     ("GET", "/api/usage/summary"),
     ("GET", "/api/usage/timeseries"),
+    ("GET", "/api/v1/exchanges"),
     ("GET", "/api/v1/generation"),
     ("GET", "/api/v1/providers"),
     ("GET", "/api/v1/pulse"),
@@ -60,4 +61,4 @@ def _attack(system: System) -> None:
     bounds = ["--max-examples", "25", "--seed", "1", "--request-timeout", "60", "--no-color"]
     done = subprocess.run([*command, *options, *bounds], capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert "8 selected" in done.stdout
+    assert "9 selected" in done.stdout
