@@ -217,7 +217,7 @@ def arouter(followed: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
     def run(*words: str, expected: int = 0) -> str:
         capsys.readouterr()
-        arguments = main.parser().parse_args(words)
+        arguments = main.parse(words)
         assert arguments.run(arguments) == expected
         return capsys.readouterr().out
 
