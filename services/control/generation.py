@@ -115,6 +115,14 @@ class Generation(BaseModel):
         "no_currency_rate, too_large; details behind a colon."
     )
     provider_usage: dict[str, Any] | None = Field(description="The provider's usage object, word for word.")
+    team: str = Field(description="Of the key when it was opened; empty where it had none.")
+    user: str = Field(description="Whom the request named as its user.")
+    session: str
+    tags: tuple[str, ...]
+    app: str = Field(description="The program or site that it was for.")
+    client_address: str = Field(description="As AROUTER_CLIENT_ADDRESS has it.")
+    user_agent: str
+    traceparent: str = Field(description="The caller's W3C trace context.")
 
 
 class StillOpen(BaseModel):

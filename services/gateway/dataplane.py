@@ -13,6 +13,7 @@ from typing import NamedTuple
 from services.gateway.admission import Admission, Asked, Permit, checks_model
 from services.gateway.attempts import Candidate
 from services.gateway.client import headers
+from services.gateway.client.attribution import Attribution
 from services.gateway.client.cors import Cors
 from services.gateway.client.flags import Flags
 from services.gateway.client.intake import Intake, Wanted
@@ -80,6 +81,7 @@ class DataPlane:
             settings.total_timeout, settings.idle_timeout, settings.read_on_seconds, settings.read_on_bytes
         )
         self._admission = admission
+        self._attributing = settings.attributing
         self._cors = Cors(settings.cors_origins)
         self._intake = Intake(
             settings.max_body_bytes, settings.max_upload_bytes, settings.body_timeout, settings.body_total_timeout
@@ -111,9 +113,10 @@ class DataPlane:
             routed = _routed(configured, matched, body, key)
             asked = Asked(client.method, matched, routed.routes, body)
             permit = self._admission.admit(key, asked)
+            asker = self._asker(client, given, routed.flags.user)
             if self._admission.limited(key):
                 permit = await self._admission.reserve(permit, asked)
-            await self._run(client, permit, routed, arrived)
+            await self._run(client, permit, routed, asker, arrived)
         except Refused as refused:
             self.observer.refused(refused.status)
             refuse(client, family, refused, unread=unread, extra=self._cors.answer(given))
@@ -186,21 +189,31 @@ class DataPlane:
         guard = None
         if key.allowed_models is not None:
             guard = Guard(partial(_allows, key, permit.routes), matched.dialect, self._settings.max_body_bytes)
+        asker = self._asker(client, given)
         chosen = plan_of(permit.routes, key.hash, partial(_handshake, client, found, matched, key.hash))
         call = Call(chosen, matched.family, True, False, configured.tunnels, self._cors.answer(given))
         if self._admission.limited(key):
             permit = await self._admission.reserve(permit, asked)
 
         def begin() -> Exchange:
-            tap = permit.open(_socket_record(permit, matched, chosen.first))
+            tap = permit.open(_socket_record(permit, matched, chosen.first, asker))
             return SocketExchange(call, tap, client, self, arrived, guard)
 
         await self._follow(permit, begin)
 
-    async def _run(self, client: ClientRequest, permit: Permit, routed: _Routed, arrived: float) -> None:
+    def _asker(self, client: ClientRequest, given: dict[bytes, bytes], said: str = "") -> Attribution:
+        """Who asks. Headers that say so to us alone are taken out of the request."""
+        asker = self._attributing.of(given, client.client[0] if client.client else "", said)
+        if not self._attributing.taken_out.isdisjoint(given):
+            client.headers = [header for header in client.headers if header[0] not in self._attributing.taken_out]
+        return asker
+
+    async def _run(
+        self, client: ClientRequest, permit: Permit, routed: _Routed, asker: Attribution, arrived: float
+    ) -> None:
         def begin() -> Exchange:
             call = self._call(client, routed, permit)
-            return Exchange(call, permit.open(_open_record(permit, routed, call)), client, self, arrived)
+            return Exchange(call, permit.open(_open_record(permit, routed, call, asker)), client, self, arrived)
 
         await self._follow(permit, begin)
 
@@ -322,7 +335,7 @@ def _allows(key: KeyRecord, routes: tuple[Route, ...], model: str) -> bool:
     return all(key.allows_model(route.upstream.provider, model) for route in routes)
 
 
-def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open:
+def _socket_record(permit: Permit, matched: Match, candidate: Candidate, asker: Attribution) -> Open:
     return Open(
         key=permit.key.hash,
         dialect=matched.dialect,
@@ -332,12 +345,19 @@ def _socket_record(permit: Permit, matched: Match, candidate: Candidate) -> Open
         streamed=True,
         path=path_of(candidate),
         team=permit.key.team or "",
+        user=asker.user,
+        session=asker.session,
+        tags=asker.tags,
+        client_address=asker.client_address,
+        user_agent=asker.user_agent,
+        traceparent=asker.traceparent,
         permit=permit.name,
         requested_model=permit.routes[0].asked and (matched.path_model or ""),
+        app=asker.app,
     )
 
 
-def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
+def _open_record(permit: Permit, routed: _Routed, call: Call, asker: Attribution) -> Open:
     first = call.plan.first
     return Open(
         key=permit.key.hash,
@@ -349,6 +369,13 @@ def _open_record(permit: Permit, routed: _Routed, call: Call) -> Open:
         path=path_of(first),
         request_bytes=first.body.length or 0 if isinstance(first.body, Upload) else first.request_bytes,
         team=permit.key.team or "",
+        user=asker.user,
+        session=asker.session,
+        tags=asker.tags,
+        client_address=asker.client_address,
+        user_agent=asker.user_agent,
+        traceparent=asker.traceparent,
         permit=permit.name,
         requested_model=permit.routes[0].asked and (routed.matched.path_model or routed.flags.model or ""),
+        app=asker.app,
     )

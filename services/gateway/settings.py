@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from services.gateway.attempt_settings import AttemptSettings
+from services.gateway.client.attribution import Attributing, ClientAddress, HeaderNames, header_names, networks
 from services.gateway.provider_settings import PROXY, ProviderSettings, proxy
 from services.gateway.route_settings import RouteSettings, check
 from shared.contract.paths import base_path, owner
@@ -72,6 +73,34 @@ class GatewaySettings(Settings):
     )
     send_generation_id: bool = Field(
         default=True, description="Send the exchange id upstream as x-generation-id, to find it in a provider's log."
+    )
+
+    user_headers: str = Field(
+        default="x-arouter-user, x-litellm-end-user-id, x-litellm-customer-id, x-openwebui-user-id, "
+        "x-openwebui-user-email",
+        description="Headers that name the end user, comma-separated; the first one that a request has is booked, and "
+        "else what its body says (docs/attribution.md).",
+    )
+    session_headers: str = Field(
+        default="x-arouter-session, x-litellm-session-id, x-litellm-trace-id, x-openwebui-chat-id, "
+        "x-claude-code-session-id, session_id, session-id, conversation_id",
+        description="Headers that name the session, likewise.",
+    )
+    tags_headers: str = Field(
+        default="x-arouter-tags, x-litellm-tags", description="Headers with tags, likewise; their values are lists."
+    )
+    app_headers: str = Field(
+        default="x-arouter-app, x-openrouter-title, x-title, originator, http-referer",
+        description="Headers that name the program or site that a request is for, likewise.",
+    )
+    client_address: ClientAddress = Field(
+        default=ClientAddress.TRUNCATED,
+        description="What of a client's address is booked: whole, truncated (its network: /24, for IPv6 /48) or off.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses and networks of proxies in front, comma-separated, whose X-Forwarded-For says where a "
+        "request came from. Unset: the address that has connected counts.",
     )
 
     max_body_bytes: int = Field(
@@ -182,6 +211,24 @@ class GatewaySettings(Settings):
     limits_without_redis_seconds: float = Field(
         default=60, gt=0, description="For how long they are served; after it 503."
     )
+
+    @property
+    def attributing(self) -> Attributing:
+        """How it is found out who asks."""
+        given = (self.user_headers, self.session_headers, self.tags_headers, self.app_headers)
+        return Attributing(HeaderNames(*map(header_names, given)), self.client_address, networks(self.trusted_proxies))
+
+    @field_validator("user_headers", "session_headers", "tags_headers", "app_headers")
+    @classmethod
+    def _names_of_headers(cls, value: str) -> str:
+        header_names(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        networks(value)
+        return value
 
     def old_values(self) -> dict[str, str]:
         """Values that are given by their old names: `VARIABLE=value`, the old one to the new one."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
 from services.meter.metrics import MeterMetrics
 from shared.contract.entry import Entry
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 
 log = logging.getLogger("arouter.access")
 
@@ -25,7 +29,7 @@ class AccessLog(MeterMetrics):
 
 def _line(entry: Entry) -> None:
     log.info(
-        "%s/%s status=%s outcome=%s ended=%s cause=%s source=%s input=%s output=%s",
+        "%s/%s status=%s outcome=%s ended=%s cause=%s source=%s input=%s output=%s team=%s user=%s session=%s app=%s",
         entry.provider,
         entry.model or "-",
         entry.status or "-",
@@ -35,8 +39,14 @@ def _line(entry: Entry) -> None:
         entry.source,
         _shown(entry.input_tokens),
         _shown(entry.output_tokens),
+        *map(_word, (entry.team, entry.user, entry.session, entry.app)),
         extra={"exchange_id": entry.exchange_id},
     )
+
+
+def _word(text: str) -> str:
+    """What a caller has written, as one word of a line."""
+    return "-" if not text else text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 def _shown(tokens: int | None) -> str:

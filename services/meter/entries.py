@@ -84,6 +84,7 @@ def entry_of(
         traceparent=opened.traceparent,
         permit=opened.permit,
         requested_model=opened.requested_model,
+        app=opened.app,
         credential=end.credential,
         attempts=end.attempts,
         cause=cause(end, reading, found.how),

@@ -22,6 +22,7 @@ from shared.contract.tail import End, Open, Outcome
 from shared.contract.usage import Source
 from shared.contract.work import Claim, Noted, WorkKind, WorkStart
 
+_ATTRIBUTED = ("team", "user", "session", "tags", "app")  # of who began work
 _LONGEST_NAME = 256  # characters: providers choose them, and each is a key in Redis
 # Where a path alone names the work.
 _DEFERRED = re.compile(r"chat/deferred-completion/([^/]+)$")
@@ -111,9 +112,7 @@ def noted(entry: Entry, note: Note, *, waited: bool) -> Noted:
 
 
 def _start(entry: Entry, note: Note) -> WorkStart:
-    same = {
-        name: getattr(entry, name) for name in ("exchange_id", "key", "opened_ms", "team", "user", "session", "tags")
-    }
+    same = {name: getattr(entry, name) for name in ("exchange_id", "key", "opened_ms", *_ATTRIBUTED)}
     return WorkStart(**same, model=entry.model, kind=note.kind)
 
 
@@ -139,10 +138,7 @@ def _of_start(entry: Entry, note: Note, start: WorkStart | None, prices: PriceBo
     return replace(
         with_cost(replace(entry, model=model), prices, several=note.several),
         key=start.key,
-        team=start.team,
-        user=start.user,
-        session=start.session,
-        tags=start.tags,
+        **{name: getattr(start, name) for name in _ATTRIBUTED},
         work_begun_by=start.exchange_id,
         fetched_by=entry.key if entry.key != start.key else "",
     )

@@ -64,6 +64,7 @@ EXCHANGES = sa.Table(
     *map(_number, ("model_input_tokens", "model_output_tokens")),
     *map(_text, ("work_id", "work_begun_by", "work_booked_by", "fetched_by")),
     *map(_json, ("tags", "marks", "finish", "raw_usage", "attempts", "units", "modalities")),
+    _text("app"),
     sa.Index("exchanges_by_id", "exchange_id"),
     sa.Index("exchanges_by_key", "key", "opened_at"),
     postgresql_partition_by="RANGE (opened_at)",

@@ -145,6 +145,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     price_line: str = ""  # the line of the book that was used, with the conditions that held
     unpriced_reason: str = ""  # an `Unpriced`
     book_cost_nanousd: int | None = None  # by the book, where the provider's own figure is booked
+    app: str = ""  # as in the open record
 
 
 # Fields that the very first entries do not have.

@@ -108,7 +108,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     path: str  # as sent upstream, without the query
     request_bytes: int = 0  # of the request body, decoded; where the end is lost, the input is estimated from it
     # Who asked, as far as the key and the request say so; "" where they do not.
-    team: str = ""
+    team: str = ""  # of the key at that time: its history stays where it was when it moves
     user: str = ""
     session: str = ""
     tags: tuple[str, ...] = ()
@@ -117,6 +117,7 @@ class Open(msgspec.Struct, frozen=True, array_like=True, tag="open"):
     traceparent: str = ""  # W3C trace context of the caller
     permit: str = ""  # the permit it was admitted under; "" where no limit applies
     requested_model: str = ""  # as the request names it, where that is a named route, or the first of several models
+    app: str = ""  # the program or site that the request is for, as it says
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):

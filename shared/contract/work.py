@@ -35,6 +35,7 @@ class WorkStart(msgspec.Struct, frozen=True, omit_defaults=True):
     user: str = ""
     session: str = ""
     tags: tuple[str, ...] = ()
+    app: str = ""
 
 
 class Claim(NamedTuple):

@@ -49,6 +49,7 @@ OPEN = Open(
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     permit="01K0000000000000000000G01D.12",
     requested_model="claude",
+    app="nightly-evals",
 )
 HEAD = Head(200, "text/event-stream", "", "openrouter", "anthropic/claude-sonnet-4.5", "spare", "api/v1/messages")
 SEGMENT = Segment(Packed.pack(b"event: ping\ndata: {}\n\n"))
@@ -109,6 +110,7 @@ ENTRY = an_entry(
     traceparent=OPEN.traceparent,
     permit=OPEN.permit,
     requested_model=OPEN.requested_model,
+    app=OPEN.app,
     credential=END.credential,
     attempts=END.attempts,
     cause=END.cause,
@@ -152,6 +154,7 @@ WORK_START = WorkStart(
     OPEN.user,
     OPEN.session,
     OPEN.tags,
+    OPEN.app,
 )
 PROVISIONAL = Provisional(2, booked(ENTRY), KEY, group(ENTRY.provider, ENTRY.model), ENTRY.team)
 ITEMS: tuple[Item, ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -42,7 +43,7 @@ def redis_emptied(system: Broken) -> Expectation:
 def _new_key(system: Broken) -> None:
     """A key that gateways accept, though they had others before."""
     system.key = system.command("keys", "create", "--name", "new").strip()
-    system.keys_of_teams.clear()  # they are gone, too
+    asyncio.run(system.make_teams())  # those of before are gone, too
     for url in system.urls:
         system.until(partial(_serves, system, url))
 

@@ -20,6 +20,7 @@ import httpx
 
 from services.cli.processes import ProcessFailed, free_port
 from shared.access import keys, teams
+from shared.access.key_format import hash_key
 from shared.books import limit_records
 from shared.contract import limits
 from shared.contract.limits import Limits, Reset
@@ -72,8 +73,7 @@ class Broken(System):
         self.served = 0
         self._second = f"http://127.0.0.1:{free_port(0)}"
         self._redis = ExitStack()
-        self.keys_of_teams: list[str] = []
-        self._team_of: dict[str, str] = {}  # by hash of its key
+        self.teams: dict[str, str] = {}  # key to the team it belongs to
         self._cripple = cripple
         self.harm = ""  # what befalls the processes that are started from now on, see `crippled`
         self._patience = patience
@@ -85,20 +85,22 @@ class Broken(System):
         self.gateways = [self.gateway, self.start_gateway(self._second)]
         self.meters = [self.meter, self.start_meter()]
         self.processes.wait_for(f"{self._second}/readyz")
-        asyncio.run(self._make_teams())
+        asyncio.run(self.make_teams())
 
-    async def _make_teams(self) -> None:
+    async def make_teams(self) -> None:
         """A key of each of two teams beside the one that belongs to none."""
         redis = store.connect(self.redis_url)
-        secret = self.environment["AROUTER_KEY_PEPPER"].encode()
         for name in ("red", "blue"):
             await teams.create(redis, name)
-            key, record = await keys.create(redis, secret, name, team=name, limits=_LIMITS)
-            self.keys_of_teams.append(key)
-            self._team_of[record.hash] = name
+            key, _ = await keys.create(redis, self._pepper, name, team=name, limits=_LIMITS)
+            self.teams[key] = name
         for scope in (limits.team_scope("red"), limits.EVERYTHING):
             await limit_records.write(redis, scope, _LIMITS)
         await redis.aclose()
+
+    @property
+    def _pepper(self) -> bytes:
+        return self.environment["AROUTER_KEY_PEPPER"].encode()
 
     @property
     def urls(self) -> list[str]:
@@ -187,7 +189,7 @@ class Broken(System):
         ask = ASKS[rng.choice(list(ASKS))]
         directives = f"tokens={rng.randint(0, 80)}, pace={rng.choice([0, 5, 20])}, seed={rng.randint(0, 99)}, "
         leave = rng.randint(0, 5000) if rng.random() < 0.1 else None
-        headers = ask.headers(rng.choice([self.key, *self.keys_of_teams]), directives + rng.choice(_MISHAPS))
+        headers = ask.headers(rng.choice([self.key, *list(self.teams)[-2:]]), directives + rng.choice(_MISHAPS))
         with client.stream("POST", rng.choice(self.urls) + ask.path, headers=headers, json=ask.body) as response:
             id = response.headers.get("x-generation-id")
             if id is None:
@@ -247,7 +249,8 @@ class Broken(System):
         missing = [id for id in self.received if id not in book]
         if len(missing) > expected.unbooked:
             raise Unmet(f"{len(missing)} exchanges that a client has seen are not booked: {missing[:3]}")
-        strayed = [id for id, line in book.items() if line["team"] != self._team_of.get(line["key"], "")]
+        team_of = {hash_key(self._pepper, key): team for key, team in self.teams.items()}
+        strayed = [id for id, line in book.items() if line["team"] != team_of.get(line["key"], "")]
         if strayed:
             raise Unmet(f"{len(strayed)} exchanges are not booked on the team of their key: {strayed[:3]}")
         if expected.bound is None:

@@ -17,6 +17,7 @@ from google.genai import types as genai_types
 
 from services.demo.scenario import Scenario
 from services.demo.script import words
+from tests.support import web
 from tests.support.system import System
 
 legacy: Any = importlib.import_module("google.generativeai")  # untyped in parts
@@ -232,3 +233,36 @@ class TestGenerativeAi:
         legacy.configure(api_key="nonsense", transport="rest", client_options={"api_endpoint": system.url})
         with pytest.raises(GoogleAPIError, match="invalid api key"):
             legacy.GenerativeModel("gemini-x").generate_content("hi", request_options={"retry": None})
+
+
+def test_who_asks_is_booked(
+    system: System, openai_client: openai.OpenAI, anthropic_client: anthropic.Anthropic
+) -> None:
+    """As the SDKs say it, and as programs say it by themselves."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = {"x-arouter-session": "s-1", "x-arouter-tags": "nightly, eval", "X-Title": "App", "traceparent": trace}
+    claude_code = json.dumps({"device_id": "d", "account_uuid": "ann-2", "session_id": "s-2"})
+    asked: list[Any] = [
+        openai_client.chat.completions.with_raw_response.create(
+            model="gpt-4o", messages=ASK, user="ann", extra_headers=headers
+        ),
+        openai_client.responses.with_raw_response.create(model="gpt-4o", input="Hi", safety_identifier="ann-1"),
+        anthropic_client.messages.with_raw_response.create(
+            model="claude-x", max_tokens=99, messages=ASK, metadata={"user_id": claude_code}
+        ),
+        anthropic_client.messages.with_raw_response.create(
+            model="claude-x", max_tokens=99, messages=ASK, extra_headers={"X-OpenWebUI-User-Id": "17"}
+        ),
+    ]
+    ids = [answer.headers["x-generation-id"] for answer in asked]
+    booked = system.settled(ids)
+    first, second, third, fourth = (booked[id] for id in ids)
+    assert (first["user"], first["session"], first["tags"], first["app"]) == ("ann", "s-1", ["nightly", "eval"], "App")
+    assert (first["traceparent"], first["client_address"]) == (trace, "127.0.0.0")
+    assert first["user_agent"].startswith("OpenAI/Python")
+    assert (second["user"], "session" in second) == ("ann-1", False)
+    assert (third["user"], third["session"]) == ("ann-2", "s-2")
+    assert fourth["user"] == "17"
+    shown = web.get(f"{system.url}/api/v1/generation?id={ids[0]}", headers={"x-api-key": system.key}).json()
+    wanted = ("team", "user", "session", "tags", "app", "client_address", "user_agent", "traceparent")
+    assert {name: shown[name] for name in wanted} == {name: first.get(name, "") for name in wanted}

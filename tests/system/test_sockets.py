@@ -63,7 +63,7 @@ def counts(entry: dict[str, Any]) -> tuple[Any, ...]:
 def test_what_goes_upstream_and_comes_back(running: Running) -> None:
     early = frame(b'{"type":"session.created"}')
     protocols = f"sec-websocket-protocol: realtime, openai-insecure-api-key.{running.system.key}, openai-project.p"
-    client, provider, id = running.open(protocols, "openai-beta: realtime=v1", first=early)
+    client, provider, id = running.open(protocols, "openai-beta: realtime=v1", "x-arouter-user: ann", first=early)
     head = provider.head.lower()
     assert head.startswith(b"get /v1/realtime?model=m http/1.1\r\n")
     assert b"\r\nauthorization: bearer sk-own\r\n" in head
@@ -73,9 +73,11 @@ def test_what_goes_upstream_and_comes_back(running: Running) -> None:
     assert b"\r\nopenai-beta: realtime=v1\r\n" in head
     assert f"\r\nx-generation-id: {id.lower()}\r\n".encode() in head
     assert b"sec-websocket-extensions" not in head
+    assert b"x-arouter" not in head
     assert running.system.key.lower().encode() not in head
     assert exactly(client, len(early)) == early
     end(client, provider)
+    assert running.booked(id)["user"] == "ann"
 
 
 def end(client: socket.socket, provider: Switched) -> None:

@@ -15,7 +15,10 @@ from tests.support.system import System
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    settings = {"AROUTER_PROVIDERS__DEEPSEEK__PASS_HEADERS": "OpenAI-Project, x-forwarded-for"}
+    settings = {
+        "AROUTER_PROVIDERS__DEEPSEEK__PASS_HEADERS": "OpenAI-Project, x-forwarded-for",
+        "AROUTER_APP_HEADERS": "X-Corp-App, X-Title, HTTP-Referer",
+    }
     with System(tmp_path_factory.mktemp("strict"), **settings) as running:
         yield running
 
@@ -55,6 +58,25 @@ def test_a_provider_gets_neither_accounts_nor_overrides_nor_addresses_of_callers
     assert got["headers"]["x-title"] == "mine"
     own = seen(answer(strict, "POST", "/openai/v1/echo", f"x-mine: {strict.key}"))
     assert strict.key not in json.dumps(own)
+
+
+ASKER = {
+    "x-arouter-user": "ann",
+    "x_arouter_session": "s-1",
+    "x-litellm-tags": "a,b",
+    "x-openwebui-user-email": "ann@example.com",
+    "x-openwebui-user-role": "admin",
+    "x-corp-app": "crm",
+}
+
+
+def test_who_asks_is_for_us_alone_and_what_providers_know_passes(strict: System) -> None:
+    lines = [f"{name}: {value}" for name, value in ASKER.items()]
+    own = {"http-referer": "https://app.example", "x-title": "App", "session_id": "s", "user-agent": "curl/8"}
+    lines += [f"{name}: {value}" for name, value in own.items()]
+    got = seen(answer(strict, "POST", "/openai/v1/echo", *lines))
+    assert not ASKER.keys() & got["headers"].keys()
+    assert got["headers"].items() >= own.items()
 
 
 def test_what_the_operator_allows_passes_to_that_provider(strict: System) -> None:

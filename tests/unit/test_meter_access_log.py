@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from shared.runtime.store import Store
 from tests.support.entries import entry
 
 ID = "01K0000000000000000000G01D.0.7"
-CUT_SHORT = entry(ID, ended="truncated", cause="no_end", source="partial")
+WHO: dict[str, Any] = {"team": "red", "user": "a@b.example", "session": "a b"}
+CUT_SHORT = entry(ID, ended="truncated", cause="no_end", source="partial", **WHO)
 HELD = entry(ID, ended="unreadable", cause="unreadable", source="partial", input_tokens=None, output_tokens=None)
 
 
@@ -24,9 +26,10 @@ def test_a_line_says_how_the_answer_ended(caplog: pytest.LogCaptureFixture) -> N
     metrics.settled(CUT_SHORT, 0.1, final=False)  # its last word comes later
     metrics.settled(CUT_SHORT, 0.1, final=True)
     metrics.unreadable(HELD)
+    line = "openai/gpt-4o status=200 outcome=completed ended={} source=partial {} session={} app=-"
     assert [record.getMessage() for record in caplog.records] == [
-        "openai/gpt-4o status=200 outcome=completed ended=truncated cause=no_end source=partial input=10 output=20",
-        "openai/gpt-4o status=200 outcome=completed ended=unreadable cause=unreadable source=partial input=? output=?",
+        line.format("truncated cause=no_end", "input=10 output=20 team=red user=a@b.example", '"a b"'),
+        line.format("unreadable cause=unreadable", "input=? output=? team=- user=-", "-"),
     ]
     assert {vars(record)["exchange_id"] for record in caplog.records} == {ID}
     labels = {"outcome": "completed", "source": "partial", "ended": "truncated"}

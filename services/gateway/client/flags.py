@@ -29,6 +29,7 @@ class Flags(msgspec.Struct, frozen=True):
     stream: bool = False
     usage_asked: bool | None = None  # `stream_options.include_usage`; None where the client left it open
     models: tuple[str, ...] = ()  # to try where `model` fails: `models`, with `route: "fallback"`
+    user: str = ""  # whom it names as its user: `user`, `safety_identifier` or `metadata.user_id`
 
 
 class _Fields(msgspec.Struct, frozen=True):
@@ -39,6 +40,9 @@ class _Fields(msgspec.Struct, frozen=True):
     stream_options: msgspec.Raw = msgspec.Raw(b"")
     models: msgspec.Raw = msgspec.Raw(b"")
     route: msgspec.Raw = msgspec.Raw(b"")
+    user: msgspec.Raw = msgspec.Raw(b"")
+    safety_identifier: msgspec.Raw = msgspec.Raw(b"")
+    metadata: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Options(msgspec.Struct, frozen=True):
@@ -49,6 +53,10 @@ class _UsualOptions(msgspec.Struct, frozen=True):
     include_usage: bool | msgspec.UnsetType = msgspec.UNSET
 
 
+class _UsualMetadata(msgspec.Struct, frozen=True):
+    user_id: str | None = None
+
+
 class _Usual(msgspec.Struct, frozen=True):
     """The same fields as nearly every client writes them."""
 
@@ -56,6 +64,9 @@ class _Usual(msgspec.Struct, frozen=True):
     stream: bool | None = None
     stream_options: _UsualOptions | None = None
     route: str | None = None  # with it, the models of a request are looked for
+    user: str | None = None
+    safety_identifier: str | None = None
+    metadata: _UsualMetadata | None = None
 
 
 class _Config(msgspec.Struct, frozen=True, rename="camel"):
@@ -98,7 +109,8 @@ def read_flags(body: bytes) -> Flags:
         return _read_leniently(body)
     options = usual.stream_options
     asked = None if options is None or options.include_usage is msgspec.UNSET else options.include_usage
-    return Flags(usual.model, usual.stream is True, asked)
+    user = usual.user or usual.safety_identifier or (usual.metadata and usual.metadata.user_id) or ""
+    return Flags(usual.model, usual.stream is True, asked, (), user)
 
 
 def most_output(body: bytes) -> int | None:
@@ -127,6 +139,7 @@ def _read_leniently(body: bytes) -> Flags:
         _is_true(_decoded(fields.stream)),
         _asked(fields.stream_options),
         _listed(fields) if bytes(fields.route) else (),
+        _user(fields),
     )
 
 
@@ -218,6 +231,16 @@ def _listed(fields: _Fields) -> tuple[str, ...]:
     if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
         return ()
     return tuple(models)
+
+
+def _user(fields: _Fields) -> str:
+    """Whom a body names as its user. A number is one, too."""
+    metadata = _decoded(fields.metadata)
+    named = metadata.get("user_id") if isinstance(metadata, dict) else None
+    for value in (_decoded(fields.user), _decoded(fields.safety_identifier), named):
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
+            return str(value)
+    return ""
 
 
 def _asked(options: msgspec.Raw) -> bool | None:

@@ -125,6 +125,8 @@ _NETWORKS = (
     b"fastly-",
     b"fly-",
 )
+# Who asks, for us and for gateways like us.
+_ATTRIBUTION = (b"x-arouter-", b"x-litellm-", b"x-openwebui-")
 _UNLESS_ALLOWED = ACCOUNTS | _OVERRIDES | _ADDRESSES
 _REMEMBERED = 1024  # names
 _OUR_KEYS = tuple(prefix.encode() for prefix in PREFIXES)
@@ -173,7 +175,7 @@ def upstream_request(
 
 def may_be_allowed(name: bytes) -> bool:
     """Whether an operator may let this header through, which is otherwise removed."""
-    return name in _UNLESS_ALLOWED or name.startswith(_NETWORKS)
+    return name in _UNLESS_ALLOWED or name.startswith(_NETWORKS + _ATTRIBUTION)
 
 
 class _Passing(dict[bytes, bool]):
