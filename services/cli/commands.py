@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from services.cli import limits
-from services.cli.output import print_table
+from services.cli.output import dollars, print_table
 from services.cli.redis import with_redis
 from shared.access import keys, limit_form, pepper, teams
 from shared.access.key_format import Kind
 from shared.access.keys import KeyRecord, NoSuchKey
-from shared.books import totals
+from shared.books import summing, totals
 from shared.books.books import Books
 from shared.books.totals import Row
-from shared.contract import booked
 from shared.contract.booked import BOOKED
 from shared.contract.limits import key_scope
 from shared.runtime.errors import SettingsError
@@ -116,7 +114,7 @@ def revoke_key(arguments: argparse.Namespace) -> int:
 
 
 def show_usage(arguments: argparse.Namespace) -> int:
-    """`usage`: rows as flat JSON objects, or as a table."""
+    """`usage`: rows as flat JSON objects, or as a table, where the cost of what has no price is no figure."""
 
     async def show(books: Books) -> None:
         rows = await usage_rows(books, arguments.key)
@@ -144,8 +142,7 @@ async def _team(books: Books, name: str | None) -> str | None:
 
 
 def _dollars(row: Row) -> str:
-    nano = booked.cost_nanousd({name: int(row[name]) for name in BOOKED})
-    return f"{Decimal(nano) / 10**9:.9f}"
+    return dollars(summing.cost_nanousd({name: int(row[name]) for name in BOOKED})) or "unpriced"
 
 
 def _named(record: KeyRecord, row: Row) -> Row:

@@ -18,7 +18,7 @@ def print_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None, cut: Collection[str] = ()
 ) -> None:
     """Print aligned columns. Where they are wider than `width` in sum, cells of the columns `cut` are shortened."""
-    lines = [headings, *rows]
+    lines = [headings, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(headings))]
     if width is not None:
         _shrink(widths, [at for at, heading in enumerate(headings) if heading in cut], width)
@@ -34,6 +34,11 @@ def _shrink(widths: list[int], places: list[int], width: int) -> None:
         if widest is None or widths[widest] <= _LEAST:
             return
         widths[widest] -= 1
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may get it: callers and providers choose theirs, and some would act on it."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _cut(cell: str, size: int) -> str:

@@ -45,6 +45,11 @@ def test_a_table_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "x" * 200 in capsys.readouterr().out
 
 
+def test_a_table_has_nothing_that_a_terminal_acts_on(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("model", "n"), [("gpt\x1b[31m\nred\u202e", "1"), ("ünï 你", "2")])
+    assert capsys.readouterr().out.splitlines() == ["model          n", "gpt?[31m?red?  1", "ünï 你          2"]
+
+
 COLUMNS = {"at": datetime, "n": int, "ok": bool, "name": str, "usd": Decimal, "tags": tuple}
 ROW = (datetime(2026, 11, 30, 12, tzinfo=UTC), 2**53 + 1, True, "=x", Decimal("0.000000001"), ("a", "b"))
 EMPTY = (ROW[0], None, False, None, None, ())
