@@ -151,13 +151,29 @@ def _line(entry: LedgerEntry) -> str:
 
 
 def _read_cursor(path: Path | None) -> dict[str, str]:
-    if path is None or not path.exists():
+    text = read_cursor(path)
+    if text is None:
         return {}
     try:
-        cursor: dict[str, str] = json.loads(path.read_text())
+        cursor: dict[str, str] = json.loads(text)
         return {str(int(shard)): str(id) for shard, id in cursor.items()}
     except (ValueError, AttributeError) as exc:
         raise BadCursor(f"{path} is not a cursor of an export: {exc}") from None
+
+
+def read_cursor(path: Path | None) -> str | None:
+    """What is in the file of a cursor; None where there is none yet. BadCursor where it cannot be read, or could not be
+    written once everything else is done."""
+    if path is None:
+        return None
+    try:
+        if path.exists():
+            return path.read_text("utf-8")
+    except (OSError, ValueError) as exc:
+        raise BadCursor(f"{path} cannot be read: {exc}") from None
+    if not path.parent.is_dir():
+        raise BadCursor(f"{path} cannot be written: {path.parent} is no folder")
+    return None
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -43,6 +44,14 @@ def printable(text: str) -> str:
 
 def _cut(cell: str, size: int) -> str:
     return cell if len(cell) <= size else cell[: size - 1] + "…"
+
+
+def given(text: str) -> str:
+    """The value of an option that narrows something: an empty one (of a variable that is not set) would narrow
+    nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def print_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

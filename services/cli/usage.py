@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from services.cli import commands, sinks
-from services.cli.output import WIDTH, dollars, print_csv, print_table, shown
+from services.cli.output import WIDTH, dollars, given, print_csv, print_table, shown
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.access import keys
@@ -40,10 +40,10 @@ class _Report(NamedTuple):
 
 
 def add_command(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--since", metavar="T", help=f"in a range of time: {FORMS}; 30 days by default")
-    one.add_argument("--until", metavar="T", help="before this time; now by default")
+    one.add_argument("--since", metavar="T", type=given, help=f"in a range of time: {FORMS}; 30 days by default")
+    one.add_argument("--until", metavar="T", type=given, help="before this time; now by default")
     one.add_argument("--by", metavar="A,B", default="", help=f"groups, comma-separated: {', '.join(Group)}")
-    one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
+    one.add_argument("--key", metavar="HASH", type=given, help="one key, by its hash or the beginning of it")
     one.add_argument("--team", metavar="NAME", help="one team")
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true")

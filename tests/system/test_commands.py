@@ -187,6 +187,14 @@ def test_the_demo_hands_its_file_on(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
+def test_a_reader_that_leaves_ends_a_command_without_a_traceback() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w") as gone:
+        done = subprocess.run([sys.executable, "-m", "services.cli", "webhooks", "secret"], stdout=gone, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_the_version() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "services.cli", "--version"], capture_output=True, text=True, check=True

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from services.cli import tables
+from services.cli import export, main, tables
+from services.cli.books import BadCursor
 from services.cli.output import WIDTH, cell, csv_writer, dollars, print_table
 from shared.runtime.errors import SettingsError
 
@@ -105,3 +106,60 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="a Parquet file needs a name"):
         with tables.writing("parquet", COLUMNS, None):
             pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["exchanges", option, ""] for option in ("--key", "--team", "--user", "--ended", "--since")),
+        ["exchanges", ""],
+        ["usage", "--key", ""],
+        ["books", "export", "usage", "--since", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_filter_is_an_error_and_not_no_filter(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main.parser().parse_args(options)
+    assert "must not be empty" in capsys.readouterr().err
+
+
+ID = "01K00000000000000000000000.3.12"
+AT = "2026-11-30T10:42:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        {"what": "exchanges", "settled_at": AT},
+        {"what": "exchanges", "settled_at": AT, "exchange_id": 5},
+        {"what": "exchanges", "settled_at": AT, "exchange_id": "x"},
+        {"what": "exchanges", "settled_at": AT[:19], "exchange_id": ID},
+        {"what": "exchanges", "since": "2026-11-30"},
+        {"what": "exchanges", "since": 5},
+        {"what": "usage"},
+        [],
+        "x",
+    ],
+    ids=str,
+)
+def test_a_damaged_cursor_is_an_error(tmp_path: Path, cursor: object) -> None:
+    path = tmp_path / "cursor"
+    path.write_text(json.dumps(cursor))
+    with pytest.raises(BadCursor):
+        export.cursor_of(path, "exchanges")
+
+
+def test_a_cursor_is_read_and_could_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "cursor"
+    assert export.cursor_of(path, "exchanges") == export.cursor_of(None, "exchanges") == {}
+    path.write_text(json.dumps({"what": "exchanges", "settled_at": AT, "exchange_id": ID}))
+    assert export.cursor_of(path, "exchanges") == {"settled_at": AT, "exchange_id": ID}
+    for wrong in (tmp_path, tmp_path / "none" / "cursor"):
+        with pytest.raises(BadCursor):
+            export.cursor_of(wrong, "exchanges")
+    path.write_bytes(b"\xff")
+    with pytest.raises(BadCursor):
+        export.cursor_of(path, "exchanges")
