@@ -13,6 +13,7 @@ import msgspec
 
 from shared.books.ledger import LedgerEntry
 from shared.contract.errors import ARouterError
+from shared.contract.ids import ID
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 4_102_444_800_000  # 2100: later times are no times
@@ -95,6 +96,8 @@ class Place(NamedTuple):
         try:
             text = base64.b64decode(token[:_MOST_TOKEN] + "=" * (-len(token) % 4), b"-_", validate=True).decode()
             micros, id = text.split(".", 1)
+            if not ID.fullmatch(id):
+                raise ValueError
             return cls(_BEGINNING + timedelta(microseconds=int(micros)), id)
         except (binascii.Error, ValueError, OverflowError):
             raise BadToken("page_token: is not one that this API gave") from None
