@@ -19,7 +19,7 @@ from shared.books import finding, followers, streams
 from shared.books.archive import FOLLOWER, Archive
 from shared.books.books import Books
 from shared.books.exchanges import FIELDS, Exchange, Page, Place, Wanted
-from shared.books.moments import FORMS, moment
+from shared.books.moments import FORMS, between
 from shared.contract.ids import ID
 from shared.runtime.errors import SettingsError
 
@@ -43,7 +43,7 @@ def add_command(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "id", nargs="?", type=given, help="one exchange: its id, or the provider's id of request or answer"
     )
-    one.add_argument("--since", metavar="T", type=given, help=f"opened since then ({FORMS}); the last day by default")
+    one.add_argument("--since", metavar="T", type=given, help=f"opened since then ({FORMS}); by default the day before --until")
     one.add_argument("--until", metavar="T", type=given, help="opened before then")
     one.add_argument("--key", metavar="HASH", type=given, help="hash of a key, or the beginning of it")
     for name, what in (("team", "a team"), ("user", "an end user"), ("model", "a model"), ("provider", "a provider")):
@@ -66,7 +66,7 @@ def show(arguments: argparse.Namespace) -> int:
     async def find(books: Books) -> None:
         nonlocal status
         now = datetime.fromtimestamp(await streams.now_ms(books.store) / 1000, UTC)
-        found = await _find(books, await _wanted(books, arguments, now), arguments, now)
+        found = await _find(books, await wanted_of(books, arguments, now), arguments, now)
         status = 1 if arguments.id and not found.exchanges else 0
         _print(found, arguments, now)
 
@@ -74,9 +74,11 @@ def show(arguments: argparse.Namespace) -> int:
     return status
 
 
-async def _wanted(books: Books, arguments: argparse.Namespace, now: datetime) -> Wanted:
-    since = moment(arguments.since, now) if arguments.since else None if arguments.id else now - _DAY
-    until = moment(arguments.until, now) if arguments.until else None
+async def wanted_of(books: Books, arguments: argparse.Namespace, now: datetime) -> Wanted:
+    """The question. BadMoment for a range of time that is none, NoSuchKey for a key."""
+    since, until = between(arguments.since, arguments.until, now)
+    if since is None and not arguments.id:
+        since = min(now, until or now) - _DAY
     key = (await keys.find_one(books.store, arguments.key)).hash if arguments.key else ""
     said = {name: getattr(arguments, name) or "" for name in ("team", "user", "model", "provider", "ended", "cause")}
     return Wanted(since=since, until=until, key=key, **said)

@@ -27,7 +27,7 @@ from shared.books import focus, followers, streams, summing
 from shared.books.archive import FOLLOWER, Archive
 from shared.books.books import Books
 from shared.books.exchanges import FIELDS, Exchange
-from shared.books.moments import FORMS, moment
+from shared.books.moments import FORMS, between
 from shared.books.periods import DAY
 from shared.contract.booked import BOOKED
 from shared.contract.ids import ID
@@ -91,7 +91,7 @@ async def _begin(books: Books, archive: Archive, arguments: argparse.Namespace) 
     covered = await followers.coverage(books, FOLLOWER, now_ms)
     if covered is None:
         raise SettingsError("nobody knows how far the database has got: arouter books status")
-    since, until = (moment(text, now) if text else None for text in (arguments.since, arguments.until))
+    since, until = between(arguments.since, arguments.until, now)
     cursor = cursor_of(arguments.cursor, arguments.what)
     over = covered.as_of if arguments.what == "exchanges" or arguments.cursor is None else covered.as_of - _AMENDED
     until = min(until or over, over)

@@ -12,7 +12,7 @@ from typing import Any
 
 WIDTH = 100  # of a terminal in which tables are readable
 _LEAST = 8  # characters of a cell that is cut
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def print_table(

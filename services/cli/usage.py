@@ -18,7 +18,7 @@ from shared.access import keys
 from shared.books import followers, streams, summing
 from shared.books.archive import FOLLOWER
 from shared.books.books import Books
-from shared.books.moments import FORMS, moment
+from shared.books.moments import FORMS, between
 from shared.books.reports import no_counters
 from shared.books.summing import Answer, Asked, Database, Group, Sum
 from shared.contract.booked import BOOKED
@@ -79,7 +79,7 @@ async def _report(books: Books, arguments: argparse.Namespace) -> _Report:
     only = {Group.TEAM: arguments.team} if arguments.team is not None else {}
     if arguments.key:
         only[Group.KEY] = (await keys.find_one(books.store, arguments.key)).hash
-    since, until = (moment(text, now) if text else None for text in (arguments.since, arguments.until))
+    since, until = between(arguments.since, arguments.until, now)
     asked = Asked(since, until, summing.granularity(by), by, only)
     async with sinks.asking(SinkSettings.load()) as archive:
         covered = partial(followers.coverage, books, FOLLOWER, int(now.timestamp() * 1000))

@@ -99,6 +99,8 @@ class ExchangeQuery:
         ended: _Word = "",
         cause: _Word = "",
     ) -> None:
+        if since is not None and until is not None and until <= since:
+            raise Refused(400, "until: must be after since")
         self.wanted = Wanted(
             since=since,
             until=until,

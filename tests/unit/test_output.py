@@ -18,7 +18,7 @@ from services.cli.output import WIDTH, cell, csv_writer, dollars, print_table
 from shared.runtime.errors import SettingsError
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
 def test_a_text_that_is_a_formula_stays_a_text(text: str) -> None:
     file = io.StringIO(newline="")
     csv_writer(file, ("user",))([text])
