@@ -43,7 +43,9 @@ def add_command(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "id", nargs="?", type=given, help="one exchange: its id, or the provider's id of request or answer"
     )
-    one.add_argument("--since", metavar="T", type=given, help=f"opened since then ({FORMS}); by default the day before --until")
+    one.add_argument(
+        "--since", metavar="T", type=given, help=f"opened since then ({FORMS}); by default the day before --until"
+    )
     one.add_argument("--until", metavar="T", type=given, help="opened before then")
     one.add_argument("--key", metavar="HASH", type=given, help="hash of a key, or the beginning of it")
     for name, what in (("team", "a team"), ("user", "an end user"), ("model", "a model"), ("provider", "a provider")):
@@ -172,7 +174,7 @@ def _row(one: Exchange) -> tuple[str, ...]:
 def _remarks(found: _Found, arguments: argparse.Namespace, now: datetime) -> list[str]:
     remarks = []
     if found.more:
-        remarks.append(f"the newest {len(found.exchanges)}; there are more: --limit, --until")
+        remarks.append(f"the newest {len(found.exchanges)}; there may be more: --limit, --until")
     if found.since is not None:
         remarks.append(f"the {found.source} has all exchanges since {shown(found.since)}; older ones may be missing")
     if found.as_of is None or now - found.as_of > _LATE:

@@ -30,11 +30,13 @@ from shared.books.exchanges import FIELDS, Exchange
 from shared.books.moments import FORMS, between
 from shared.books.periods import DAY
 from shared.contract.booked import BOOKED
-from shared.contract.ids import ID
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
 from shared.runtime.errors import SettingsError
 
 _PAGE = 2000
 _AMENDED = DAY  # for so long after its end an hour or a day may still change
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _GROUP = ("key", "team", "user", "provider", "model")
 _COUNTERS = tuple(name for name in BOOKED if name not in ("cost_microusd", "cost_nanousd"))
 
@@ -46,7 +48,9 @@ def add_command(books: Any) -> None:
     one.add_argument("what", choices=sorted(_EXPORTS))
     one.add_argument("--format", choices=tables.FORMATS, default="csv", help="csv by default")
     one.add_argument("--output", type=Path, metavar="FILE", help="a new file; standard output by default")
-    one.add_argument("--since", metavar="T", type=given, help=f"from then on, by when exchanges were settled or opened: {FORMS}")
+    one.add_argument(
+        "--since", metavar="T", type=given, help=f"from then on, by when exchanges were settled or opened: {FORMS}"
+    )
     one.add_argument("--until", metavar="T", type=given, help="before then")
     one.add_argument("--cursor", type=Path, metavar="FILE", help="go on where the last export with this file ended")
     one.set_defaults(run=run)
@@ -118,11 +122,10 @@ def cursor_of(path: Path | None, what: str) -> dict[str, str]:
         if cursor.pop("what") != what:
             raise BadCursor(f"{path} is the cursor of another export")
         for name in cursor.keys() & {"since", "settled_at"}:
-            if datetime.fromisoformat(cursor[name]).tzinfo is None:
-                raise ValueError(f"{name} has no zone")
-        if "settled_at" in cursor and not ID.fullmatch(cursor["exchange_id"]):
-            raise ValueError("exchange_id is none")
-    except (ValueError, KeyError, AttributeError, TypeError) as exc:
+            _ = datetime.fromisoformat(cursor[name]) - _EVER  # TypeError without a zone
+        if "settled_at" in cursor:
+            ExchangeId.parse(cursor["exchange_id"])
+    except (ValueError, KeyError, AttributeError, TypeError, BadRecord) as exc:
         raise BadCursor(f"{path} is not a cursor of an export: {exc}") from None
     return cursor
 

@@ -254,7 +254,9 @@ def test_exchanges_are_found_over_http_and_by_the_command(followed: System, arou
         for asked in (*wrong, {"key": book[broken]["key"]}):  # the filter is key_id
             assert client.get("/api/v1/exchanges", params=asked).status_code == 400, asked
         assert client.get("/api/v1/streams", params={"key_id": "x"}).status_code == 400
-        assert client.get("/api/v1/exchanges", params={"key": followed.key}).status_code == 200  # a caller's, as Google's
+        assert (
+            client.get("/api/v1/exchanges", params={"key": followed.key}).status_code == 200
+        )  # a caller's, as Google's
     own = web.get(f"{followed.url}/api/v1/exchanges", headers={"x-api-key": followed.key}).json()["data"]
     assert {one["key_id"] for one in own} == {book[broken]["key"]}
     other = arouter("keys", "create", "--name", "other").strip()

@@ -143,7 +143,9 @@ def test_keys_and_usage(system: System) -> None:
     gemini = ASKS["gemini"]  # has no price
     response = web.post(system.url + gemini.path, headers=gemini.headers(record["key"]), json=gemini.body)
     system.settled([response.headers["x-generation-id"]])
-    costs = {line.split()[1]: line.split()[-1] for line in system.command("usage", "--key", record["hash"]).splitlines()}
+    costs = {
+        line.split()[1]: line.split()[-1] for line in system.command("usage", "--key", record["hash"]).splitlines()
+    }
     assert costs["gemini"] == "unpriced"
     assert float(costs["openai"]) > 0
     assert "revoked" in system.command("keys", "revoke", record["hash"])
@@ -191,7 +193,12 @@ def test_a_reader_that_leaves_ends_a_command_without_a_traceback() -> None:
     reads, writes = os.pipe()
     os.close(reads)
     with open(writes, "w") as gone:
-        done = subprocess.run([sys.executable, "-m", "services.cli", "webhooks", "secret"], stdout=gone, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli", "webhooks", "secret"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (141, b"")
 
 

@@ -12,6 +12,7 @@ from services.cli import exchanges, main
 from shared.books.books import Books
 from shared.books.exchanges import BadToken, Place
 from shared.books.moments import BadMoment, between, moment
+from shared.contract.ids import MAX_N
 from shared.runtime import store
 
 NOW = datetime(2026, 11, 30, 12, 30, tzinfo=UTC)
@@ -76,7 +77,7 @@ async def test_exchanges_before_a_time_are_those_of_the_day_before_it() -> None:
     assert (wanted.since, wanted.until) == (datetime(2026, 10, 31, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 
 
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.integers(0, 2**24))  # noqa: DTZ001
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.integers(0, MAX_N - 1))  # noqa: DTZ001
 def test_a_page_token_is_read_as_it_was_written(at: datetime, n: int) -> None:
     place = Place(at.replace(tzinfo=UTC), f"01K00000000000000000000000.3.{n}")
     assert Place.parse(place.token) == place
