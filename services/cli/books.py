@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from services.cli import sinks
+from services.cli.output import printable
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.books import audit, ledger, limit_audit, oracle, streams
@@ -85,7 +86,7 @@ def run_audit(arguments: argparse.Namespace) -> int:
             print(json.dumps(found.as_dict() | {"database": said, "limits": {"scopes": limited.scopes}}))
             return
         for difference in found.differences:
-            print(difference)
+            print(printable(difference))
         sides = asdict(found.conservation) | {"gap": found.conservation.gap}
         print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sides.items()))
         if kept is not None:
