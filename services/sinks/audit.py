@@ -98,9 +98,9 @@ async def _compare_shard(
 
 
 def _differences(id: str, wanted: tuple[Any, ...], there: tuple[Any, ...]) -> Iterator[str]:
-    for name, place, stored in zip(_NAMES, _PLACES, there, strict=True):
-        if stored != wanted[place]:
-            yield f"{id}: {name} is {stored!r} in the database, {wanted[place]!r} in the ledger"
+    for name, place, held in zip(_NAMES, _PLACES, there, strict=True):
+        if held != wanted[place]:
+            yield f"{id}: {name} is {held!r} in the database, {wanted[place]!r} in the ledger"
 
 
 def _text_of(ms: int) -> str:
