@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from services.cli import sinks
+from services.cli.output import printable
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.books import audit, ledger, limit_audit, oracle, streams
@@ -85,7 +86,7 @@ def run_audit(arguments: argparse.Namespace) -> int:
             print(json.dumps(found.as_dict() | {"database": said, "limits": {"scopes": limited.scopes}}))
             return
         for difference in found.differences:
-            print(difference)
+            print(printable(difference))
         sides = asdict(found.conservation) | {"gap": found.conservation.gap}
         print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sides.items()))
         if kept is not None:
@@ -151,13 +152,29 @@ def _line(entry: LedgerEntry) -> str:
 
 
 def _read_cursor(path: Path | None) -> dict[str, str]:
-    if path is None or not path.exists():
+    text = read_cursor(path)
+    if text is None:
         return {}
     try:
-        cursor: dict[str, str] = json.loads(path.read_text())
+        cursor: dict[str, str] = json.loads(text)
         return {str(int(shard)): str(id) for shard, id in cursor.items()}
     except (ValueError, AttributeError) as exc:
         raise BadCursor(f"{path} is not a cursor of an export: {exc}") from None
+
+
+def read_cursor(path: Path | None) -> str | None:
+    """What is in the file of a cursor; None where there is none yet. BadCursor where it cannot be read, or could not be
+    written once everything else is done."""
+    if path is None:
+        return None
+    try:
+        if path.exists():
+            return path.read_text("utf-8")
+    except (OSError, ValueError) as exc:
+        raise BadCursor(f"{path} cannot be read: {exc}") from None
+    if not path.parent.is_dir():
+        raise BadCursor(f"{path} cannot be written: {path.parent} is no folder")
+    return None
 
 
 def replace_file(path: Path, text: str) -> None:

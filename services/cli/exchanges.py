@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from services.cli import sinks
-from services.cli.output import WIDTH, dollars, print_csv, print_table, shown
+from services.cli.output import WIDTH, dollars, given, print_csv, print_table, shown
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.access import keys
@@ -19,7 +19,7 @@ from shared.books import finding, followers, streams
 from shared.books.archive import FOLLOWER, Archive
 from shared.books.books import Books
 from shared.books.exchanges import FIELDS, Exchange, Page, Place, Wanted
-from shared.books.moments import FORMS, moment
+from shared.books.moments import FORMS, between
 from shared.contract.ids import ID
 from shared.runtime.errors import SettingsError
 
@@ -42,15 +42,17 @@ class _Found(NamedTuple):
 def add_commands(commands: Any) -> None:
     one = commands.add_parser("exchanges", help="find exchanges: by key, team, user, model, how they ended, or an id")
     one.add_argument(
-        "id", nargs="?", default="", help="one exchange: its id, or the provider's id of request or answer"
+        "id", nargs="?", type=given, help="one exchange: its id, or the provider's id of request or answer"
     )
-    one.add_argument("--since", metavar="T", help=f"opened since then ({FORMS}); the last day by default")
-    one.add_argument("--until", metavar="T", help="opened before then")
-    one.add_argument("--key", metavar="HASH", default="", help="hash of a key, or the beginning of it")
+    one.add_argument(
+        "--since", metavar="T", type=given, help=f"opened since then ({FORMS}); by default the day before --until"
+    )
+    one.add_argument("--until", metavar="T", type=given, help="opened before then")
+    one.add_argument("--key", metavar="HASH", type=given, help="hash of a key, or the beginning of it")
     for name, what in (("team", "a team"), ("user", "an end user"), ("model", "a model"), ("provider", "a provider")):
-        one.add_argument(f"--{name}", metavar="NAME", default="", help=f"of {what}")
-    one.add_argument("--ended", metavar="HOW", default="", help="whole, truncated, error, cut or unreadable")
-    one.add_argument("--cause", metavar="WORD", default="", help="such as client_gone or idle_timeout")
+        one.add_argument(f"--{name}", metavar="NAME", type=given, help=f"of {what}")
+    one.add_argument("--ended", metavar="HOW", type=given, help="whole, truncated, error, cut or unreadable")
+    one.add_argument("--cause", metavar="WORD", type=given, help="such as client_gone or idle_timeout")
     one.add_argument("--limit", type=int, default=50, metavar="N", help="50 by default; the newest ones")
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="every field, as JSON lines")
@@ -67,7 +69,7 @@ def show(arguments: argparse.Namespace) -> int:
     async def find(books: Books) -> None:
         nonlocal status
         now = datetime.fromtimestamp(await streams.now_ms(books.store) / 1000, UTC)
-        found = await _find(books, await _wanted(books, arguments, now), arguments, now)
+        found = await _find(books, await wanted_of(books, arguments, now), arguments, now)
         status = 1 if arguments.id and not found.exchanges else 0
         _print(found, arguments, now)
 
@@ -75,11 +77,13 @@ def show(arguments: argparse.Namespace) -> int:
     return status
 
 
-async def _wanted(books: Books, arguments: argparse.Namespace, now: datetime) -> Wanted:
-    since = moment(arguments.since, now) if arguments.since else None if arguments.id else now - _DAY
-    until = moment(arguments.until, now) if arguments.until else None
+async def wanted_of(books: Books, arguments: argparse.Namespace, now: datetime) -> Wanted:
+    """The question. BadMoment for a range of time that is none, NoSuchKey for a key."""
+    since, until = between(arguments.since, arguments.until, now)
+    if since is None and not arguments.id:
+        since = min(now, until or now) - _DAY
     key = (await keys.find_one(books.store, arguments.key)).hash if arguments.key else ""
-    said = {name: getattr(arguments, name) for name in ("team", "user", "model", "provider", "ended", "cause")}
+    said = {name: getattr(arguments, name) or "" for name in ("team", "user", "model", "provider", "ended", "cause")}
     return Wanted(since=since, until=until, key=key, **said)
 
 
@@ -102,7 +106,7 @@ async def _find(books: Books, wanted: Wanted, arguments: argparse.Namespace, now
     return _Found(found, since, as_of, more, "ledger" if archive is None else "database")
 
 
-def _questions(wanted: Wanted, id: str) -> list[Wanted]:
+def _questions(wanted: Wanted, id: str | None) -> list[Wanted]:
     """What an id may be, one after the other."""
     if not id:
         return [wanted]
@@ -171,7 +175,7 @@ def _row(one: Exchange) -> tuple[str, ...]:
 def _remarks(found: _Found, arguments: argparse.Namespace, now: datetime) -> list[str]:
     remarks = []
     if found.more:
-        remarks.append(f"the newest {len(found.exchanges)}; there are more: --limit, --until")
+        remarks.append(f"the newest {len(found.exchanges)}; there may be more: --limit, --until")
     if found.since is not None:
         remarks.append(f"the {found.source} has all exchanges since {shown(found.since)}; older ones may be missing")
     if found.as_of is None or now - found.as_of > _LATE:

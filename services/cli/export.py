@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from services.cli import sinks, tables
-from services.cli.books import BadCursor, replace_file
-from services.cli.output import shown
+from services.cli.books import BadCursor, read_cursor, replace_file
+from services.cli.output import given, shown
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.access import keys
@@ -27,13 +27,16 @@ from shared.books import focus, followers, streams, summing
 from shared.books.archive import FOLLOWER, Archive
 from shared.books.books import Books
 from shared.books.exchanges import FIELDS, Exchange
-from shared.books.moments import FORMS, moment
+from shared.books.moments import FORMS, between
 from shared.books.periods import DAY
 from shared.contract.booked import BOOKED
+from shared.contract.errors import BadRecord
+from shared.contract.ids import ExchangeId
 from shared.runtime.errors import SettingsError
 
 _PAGE = 2000
 _AMENDED = DAY  # for so long after its end an hour or a day may still change
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _GROUP = ("key", "team", "user", "provider", "model")
 _COUNTERS = tuple(name for name in BOOKED if name not in ("cost_microusd", "cost_nanousd"))
 
@@ -45,8 +48,10 @@ def add_command(books: Any) -> None:
     one.add_argument("what", choices=sorted(_EXPORTS))
     one.add_argument("--format", choices=tables.FORMATS, default="csv", help="csv by default")
     one.add_argument("--output", type=Path, metavar="FILE", help="a new file; standard output by default")
-    one.add_argument("--since", metavar="T", help=f"from then on, by when exchanges were settled or opened: {FORMS}")
-    one.add_argument("--until", metavar="T", help="before then")
+    one.add_argument(
+        "--since", metavar="T", type=given, help=f"from then on, by when exchanges were settled or opened: {FORMS}"
+    )
+    one.add_argument("--until", metavar="T", type=given, help="before then")
     one.add_argument("--cursor", type=Path, metavar="FILE", help="go on where the last export with this file ended")
     one.set_defaults(run=run)
 
@@ -90,8 +95,8 @@ async def _begin(books: Books, archive: Archive, arguments: argparse.Namespace) 
     covered = await followers.coverage(books, FOLLOWER, now_ms)
     if covered is None:
         raise SettingsError("nobody knows how far the database has got: arouter books status")
-    since, until = (moment(text, now) if text else None for text in (arguments.since, arguments.until))
-    cursor = _read_cursor(arguments.cursor, arguments.what)
+    since, until = between(arguments.since, arguments.until, now)
+    cursor = cursor_of(arguments.cursor, arguments.what)
     over = covered.as_of if arguments.what == "exchanges" or arguments.cursor is None else covered.as_of - _AMENDED
     until = min(until or over, over)
     if arguments.what == "usage" and arguments.cursor is not None:
@@ -107,16 +112,20 @@ async def _begin(books: Books, archive: Archive, arguments: argparse.Namespace) 
     return export
 
 
-def _read_cursor(path: Path | None, what: str) -> dict[str, str]:
-    if path is None or not path.exists():
+def cursor_of(path: Path | None, what: str) -> dict[str, str]:
+    """The cursor in a file; empty where there is none yet. BadCursor where it is another export's, or damaged."""
+    text = read_cursor(path)
+    if text is None:
         return {}
     try:
-        cursor: dict[str, str] = json.loads(path.read_text())
+        cursor: dict[str, str] = json.loads(text)
         if cursor.pop("what") != what:
             raise BadCursor(f"{path} is the cursor of another export")
         for name in cursor.keys() & {"since", "settled_at"}:
-            datetime.fromisoformat(cursor[name])
-    except (ValueError, KeyError, AttributeError, TypeError) as exc:
+            _ = datetime.fromisoformat(cursor[name]) - _EVER  # TypeError without a zone
+        if "settled_at" in cursor:
+            ExchangeId.parse(cursor["exchange_id"])
+    except (ValueError, KeyError, AttributeError, TypeError, BadRecord) as exc:
         raise BadCursor(f"{path} is not a cursor of an export: {exc}") from None
     return cursor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -55,9 +56,13 @@ def main() -> None:
         if arguments.config is not None:
             use_config(arguments.config)
         status = arguments.run(arguments)
+        sys.stdout.flush()
     except ARouterError as exc:
         print(f"arouter: {exc}", file=sys.stderr)
         status = 1
+    except BrokenPipeError:  # `arouter exchanges | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the exit
+        status = 141
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)

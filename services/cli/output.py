@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -11,14 +12,14 @@ from typing import Any
 
 WIDTH = 100  # of a terminal in which tables are readable
 _LEAST = 8  # characters of a cell that is cut
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def print_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None, cut: Collection[str] = ()
 ) -> None:
     """Print aligned columns. Where they are wider than `width` in sum, cells of the columns `cut` are shortened."""
-    lines = [headings, *rows]
+    lines = [headings, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(headings))]
     if width is not None:
         _shrink(widths, [at for at, heading in enumerate(headings) if heading in cut], width)
@@ -36,8 +37,21 @@ def _shrink(widths: list[int], places: list[int], width: int) -> None:
         widths[widest] -= 1
 
 
+def printable(text: str) -> str:
+    """A text as a terminal may get it: callers and providers choose theirs, and some would act on it."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
+
+
 def _cut(cell: str, size: int) -> str:
     return cell if len(cell) <= size else cell[: size - 1] + "…"
+
+
+def given(text: str) -> str:
+    """The value of an option that narrows something: an empty one (of a variable that is not set) would narrow
+    nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 def print_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from services.cli.output import print_table
+from services.cli.output import print_table, printable
 from services.cli.redis import with_redis
 from shared.access import keys
 from shared.access.keys import KeyRecord
@@ -124,8 +124,8 @@ def as_dict(one: RunningExchange, key: KeyRecord | None, boot: str, host: str) -
 
 
 def _cut(text: str, width: int) -> str:
-    printable = "".join(character if character.isprintable() else "?" for character in text)
-    return printable if len(printable) <= width else f"{printable[: width - 1]}…"
+    shown = printable(text)
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
 def _duration(ms: int) -> str:

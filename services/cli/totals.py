@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from decimal import Decimal
 
-from services.cli.output import print_table
+from services.cli.output import dollars, print_table
 from services.cli.redis import with_redis
 from shared.access import keys
 from shared.access.keys import KeyRecord, NoSuchKey
-from shared.books import totals
+from shared.books import summing, totals
 from shared.books.books import Books
 from shared.books.totals import Row
-from shared.contract import booked
 from shared.contract.booked import BOOKED
 
 _COST = ("cost_microusd", "cost_nanousd")
@@ -32,7 +30,7 @@ _HEADINGS = {
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """`usage`: rows as flat JSON objects, or as a table."""
+    """`usage`: rows as flat JSON objects, or as a table, where the cost of what has no price is no figure."""
 
     async def rows_shown(books: Books) -> None:
         rows = await rows_of(books, arguments.key)
@@ -55,8 +53,7 @@ async def rows_of(books: Books, hash_prefix: str | None) -> list[Row]:
 
 
 def _dollars(row: Row) -> str:
-    nano = booked.cost_nanousd({name: int(row[name]) for name in BOOKED})
-    return f"{Decimal(nano) / 10**9:.9f}"
+    return dollars(summing.cost_nanousd({name: int(row[name]) for name in BOOKED})) or "unpriced"
 
 
 def _named(record: KeyRecord, row: Row) -> Row:

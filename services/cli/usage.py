@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from services.cli import sinks, totals
-from services.cli.output import WIDTH, dollars, print_csv, print_table, shown
+from services.cli.output import WIDTH, dollars, given, print_csv, print_table, shown
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
 from shared.access import keys
 from shared.books import followers, streams, summing
 from shared.books.archive import FOLLOWER
 from shared.books.books import Books
-from shared.books.moments import FORMS, moment
+from shared.books.moments import FORMS, between
 from shared.books.reports import no_counters
 from shared.books.summing import Answer, Asked, Database, Group, Sum
 from shared.contract.booked import BOOKED
@@ -41,10 +41,10 @@ class _Report(NamedTuple):
 
 def add_commands(commands: Any) -> None:
     one = commands.add_parser("usage", help="print totals per key, provider and model; or of a time, by any groups")
-    one.add_argument("--since", metavar="T", help=f"in a range of time: {FORMS}; 30 days by default")
-    one.add_argument("--until", metavar="T", help="before this time; now by default")
+    one.add_argument("--since", metavar="T", type=given, help=f"in a range of time: {FORMS}; 30 days by default")
+    one.add_argument("--until", metavar="T", type=given, help="before this time; now by default")
     one.add_argument("--by", metavar="A,B", default="", help=f"groups, comma-separated: {', '.join(Group)}")
-    one.add_argument("--key", metavar="HASH", help="one key, by its hash or the beginning of it")
+    one.add_argument("--key", metavar="HASH", type=given, help="one key, by its hash or the beginning of it")
     one.add_argument("--team", metavar="NAME", help="one team")
     form = one.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true")
@@ -80,7 +80,7 @@ async def _report(books: Books, arguments: argparse.Namespace) -> _Report:
     only = {Group.TEAM: arguments.team} if arguments.team is not None else {}
     if arguments.key:
         only[Group.KEY] = (await keys.find_one(books.store, arguments.key)).hash
-    since, until = (moment(text, now) if text else None for text in (arguments.since, arguments.until))
+    since, until = between(arguments.since, arguments.until, now)
     asked = Asked(since, until, summing.granularity(by), by, only)
     async with sinks.asking(SinkSettings.load()) as archive:
         covered = partial(followers.coverage, books, FOLLOWER, int(now.timestamp() * 1000))

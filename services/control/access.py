@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from services.control.plane import Plane
 from shared.access.credentials import caller_key
 from shared.access.envelopes import error_body
-from shared.access.key_format import Kind
+from shared.access.key_format import PREFIXES, Kind
 from shared.access.keys import KeyRecord
 from shared.books.exchanges import BadToken
 from shared.books.periods import BadRange
@@ -113,13 +113,16 @@ def handle_errors(app: FastAPI) -> None:
 
 
 def known_parameters(request: Request) -> None:
-    """Refused with 400 for a parameter that the route does not have: a misspelt filter would be no filter."""
+    """Refused with 400 for a parameter that the route does not have, or that comes twice: a misspelt filter would be no
+    filter, and of two one."""
     route = request.scope["route"].path
     operation = request.app.openapi()["paths"][route][request.method.lower()]
-    known = {parameter["name"] for parameter in operation["parameters"]}
-    for name in request.query_params:
-        if name not in known and name != "key":  # which may be the caller's key
+    known = {parameter["name"] for parameter in operation.get("parameters", ())}
+    for name, value in request.query_params.items():
+        if name not in known and not (name == "key" and value.startswith(PREFIXES)):  # the caller's key
             raise Refused(400, f"{name[:60]}: there is no such parameter")
+        if len(request.query_params.getlist(name)) > 1:
+            raise Refused(400, f"{name[:60]}: is there twice")
 
 
 def _methods(app: FastAPI, path: str) -> set[str]:

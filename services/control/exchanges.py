@@ -22,7 +22,8 @@ router = APIRouter(prefix="/api/v1", tags=["usage"], responses=ERRORS)
 
 _NANO = 10**9
 _TIME = "RFC 3339, a date, a time of day, or a span back from now like 24h or 7d; UTC without a zone."
-_Text = Annotated[str, Query(max_length=400)]
+_Text = Annotated[str, Query(min_length=1, max_length=400)]  # an empty filter would be none
+_Word = Annotated[str, Query(min_length=1, max_length=64)]
 
 
 class FoundExchange(BaseModel):
@@ -87,17 +88,19 @@ class ExchangeQuery:
         self,
         since: Annotated[Moment | None, Query(description=f"Opened at or after this time: {_TIME}")] = None,
         until: Annotated[Moment | None, Query(description="Opened before this time.")] = None,
-        id: Annotated[str, Query(max_length=64, description="From the x-generation-id header.")] = "",
+        id: Annotated[_Word, Query(description="From the x-generation-id header.")] = "",
         request_id: Annotated[_Text, Query(description="The provider's id of the request.")] = "",
         response_id: Annotated[_Text, Query(description="The provider's id of the answer.")] = "",
         key_id: Annotated[str | None, Query(pattern=KEY_HASH, description="The hash of a key.")] = None,
         team: _Text = "",
         user: _Text = "",
-        provider_id: Annotated[str, Query(max_length=64)] = "",
+        provider_id: _Word = "",
         model: _Text = "",
-        ended: Annotated[str, Query(max_length=64)] = "",
-        cause: Annotated[str, Query(max_length=64)] = "",
+        ended: _Word = "",
+        cause: _Word = "",
     ) -> None:
+        if since is not None and until is not None and until <= since:
+            raise Refused(400, "until: must be after since")
         self.wanted = Wanted(
             since=since,
             until=until,

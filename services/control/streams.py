@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, Field
 
-from services.control.access import ERRORS, Caller
+from services.control.access import ERRORS, Caller, known_parameters
 from services.control.plane import Plane
 from shared.access import keys
 from shared.access.key_format import Kind
@@ -65,7 +65,7 @@ class CancelledStream(BaseModel):
     outcome: str = Field(description="Of one that had ended; empty where that is not booked yet.")
 
 
-@router.get("/streams", summary="What runs now, on all gateways")
+@router.get("/streams", summary="What runs now, on all gateways", dependencies=[Depends(known_parameters)])
 async def list_streams(caller: Caller, plane: Plane) -> StreamList:
     """Gateways answer within a second or so. Keys that do not manage see their own."""
     manages = caller.kind is Kind.MANAGEMENT

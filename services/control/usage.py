@@ -155,6 +155,8 @@ async def summary(request: Request, plane: Plane, caller: Caller, question: Ques
     """Sums by provider, model and key, or by the groups of `group_by`."""
     by = question.by or _LISTED
     granularity = question.granularity or summing.granularity(question.by)
+    if Group.HOUR in question.by and granularity is not Granularity.HOURLY:
+        raise Refused(400, "granularity: hours, as group_by asks for them, are hourly; leave it out")  # days have none
     named: dict[str, str] = {}
     async with plane.report(request) as between:
         covered, found = await _answer(plane, caller, question, question.asked(by, granularity), between)

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from services.sinks import merge, postgres, sqlite
 from services.sinks.database import Database
-from services.sinks.rows import COLUMNS, row
+from services.sinks.rows import COLUMNS, row, stored
 from services.sinks.sql import NAME
 from services.sinks.tables import CURSORS, EXCHANGES, GROUP, KEPT, USAGE
 from shared.books import ledger, reports
@@ -98,9 +98,9 @@ async def _compare_shard(
 
 
 def _differences(id: str, wanted: tuple[Any, ...], there: tuple[Any, ...]) -> Iterator[str]:
-    for name, place, stored in zip(_NAMES, _PLACES, there, strict=True):
-        if stored != wanted[place]:
-            yield f"{id}: {name} is {stored!r} in the database, {wanted[place]!r} in the ledger"
+    for name, place, held in zip(_NAMES, _PLACES, there, strict=True):
+        if held != wanted[place]:
+            yield f"{id}: {name} is {held!r} in the database, {wanted[place]!r} in the ledger"
 
 
 def _text_of(ms: int) -> str:
@@ -134,9 +134,14 @@ def _rows(connection: Connection, oldest: datetime) -> dict[str, tuple[int, str,
 def _usage_by_day(connection: Connection) -> dict[Group, Counts]:
     found: dict[Group, Counts] = defaultdict(lambda: dict.fromkeys(BOOKED, 0))
     for one in connection.execute(sa.select(USAGE)).mappings():
-        counts = found[f"{one['hour']:%Y-%m-%d}", one["key"], one["provider"], one["model"]]
+        counts = found[_group(f"{one['hour']:%Y-%m-%d}", one["key"], one["provider"], one["model"])]
         reports.add(counts, {name: int(one[name]) for name in BOOKED})
     return found
+
+
+def _group(day: str, key: str, provider: str, model: str) -> Group:
+    """As it is compared: callers choose names of models, and either side has some that it holds in another way."""
+    return day, key, stored("provider", provider), stored("model", model.replace(names.FIELD_SEPARATOR, " "))
 
 
 def _not_the_sum(connection: Connection, hour: str, since: datetime | None) -> list[str]:
@@ -172,7 +177,8 @@ async def _days(books: Books, said: _Snapshot, *, complete: bool) -> dict[Group,
         return found
     buckets = Range(max(first, oldest), today + 2 * DAY, daily=True).buckets()
     async for line in reports.lines(books, None, buckets):
-        reports.add(found[f"{line.bucket.start:%Y-%m-%d}", line.key, line.provider, line.model], line.counters)
+        day = f"{line.bucket.start:%Y-%m-%d}"
+        reports.add(found[_group(day, line.key, line.provider, line.model)], line.counters)
     begun = f"{max(first, oldest):%Y-%m-%d}"
     for group in said.days:
         if group[0] >= begun:

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from services.sinks.rows import stored
 from services.sinks.tables import EXCHANGES, KEPT
 from shared.books import exchanges
 from shared.books.exchanges import FIELDS, Page, Place, Wanted
@@ -33,7 +34,9 @@ def find(connection: Connection, wanted: Wanted, after: Place | None, limit: int
     newest = EXCHANGES.c.opened_at.desc(), EXCHANGES.c.exchange_id.desc()
     columns = [EXCHANGES.c[name] for name in FIELDS]
     looked = sa.select(*columns).where(*_narrowed(wanted, after)).order_by(*newest).limit(look).subquery()
-    rest = [looked.c[name] == value for name, value in wanted.texts.items() if not _is_indexed(name, value)]
+    rest = [
+        looked.c[name] == stored(name, value) for name, value in wanted.texts.items() if not _is_indexed(name, value)
+    ]
     query = sa.select(looked).where(*rest).order_by(looked.c.opened_at.desc(), looked.c.exchange_id.desc())
     found = [exchanges.of_row(one) for one in connection.execute(query.limit(limit))]
     since = connection.scalar(sa.select(KEPT.c.since).where(KEPT.c.what == "exchanges"))
@@ -51,7 +54,7 @@ def _narrowed(wanted: Wanted, after: Place | None) -> list[sa.ColumnElement[bool
     for name, value in wanted.texts.items():
         if _is_indexed(name, value):
             said = _INDEXED.get(name)
-            found += [EXCHANGES.c[name] == value, *([said] if said is not None else [])]
+            found += [EXCHANGES.c[name] == stored(name, value), *([said] if said is not None else [])]
             if name == "ended":
                 found.append(EXCHANGES.c.ended != "whole")
     if wanted.since is not None:

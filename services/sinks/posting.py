@@ -57,7 +57,7 @@ class Poster:
                 return Answer(response.status_code, _retry_after(response.headers), await _beginning(response))
         except TimeoutError:
             raise SinkUnavailable(f"no answer within {self._seconds:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001  # of a host that is none, say, it is one of another library
             raise SinkUnavailable(type(exc).__name__) from None  # its text may hold the URL
 
     async def close(self) -> None:

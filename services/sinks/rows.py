@@ -46,6 +46,11 @@ def latest(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
     return list({entry.exchange_id: entry for entry in entries}.values())
 
 
+def stored(name: str, value: str) -> str:
+    """A text that a column is to be compared with, as rows hold it."""
+    return _grouped(value) if name in GROUP else _text(value)
+
+
 def _time(ms: int) -> str:
     """UTC, as both databases read it."""
     at = _BEGINNING + timedelta(milliseconds=min(max(0, ms), _LAST_MS))

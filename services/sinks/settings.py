@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from services.sinks.webhooks.settings import WebhookSettings
+from services.sinks.webhooks.settings import WebhookSettings, host_of
 from shared.runtime.settings import Settings
 
 _LEAST_DAYS = 36  # an exchange may be amended for a day, and a replay of it is recognised for 35
@@ -52,9 +51,8 @@ class SinkSettings(Settings):
     @field_validator("otlp_endpoint")
     @classmethod
     def _web(cls, value: SecretStr | None) -> SecretStr | None:
-        parts = urlsplit("" if value is None else value.get_secret_value())
-        if value is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
-            raise ValueError("must be an https:// or http:// URL")
+        if value is not None:
+            host_of(value.get_secret_value())
         return value
 
     @field_validator("webhooks")

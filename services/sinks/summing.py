@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from services.sinks.merge import AMOUNTS
+from services.sinks.rows import stored
 from services.sinks.tables import KEPT
 from shared.books import exchanges
 from shared.books.summing import MOST_SUMS, TIMES, Group, Kept, Question, Sum, TooMuch, stamp
@@ -56,7 +57,7 @@ def _statement(question: Question, dialect: str) -> tuple[str, dict[str, Any]]:
     filters = [f"{at} >= :start", f"{at} < :end"]
     for group, value in question.only.items():
         filters.append(f"{_expression(group, at, dialect)} = :only_{group}")
-        values[f"only_{group}"] = value
+        values[f"only_{group}"] = stored(group, value)
     table = "exchanges" if question.of_rows else "usage_hourly"
     groups = f"GROUP BY {', '.join(map(str, range(1, len(by) + 1)))} HAVING count(*) > 0" if by else ""
     chosen = ", ".join([*by, added])

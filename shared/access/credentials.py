@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from shared.access.key_format import PREFIX, PREFIXES
 
 # SDKs differ, and so do versions of one: Anthropic's moved from x-api-key to Bearer with 2.0.
-_HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"x-amz-security-token")
+HEADERS = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"x-amz-security-token")
 _SIGNED = b"AWS4-HMAC-SHA256"
 _QUERY = b"key="
 _TICKET = b"arouter_upload="
@@ -50,7 +50,7 @@ def caller_key(headers: Mapping[bytes, bytes], query: bytes) -> str | None:
     bearer = headers.get(b"authorization", b"")
     if bearer.startswith(_USUAL):
         return bearer[len(b"Bearer ") :].decode("latin-1").strip()
-    candidates = [_bare(headers[name]) for name in _HEADERS if name in headers]
+    candidates = [_bare(headers[name]) for name in HEADERS if name in headers]
     candidates += [unquote_to_bytes(part[len(_QUERY) :]) for part in query.split(b"&") if part.startswith(_QUERY)]
     texts = [candidate.decode("latin-1") for candidate in candidates if candidate]
     return next((text for text in texts if text.startswith(PREFIXES)), texts[0] if texts else None)

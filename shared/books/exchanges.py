@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from shared.books.ledger import LedgerEntry
-from shared.contract.errors import ARouterError
+from shared.contract.errors import ARouterError, BadRecord
+from shared.contract.ids import ExchangeId
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 4_102_444_800_000  # 2100: later times are no times
@@ -95,8 +96,9 @@ class Place(NamedTuple):
         try:
             text = base64.b64decode(token[:_MOST_TOKEN] + "=" * (-len(token) % 4), b"-_", validate=True).decode()
             micros, id = text.split(".", 1)
+            ExchangeId.parse(id)
             return cls(_BEGINNING + timedelta(microseconds=int(micros)), id)
-        except (binascii.Error, ValueError, OverflowError):
+        except (binascii.Error, ValueError, OverflowError, BadRecord):
             raise BadToken("page_token: is not one that this API gave") from None
 
 

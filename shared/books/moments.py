@@ -34,3 +34,14 @@ def moment(text: str, now: datetime) -> datetime:
     if not _FIRST <= at < _LAST:
         raise BadMoment(f"{text[:60]!r} is no time: must be between 1971 and 9998")
     return at
+
+
+def between(since: str | None, until: str | None, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """A range of time; None where nothing is said. An end that is a time of day is the first one behind the beginning,
+    even where that is not over. BadMoment also where it ends before it begins."""
+    start, end = (moment(text, now) if text else None for text in (since, until))
+    if start is None or end is None or start < end:
+        return start, end
+    if until and _OF_DAY.fullmatch(until) and start < end + timedelta(days=1):
+        return start, end + timedelta(days=1)
+    raise BadMoment(f"{until!r} is not after {since!r}")

@@ -15,7 +15,9 @@ from services.sinks.database import Database
 from shared.books import finding as in_ledger
 from shared.books.archive import Archive
 from shared.books.books import Books
-from shared.books.exchanges import TEXTS, Exchange, Page, Place, Wanted
+from shared.books.exchanges import TEXTS, BadToken, Exchange, Page, Place, Wanted
+from shared.books.periods import HOUR, Range
+from shared.books.summing import Group, Question
 from shared.contract.ids import ExchangeId, new_boot
 from shared.runtime.errors import SinkUnavailable
 from shared.runtime.store import Store
@@ -61,6 +63,28 @@ async def test_database_and_ledger_find_the_same(redis: Store, database: Databas
         limit = rng.choice([11, 40, 1000])
         assert await pages(archive.find, wanted, limit) == expected, wanted
         assert await pages(lambda w, **k: in_ledger.find(books, w, **k), wanted, limit) == expected, wanted
+
+
+async def test_what_a_row_holds_otherwise_is_found_as_it_was_sent(
+    redis: Store, database: Database, archive: Archive
+) -> None:
+    """PostgreSQL has no NUL, and an index no text of any length."""
+    id, odd = ExchangeId(new_boot(), 0, 0), {"user": "a\0b", "model": "é" * 256}
+    one = entry(id, opened_ms=int(NOW.timestamp() * 1000), request_id="r\0", **odd)
+    await Ledger(redis).settle([Settlement(id, one, [])])
+    await followed(redis, database)
+    for name, value in {**odd, "request_id": "r\0"}.items():
+        assert [one.exchange_id for one in await pages(archive.find, asking(name, value), 5)] == [str(id)], name
+    only = {Group.USER: odd["user"], Group.MODEL: odd["model"]}
+    [found] = await archive.sums(Question(Range(NOW, NOW + HOUR, daily=False), only=only))
+    assert found.counters["requests"] == 1
+    assert await archive.sums(Question(Range(NOW, NOW + HOUR, daily=False), only={Group.USER: "\0"})) == []
+
+
+@pytest.mark.parametrize("id", ["", "x", "\0", "01K00000000000000000000000.3.12\n"])
+def test_a_page_begins_behind_an_exchange(id: str) -> None:
+    with pytest.raises(BadToken):
+        Place.parse(Place(NOW, id).token)
 
 
 async def test_pages_hold_while_new_exchanges_arrive(redis: Store, database: Database, archive: Archive) -> None:

@@ -63,6 +63,16 @@ async def test_what_agrees_has_no_difference(redis: Store, database: Database) -
     assert (found.exchanges, found.behind, found.differences) == (6, 0, [])
 
 
+@pytest.mark.parametrize("model", ["a\0b", "a\x1fb", "é" * 256])
+async def test_no_name_of_a_model_is_a_difference(redis: Store, database: Database, model: str) -> None:
+    """A caller could make every audit fail with one request: Redis and databases hold some texts otherwise."""
+    id = ExchangeId(BOOT, 0, 0)
+    one = entry(id, opened_ms=await streams.now_ms(redis), model=model)
+    await Ledger(redis).settle([Settlement(id, one, [])])
+    await followed(redis, database)
+    assert (await compared(redis, database)).differences == []
+
+
 async def test_a_row_that_is_missing_is_named(redis: Store, sqlite_database: Database) -> None:
     await booked(redis)
     await followed(redis, sqlite_database)

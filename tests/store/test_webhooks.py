@@ -146,6 +146,10 @@ async def test_one_that_does_not_answer_is_given_up_in_time(receiver: Receiver) 
     with pytest.raises(SinkUnavailable, match=r"^no answer within 0.2 s$"):
         await poster.post(b"{}", {})
     await poster.close()
+    for odd in ("http://127.0.0.1:99999/to-ken", "http://xn--zzzz--/to-ken"):  # the second one looks like a host
+        with pytest.raises(SinkUnavailable) as nowhere:
+            await Poster(odd).post(b"", {})
+        assert "to-ken" not in str(nowhere.value)
     refused = Poster("http://127.0.0.1:1/to-ken")
     with pytest.raises(SinkUnavailable, match=r"^ConnectError$"):
         await refused.post(b"{}", {})

@@ -240,8 +240,13 @@ def test_exchanges_are_found_over_http_and_by_the_command(followed: System, arou
         assert (recent["data"], recent["complete_since"]) == ([one], None)
         by_answer = client.get("/api/v1/exchanges", params={"response_id": book[ids[0]]["response_id"]}).json()["data"]
         assert ids[0] in [one["id"] for one in by_answer]
-        for params, status in (({"modle": "x"}, 400), ({"since": "soon"}, 400), ({"page_token": "x"}, 400)):
-            assert client.get("/api/v1/exchanges", params=params).status_code == status, params
+        wrong = ({"modle": "x"}, {"since": "soon"}, {"page_token": "x"}, {"team": ""}, {"team": ["a", "b"]})
+        for asked in (*wrong, {"key": book[broken]["key"]}):  # the filter is key_id
+            assert client.get("/api/v1/exchanges", params=asked).status_code == 400, asked
+        assert client.get("/api/v1/streams", params={"key_id": "x"}).status_code == 400
+        assert (
+            client.get("/api/v1/exchanges", params={"key": followed.key}).status_code == 200
+        )  # a caller's, as Google's
     own = web.get(f"{followed.url}/api/v1/exchanges", headers={"x-api-key": followed.key}).json()["data"]
     assert {one["key_id"] for one in own} == {book[broken]["key"]}
     other = arouter("keys", "create", "--name", "other").strip()

@@ -140,7 +140,14 @@ def test_keys_and_usage(system: System) -> None:
         "cost_microusd",
         "cost_nanousd",
     }
-    assert "gpt-4o" in system.command("usage")
+    gemini = ASKS["gemini"]  # has no price
+    response = web.post(system.url + gemini.path, headers=gemini.headers(record["key"]), json=gemini.body)
+    system.settled([response.headers["x-generation-id"]])
+    costs = {
+        line.split()[1]: line.split()[-1] for line in system.command("usage", "--key", record["hash"]).splitlines()
+    }
+    assert costs["gemini"] == "unpriced"
+    assert float(costs["openai"]) > 0
     assert "revoked" in system.command("keys", "revoke", record["hash"])
     for arguments in (("usage", "--key", "ffff"), ("keys", "revoke", "zz")):
         with pytest.raises(ProcessFailed, match="arouter: "):
@@ -180,6 +187,19 @@ def test_the_demo_hands_its_file_on(tmp_path: Path) -> None:
     assert demo.returncode == 1, "the provider of the file is not there"
     assert out.count("HTTP 502") >= 2, out + err
     assert processes_of(tmp_path) == []
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_traceback() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "services.cli", "webhooks", "secret"],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_the_version() -> None:

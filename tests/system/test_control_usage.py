@@ -120,6 +120,16 @@ def test_hours_and_time_zones(controlled: Controlled) -> None:
     assert datetime.fromisoformat(summary.json()["end_time"]) >= now
 
 
+def test_hours_are_not_asked_for_by_days(controlled: Controlled) -> None:
+    """Totals of days have no hours: all would be in the first one."""
+    params = {"group_by": "hour", "granularity": "daily"}
+    answer = controlled.manager.get("/api/usage/summary", params=params)
+    assert (answer.status_code, answer.json()["error"]["message"].partition(":")[0]) == (400, "granularity")
+    by_day = {"group_by": "day", "granularity": "monthly"}
+    for params in (by_day, {"group_by": "hour", "granularity": "hourly"}, {"group_by": "hour"}):
+        assert controlled.manager.get("/api/usage/summary", params=params).status_code == 200, params
+
+
 def test_one_exchange(controlled: Controlled) -> None:
     key, _ = made(controlled)
     answer = ask(controlled.url, key, "chat", "tokens=7")

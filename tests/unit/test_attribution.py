@@ -179,6 +179,12 @@ def test_what_is_no_name_of_a_header_is_refused(text: str) -> None:
         header_names(text)
 
 
+@pytest.mark.parametrize("name", ["Authorization", "cookie", "x-api-key"])
+def test_a_header_with_a_credential_is_never_booked(name: str) -> None:
+    with pytest.raises(ValueError, match="holds a credential"):
+        GatewaySettings(session_headers=f"x-session, {name}")
+
+
 def test_what_is_no_network_is_refused() -> None:
     assert [str(one) for one in networks("10.1.2.3/8, ::1")] == ["10.0.0.0/8", "::1/128"]
     with pytest.raises(ValueError, match="proxy"):

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.cli import exchanges, main
+from shared.books.books import Books
 from shared.books.exchanges import BadToken, Place
-from shared.books.moments import BadMoment, moment
+from shared.books.moments import BadMoment, between, moment
+from shared.contract.ids import MAX_N
+from shared.runtime import store
 
 NOW = datetime(2026, 11, 30, 12, 30, tzinfo=UTC)
 
@@ -44,9 +48,38 @@ def test_what_is_no_time_is_an_error_that_says_what_is(text: str) -> None:
         moment(text, NOW)
 
 
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.text("0123456789ABC.", max_size=40))  # noqa: DTZ001
-def test_a_page_token_is_read_as_it_was_written(at: datetime, id: str) -> None:
-    place = Place(at.replace(tzinfo=UTC), id)
+@pytest.mark.parametrize(
+    ("since", "until", "expected"),
+    [
+        ("12:25", "12:28", ("30T12:25", "30T12:28")),
+        ("12:25", "12:35", ("30T12:25", "30T12:35")),  # it is not over, and is not yesterday's
+        ("23:50", "00:05", ("29T23:50", "30T00:05")),
+        ("2026-11-29T20:00", "19:00", ("29T20:00", "30T19:00")),
+        ("2d", "1d", ("28T12:30", "29T12:30")),
+    ],
+)
+def test_a_range_ends_behind_its_beginning(since: str, until: str, expected: tuple[str, str]) -> None:
+    start, end = (datetime.fromisoformat(f"2026-11-{text}").replace(tzinfo=UTC) for text in expected)
+    assert between(since, until, NOW) == (start, end)
+    assert between(None, None, NOW) == (None, None)
+
+
+@pytest.mark.parametrize(("since", "until"), [("1d", "2d"), ("2026-12-01", "2026-11-01"), ("2027-01-01", "12:00")])
+def test_a_range_that_ends_before_it_begins_is_an_error(since: str, until: str) -> None:
+    with pytest.raises(BadMoment, match="is not after"):
+        between(since, until, NOW)
+
+
+async def test_exchanges_before_a_time_are_those_of_the_day_before_it() -> None:
+    books = Books(store.connect("redis://127.0.0.1:9"), 1)  # which is not asked
+    arguments = main.parser().parse_args(["exchanges", "--until", "2026-11-01"])
+    wanted = await exchanges.wanted_of(books, arguments, NOW)
+    assert (wanted.since, wanted.until) == (datetime(2026, 10, 31, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.integers(0, MAX_N - 1))  # noqa: DTZ001
+def test_a_page_token_is_read_as_it_was_written(at: datetime, n: int) -> None:
+    place = Place(at.replace(tzinfo=UTC), f"01K00000000000000000000000.3.{n}")
     assert Place.parse(place.token) == place
 
 

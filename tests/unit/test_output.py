@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from services.cli import tables
+from services.cli import export, main, tables
+from services.cli.books import BadCursor
 from services.cli.output import WIDTH, cell, csv_writer, dollars, print_table
 from shared.runtime.errors import SettingsError
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
 def test_a_text_that_is_a_formula_stays_a_text(text: str) -> None:
     file = io.StringIO(newline="")
     csv_writer(file, ("user",))([text])
@@ -43,6 +44,11 @@ def test_a_table_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].split() == ["m" * 57 + "…", "i" * 40]
     print_table(("a", "b"), [("x" * 200, "y")], width=WIDTH)
     assert "x" * 200 in capsys.readouterr().out
+
+
+def test_a_table_has_nothing_that_a_terminal_acts_on(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("model", "n"), [("gpt\x1b[31m\nred\u202e", "1"), ("ünï 你", "2")])
+    assert capsys.readouterr().out.splitlines() == ["model          n", "gpt?[31m?red?  1", "ünï 你          2"]
 
 
 COLUMNS = {"at": datetime, "n": int, "ok": bool, "name": str, "usd": Decimal, "tags": tuple}
@@ -100,3 +106,58 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="a Parquet file needs a name"):
         with tables.writing("parquet", COLUMNS, None):
             pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["exchanges", option, ""] for option in ("--key", "--team", "--user", "--ended", "--since")),
+        ["exchanges", ""],
+        ["usage", "--key", ""],
+        ["books", "export", "usage", "--since", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_filter_is_an_error_and_not_no_filter(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.parser().parse_args(options)
+    assert "must not be empty" in capsys.readouterr().err
+
+
+ID = "01K00000000000000000000000.3.12"
+AT = "2026-11-30T10:42:00+00:00"
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        {"what": "exchanges", "settled_at": AT},
+        {"what": "exchanges", "settled_at": AT, "exchange_id": 5},
+        {"what": "exchanges", "settled_at": AT, "exchange_id": "x"},
+        {"what": "exchanges", "settled_at": AT[:19], "exchange_id": ID},
+        {"what": "exchanges", "since": "2026-11-30"},
+        {"what": "exchanges", "since": 5},
+        {"what": "usage"},
+        [],
+        "x",
+    ],
+    ids=str,
+)
+def test_a_damaged_cursor_is_an_error(tmp_path: Path, cursor: object) -> None:
+    path = tmp_path / "cursor"
+    path.write_text(json.dumps(cursor))
+    with pytest.raises(BadCursor):
+        export.cursor_of(path, "exchanges")
+
+
+def test_a_cursor_is_read_and_could_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "cursor"
+    assert export.cursor_of(path, "exchanges") == export.cursor_of(None, "exchanges") == {}
+    path.write_text(json.dumps({"what": "exchanges", "settled_at": AT, "exchange_id": ID}))
+    assert export.cursor_of(path, "exchanges") == {"settled_at": AT, "exchange_id": ID}
+    for wrong in (tmp_path, tmp_path / "none" / "cursor"):
+        with pytest.raises(BadCursor):
+            export.cursor_of(wrong, "exchanges")
+    path.write_bytes(b"\xff")
+    with pytest.raises(BadCursor):
+        export.cursor_of(path, "exchanges")

@@ -58,11 +58,33 @@ def test_a_webhook_is_called_by_its_host_and_gets_everything() -> None:
     assert "MfKQ9r8GKYqr" not in repr(found)
 
 
+# Most of them are taken by urllib, whose error quotes the first one; HTTP libraries fall over each in a way of its own.
+ODD = [
+    "http://user:to-ken@ex\u2100mple.com/",
+    "http://[::1/to-ken",
+    "http://h:99999/to-ken",
+    "http://h:to-ken/",
+    "http://h ost/to-ken",
+    "http://a..b/to-ken",
+    f"http://{'a' * 64}/to-ken",
+    "http://h/to-ken\n",
+    "http:///to-ken",
+]
+
+
+@pytest.mark.parametrize("url", [*ODD, "ftp://x/to-ken"])
+def test_a_collector_has_a_url_of_the_web(url: str) -> None:
+    with pytest.raises(SettingsError, match="https:// or http:// URL") as caught:
+        SinkSettings.load(otlp_endpoint=url)
+    assert "to-ken" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"url": "ftp://x/to-ken"}, "https:// or http:// URL"),
         ({"url": "/to-ken"}, "name|URL"),
+        *(({"url": url, **named}, "https:// or http:// URL") for url in ODD for named in ({}, {"name": "n"})),
         ({"secret": "whsec_dG8ta2Vu"}, "24 to 64 bytes"),
         ({"secret": "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, "must be whsec_"),
         ({"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa??"}, "base64"),

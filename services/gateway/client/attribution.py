@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from shared.access import credentials
+
 Network = IPv4Network | IPv6Network
 
 _LONGEST = 200  # characters
@@ -43,6 +45,9 @@ _PROVIDERS_OWN = frozenset(
         b"conversation_id",
     }
 )
+
+
+_SECRET = frozenset({"cookie", "proxy-authorization", *(name.decode() for name in credentials.HEADERS)})
 
 
 class ClientAddress(StrEnum):
@@ -126,6 +131,8 @@ def header_names(text: str) -> tuple[bytes, ...]:
     for name in names:
         if not re.fullmatch(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}", name):
             raise ValueError(f"{name!r} is not the name of a header")
+        if name in _SECRET:
+            raise ValueError(f"{name!r} holds a credential, which would be booked")
     return tuple(name.encode() for name in names)
 
 

@@ -46,9 +46,7 @@ class WebhookSettings(BaseModel):
     @field_validator("url")
     @classmethod
     def _web(cls, value: SecretStr) -> SecretStr:
-        parts = urlsplit(value.get_secret_value())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an https:// or http:// URL")
+        host_of(value.get_secret_value())
         return value
 
     @model_validator(mode="before")
@@ -56,7 +54,7 @@ class WebhookSettings(BaseModel):
     def _named(cls, given: Any) -> Any:
         """The name that it has without one."""
         if isinstance(given, dict) and not given.get("name") and isinstance(given.get("url"), str):
-            return {**given, "name": urlsplit(given["url"]).hostname or ""}
+            return {**given, "name": host_of(given["url"])}
         return given
 
     @field_validator("name")
@@ -90,6 +88,22 @@ class WebhookSettings(BaseModel):
         except (OSError, ValueError, RuntimeError) as exc:  # the last one: the home folder of nobody
             why = exc.strerror if isinstance(exc, OSError) else "holds no secret of a webhook"
             raise SettingsError(f"AROUTER_WEBHOOKS: secret_file of {self.name!r}: {why}") from None
+
+
+def host_of(url: str) -> str:
+    """The host of a URL of the web. ValueError for what is none, which shows nothing of it: errors of the library quote
+    user and password."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        host.encode("idna")
+        _ = parts.port
+        fits = parts.scheme in ("http", "https") and url.isprintable() and " " not in host
+    except ValueError:
+        fits = False
+    if not fits or not host:
+        raise ValueError("must be an https:// or http:// URL")
+    return host
 
 
 def keys(text: str) -> tuple[bytes, ...]:
