@@ -12,11 +12,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from services.cli import demo_requests, demo_table
-from services.cli.commands import usage_rows
+from services.cli import demo_requests, demo_table, totals
 from services.cli.demo_requests import DemoRequest
 from services.cli.demo_table import Emitted
 from services.cli.processes import Processes, free_port
@@ -35,6 +35,12 @@ _DEMO_CREDENTIAL = "demo-provider-needs-none"
 # Which provider each demo request is sent to, and what its base URL looks like at the demo provider.
 _SAYS = ("--default", demo_requests.DEFAULT)
 _BASES = {"openai": "{url}/v1", "anthropic": "{url}", "gemini": "{url}"}
+
+
+def add_commands(commands: Any) -> None:
+    one = commands.add_parser("demo", help="stream through a gateway on this machine and show what was booked")
+    one.add_argument("--once", action="store_true", help="one round, then stop; exit 0 only if every count is right")
+    one.set_defaults(run=lambda arguments: run(once=arguments.once))
 
 
 def run(*, once: bool) -> int:
@@ -122,7 +128,7 @@ async def _booked(books: Books, record: KeyRecord, requests: int) -> list[Row]:
     """The key's totals, once every request is in them."""
     deadline = time.monotonic() + _BOOK_SECONDS
     while True:
-        rows = await usage_rows(books, record.hash)
+        rows = await totals.rows_of(books, record.hash)
         if sum(int(row["requests"]) for row in rows) >= requests or time.monotonic() > deadline:
             return rows
         await asyncio.sleep(0.1)

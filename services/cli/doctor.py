@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from services.cli import seals, sinks
-from services.cli.services import odd_settings
+from services.cli.serving import odd_settings
 from services.gateway.attempts import Candidate
 from services.gateway.credentials.renewal import Renewal
 from services.gateway.credentials.sources import sources
@@ -59,7 +59,8 @@ class Finding(NamedTuple):
     text: str
 
 
-def add_command(parser: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
     parser.add_argument("--url", help="a deployed gateway: measure whether the path to it streams")
     parser.add_argument("--key", help="a key of that gateway")
     parser.add_argument(

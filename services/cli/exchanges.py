@@ -39,7 +39,8 @@ class _Found(NamedTuple):
     source: str
 
 
-def add_command(one: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
+    one = commands.add_parser("exchanges", help="find exchanges: by key, team, user, model, how they ended, or an id")
     one.add_argument(
         "id", nargs="?", type=given, help="one exchange: its id, or the provider's id of request or answer"
     )

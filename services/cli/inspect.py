@@ -23,7 +23,8 @@ from shared.runtime.errors import SettingsError
 _CHUNK = 64 * 1024
 
 
-def add_command(parser: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser("inspect", help="print what the meter reads in a recorded body")
     parser.add_argument("file", nargs="?", type=Path)
     parser.add_argument("--dialect", choices=list(Dialect), metavar="D", help=", ".join(Dialect))
     parser.add_argument("--content-type", default="", metavar="T")

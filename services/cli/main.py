@@ -6,38 +6,49 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from services.cli import (
-    books,
-    commands,
-    demo,
-    doctor,
-    exchanges,
-    followers,
-    inspect,
-    limits,
-    prices,
-    providers,
-    quarantine,
-    running,
-    seals,
-    services,
-    sinks,
-    teams,
-    usage,
-    webhooks,
-    work,
-)
 from shared.contract.errors import ARouterError
 from shared.runtime.settings import use_config
+
+# The module of each command, in the order of the help. Only the module of the command that is run is imported: all of
+# them take more than a second.
+MODULES = {
+    "demo": "demo",
+    "gateway": "gateway",
+    "meter": "meter",
+    "control": "control",
+    "provider": "provider",
+    "keys": "keys",
+    "teams": "teams",
+    "limits": "limits",
+    "seal-key": "seals",
+    "usage": "usage",
+    "exchanges": "exchanges",
+    "doctor": "doctor",
+    "providers": "providers",
+    "reload": "providers",
+    "ps": "running",
+    "cancel": "running",
+    "prices": "prices",
+    "audit": "books",
+    "ledger": "books",
+    "books": "followers",
+    "follow": "sinks",
+    "webhooks": "webhooks",
+    "quarantine": "quarantine",
+    "work": "work",
+    "inspect": "inspect",
+}
 
 
 def main() -> None:
     """The console script. Exits 0, 1 for an error of ours (one line), 2 for wrong usage."""
-    arguments = parser().parse_args()
+    arguments = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
         signal.signal(signal.SIGHUP, _terminate)
@@ -61,75 +72,26 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(0)  # so that context managers close what is open
 
 
-def parser() -> argparse.ArgumentParser:
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line; `run` is what it runs. Exits 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="arouter", description="A self-hosted LLM gateway that streams and counts.")
     parser.add_argument("--version", action="version", version=f"arouter {version('arouter')}")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="settings, in place of ./arouter.toml; AROUTER_CONFIG does the same"
     )
-    commands_ = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    found = MODULES.get(_command(words) or "")
+    for name in dict.fromkeys(MODULES.values()) if found is None else [found]:
+        import_module(f"services.cli.{name}").add_commands(commands)
+    return parser.parse_args(words)
 
-    one = commands_.add_parser("demo", help="stream through a gateway on this machine and show what was booked")
-    one.add_argument("--once", action="store_true", help="one round, then stop; exit 0 only if every count is right")
-    one.set_defaults(run=lambda a: demo.run(once=a.once))
 
-    services.add_commands(commands_)
-
-    keys = commands_.add_parser("keys", help="create, list, change and revoke keys").add_subparsers(required=True)
-    one = keys.add_parser("create", help="make a key and print it, this once")
-    one.add_argument("--name", required=True)
-    one.add_argument("--management", action="store_true", help="a key that manages keys, and cannot call models")
-    one.add_argument("--team", metavar="NAME", help="the team it belongs to")
-    limits.add_flags(one)
-    one.add_argument("--json", action="store_true", help="print the whole record")
-    one.set_defaults(run=commands.create_key)
-    one = keys.add_parser("list", help="list all keys, oldest first")
-    one.add_argument("--json", action="store_true")
-    one.set_defaults(run=commands.list_keys)
-    one = keys.add_parser(
-        "update", help="change a key, by its hash or the beginning of it; gateways act in two seconds"
-    )
-    one.add_argument("hash")
-    one.add_argument("--name")
-    one.add_argument("--disable", dest="disabled", action="store_const", const=True)
-    one.add_argument("--enable", dest="disabled", action="store_const", const=False)
-    one.add_argument("--expires-at", metavar="TIME", help="ISO 8601, UTC without a zone; 'never' clears it")
-    one.add_argument("--allow-providers", metavar="A,B", help="the only providers it may use; 'all' clears the list")
-    one.add_argument(
-        "--allow-models", metavar="A,B*", help="the only models it may use; a trailing * stands for any rest"
-    )
-    one.add_argument("--team", metavar="NAME", help="the team it belongs to from now on; '' takes it out of its team")
-    limits.add_flags(one)
-    one.set_defaults(run=commands.update_key)
-    one = keys.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
-    one.add_argument("hash")
-    one.set_defaults(run=commands.revoke_key)
-
-    teams.add_commands(commands_)
-    limits.add_commands(commands_)
-
-    one = commands_.add_parser("seal-key", help="print a new key for AROUTER_SEAL_KEYS_FILE")
-    one.set_defaults(run=seals.print_key)
-
-    usage.add_command(
-        commands_.add_parser("usage", help="print totals per key, provider and model; or of a time, by any groups")
-    )
-    exchanges.add_command(
-        commands_.add_parser("exchanges", help="find exchanges: by key, team, user, model, how they ended, or an id")
-    )
-    doctor.add_command(
-        commands_.add_parser("doctor", help="say what this machine lacks; with --url, whether a path streams")
-    )
-    providers.add_commands(commands_)
-    running.add_commands(commands_)
-    prices.add_commands(commands_)
-    books.add_commands(commands_)
-    followers.add_commands(commands_)
-    sinks.add_command(commands_)
-    webhooks.add_commands(commands_)
-    quarantine.add_commands(
-        commands_.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
-    )
-    work.add_command(commands_.add_parser("work", help="list work that has begun and whose result is not booked"))
-    inspect.add_command(commands_.add_parser("inspect", help="print what the meter reads in a recorded body"))
-    return parser
+def _command(words: Sequence[str]) -> str | None:
+    """The first word that is neither an option nor the file of one."""
+    left = iter(words)
+    for word in left:
+        if word == "--config":
+            next(left, None)
+        elif not word.startswith("-"):
+            return word
+    return None

@@ -25,19 +25,20 @@ from shared.runtime.seal_keys import SealKeys
 from shared.runtime.settings import Settings
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(required=True, metavar="command")
-    one = commands.add_parser("list", help="list all cases, oldest first")
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser("quarantine", help="list, show, retry or drop exchanges that could not be read")
+    found = parser.add_subparsers(required=True, metavar="command")
+    one = found.add_parser("list", help="list all cases, oldest first")
     one.add_argument("--json", action="store_true")
     one.set_defaults(run=list_cases)
-    one = commands.add_parser("show", help="print one case with its records and bytes, as JSON")
+    one = found.add_parser("show", help="print one case with its records and bytes, as JSON")
     one.add_argument("id", help="exchange id, or shard:entry, as `list` prints it")
     one.set_defaults(run=show_case)
     for name, run, what in (
         ("retry", retry_cases, "give the records back to the meters"),
         ("drop", drop_cases, "delete the records; their exchange is never booked"),
     ):
-        one = commands.add_parser(name, help=what)
+        one = found.add_parser(name, help=what)
         one.add_argument("ids", nargs="+", metavar="id", help="as `list` prints it, or `all`")
         one.set_defaults(run=run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from typing import Any
 
 from shared.books import quarantine
 from shared.books.books import Books
@@ -11,6 +12,11 @@ from shared.contract import seals, tail
 from shared.contract.errors import BadRecord
 from shared.contract.tail import End, Segment, StreamEntry
 from shared.runtime.seal_keys import SealKeys
+
+
+def add_commands(commands: Any) -> None:
+    one = commands.add_parser("seal-key", help="print a new key for AROUTER_SEAL_KEYS_FILE")
+    one.set_defaults(run=print_key)
 
 
 def print_key(_: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from services.sinks.database import Database
 
 
-def add_command(commands: Any) -> None:
+def add_commands(commands: Any) -> None:
     one = commands.add_parser("follow", help="run a follower of the ledger alone; meters run it beside them, too")
     one.add_argument("name", choices=sorted(_FOLLOWERS))
     one.set_defaults(run=run)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from services.cli import commands, sinks
+from services.cli import sinks, totals
 from services.cli.output import WIDTH, dollars, given, print_csv, print_table, shown
 from services.cli.redis import with_redis
 from services.sinks.settings import SinkSettings
@@ -39,7 +39,8 @@ class _Report(NamedTuple):
     names: dict[str, str]
 
 
-def add_command(one: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
+    one = commands.add_parser("usage", help="print totals per key, provider and model; or of a time, by any groups")
     one.add_argument("--since", metavar="T", type=given, help=f"in a range of time: {FORMS}; 30 days by default")
     one.add_argument("--until", metavar="T", type=given, help="before this time; now by default")
     one.add_argument("--by", metavar="A,B", default="", help=f"groups, comma-separated: {', '.join(Group)}")
@@ -54,7 +55,7 @@ def add_command(one: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Totals of all time without a range, a group, a team or --csv; else a report."""
     if not any((arguments.since, arguments.until, arguments.by, arguments.team is not None, arguments.csv)):
-        return commands.show_usage(arguments)
+        return totals.show(arguments)
 
     async def report(books: Books) -> None:
         _print(await _report(books, arguments), arguments)

@@ -14,7 +14,8 @@ from shared.books.books import Books
 from shared.books.work import OpenWork
 
 
-def add_command(one: argparse.ArgumentParser) -> None:
+def add_commands(commands: Any) -> None:
+    one = commands.add_parser("work", help="list work that has begun and whose result is not booked")
     one.add_argument("--key", metavar="HASH", default="", help="of one key, by its hash or the beginning of it")
     one.add_argument("--provider", metavar="NAME", default="", help="of one provider")
     one.add_argument("--json", action="store_true")

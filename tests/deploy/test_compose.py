@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.cli.main import parser
+from services.cli.main import parse
 from services.gateway.settings import GatewaySettings
 from services.meter.settings import MeterSettings
 from shared.runtime.settings import PREFIX, variable
@@ -39,7 +39,7 @@ def test_every_variable_is_a_setting(compose: dict[str, Any]) -> None:
 def test_commands_exist_and_what_they_wait_for(compose: dict[str, Any]) -> None:
     services = compose["services"]
     for name in ("gateway", "meter", "provider"):
-        parser().parse_args(services[name]["command"])
+        parse(services[name]["command"])
         assert services[name]["healthcheck"]["test"]
         assert services[name]["read_only"] is True
     for service in services.values():

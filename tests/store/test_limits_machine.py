@@ -47,7 +47,6 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.redis: Store = store.connect(self.url)
-        self.books = Books(self.redis, 1)
         self.run(self.redis.flushall())
         self.run(self.redis.zadd(names.KEYS, dict.fromkeys(KEYS, 1.0)))
         self.model = {scope: ScopeModel() for scope in SCOPES}
@@ -55,15 +54,27 @@ class Machine(RuleBasedStateMachine):
         self.at_ms = OPENED_MS
         self.boot = new_boot()
         self.asked: dict[str, tuple[str, int]] = {}
-        self.open: list[str] = []  # permits that are not settled
+        self.settled: dict[str, ExchangeId] = {}
         self.provisional: dict[str, tuple[ExchangeId, int, int]] = {}
-        self.numbers: dict[str, int] = {}  # exchanges that each boot has settled
         self.permits = 0
         self.read_until = 0
         for scope in SCOPES:
             self.run(limit_scopes.start(self.books, scope, [""], self.at_ms))
         self.follower = self._follower()
         self.run(self.follower.round([0]))
+
+    @property
+    def books(self) -> Books:
+        return Books(self.redis, 1)
+
+    @property
+    def open(self) -> list[str]:
+        """Permits that are not settled."""
+        return [permit for permit in self.asked if permit not in self.settled]
+
+    def _count(self, boot: str) -> int:
+        """How many exchanges of a boot are settled."""
+        return sum(id.boot == boot for id in self.settled.values())
 
     def run(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(work)
@@ -116,7 +127,6 @@ class Machine(RuleBasedStateMachine):
             self.run(limit_scopes.release(self.redis, "undo", {scope: [permit] for scope in taken}))
         else:
             self.asked[permit] = (key, self.at_ms)
-            self.open.append(permit)
 
     @rule(key=st.sampled_from(KEYS), usd=st.integers(1, 99), tokens=st.integers(1, 99), final=st.booleans())
     def a_request_is_served_and_counted(self, key: str, usd: int, tokens: int, final: bool) -> None:
@@ -138,11 +148,10 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(which=PICK, usd=st.integers(0, 200), tokens=st.integers(0, 200), final=st.booleans())
     def an_exchange_is_settled(self, which: int, usd: int, tokens: int, final: bool) -> None:
-        permit = self.open.pop(which % len(self.open))
+        permit = self.open[which % len(self.open)]
         boot = permit.partition(".")[0]
-        number = self.numbers.get(boot, 0)
-        self.numbers[boot] = number + 1
-        self._settle(permit, ExchangeId(boot, 0, number), usd, tokens, final=final)
+        self.settled[permit] = ExchangeId(boot, 0, self._count(boot))
+        self._settle(permit, self.settled[permit], usd, tokens, final=final)
 
     @precondition(lambda self: self.provisional)
     @rule(which=PICK, usd=st.integers(0, 200), tokens=st.integers(0, 200), final=st.booleans())
@@ -253,7 +262,7 @@ class Machine(RuleBasedStateMachine):
     def _finish(self) -> None:
         """Gateways are accounted for, and the follower reads the rest: nothing stays reserved."""
         for boot in {permit.partition(".")[0] for permit in self.asked}:
-            opened = {0: self.numbers.get(boot, 0)}
+            opened = {0: self._count(boot)}
             self.run(boots.heartbeat(self.redis, {boot: opened}, BootState.ADOPTED))
         while self.run(self.follower.round([0])):
             pass

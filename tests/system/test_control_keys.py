@@ -217,7 +217,7 @@ def test_neither_kind_does_the_others_work(controlled: Controlled) -> None:
     [
         ("POST", "/api/v1/keys", {}, "name"),
         ("POST", "/api/v1/keys", {"name": ""}, "name"),
-        ("POST", "/api/v1/keys", {"name": "x", "limit": 5}, "limit"),
+        ("POST", "/api/v1/keys", {"name": "x", "limit": -5}, "limit"),
         ("POST", "/api/v1/keys", {"name": "x", "expires_at": "2027-01-01T00:00:00"}, "expires_at"),
         ("POST", "/api/v1/keys", {"name": "x", "expires_at": "9999-12-31T23:59:59Z"}, "expires_at"),
         ("POST", "/api/v1/keys", {"name": "x", "expires_at": 1_900_000_000}, "expires_at"),

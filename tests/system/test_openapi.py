@@ -24,6 +24,7 @@ OPERATIONS = {
     ("PATCH", "/api/v1/limits/everything"),
     ("GET", "/api/usage/summary"),
     ("GET", "/api/usage/timeseries"),
+    ("GET", "/api/v1/exchanges"),
     ("GET", "/api/v1/generation"),
     ("GET", "/api/v1/streams"),
     ("DELETE", "/api/v1/streams/{id}"),

@@ -72,7 +72,7 @@ def test_a_range_that_ends_before_it_begins_is_an_error(since: str, until: str) 
 
 async def test_exchanges_before_a_time_are_those_of_the_day_before_it() -> None:
     books = Books(store.connect("redis://127.0.0.1:9"), 1)  # which is not asked
-    arguments = main.parser().parse_args(["exchanges", "--until", "2026-11-01"])
+    arguments = main.parse(["exchanges", "--until", "2026-11-01"])
     wanted = await exchanges.wanted_of(books, arguments, NOW)
     assert (wanted.since, wanted.until) == (datetime(2026, 10, 31, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
 

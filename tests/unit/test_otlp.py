@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, HistogramDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from services.cli.main import parser
+from services.cli.main import parse
 from services.sinks.otlp.exporter import headers
 from services.sinks.otlp.histograms import Histograms
 from services.sinks.otlp.spans import place, span
@@ -197,6 +197,6 @@ def test_the_endpoint_is_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"AROUTER_OTLP_ENDPOINT: .* https:// or http:// URL"):
         SinkSettings.load(otlp_endpoint="collector:4317")
     monkeypatch.delenv("AROUTER_OTLP_ENDPOINT", raising=False)
-    given = parser().parse_args(["follow", "otlp"])
+    given = parse(["follow", "otlp"])
     with pytest.raises(SettingsError, match="AROUTER_OTLP_ENDPOINT: the follower otlp needs it"):
         given.run(given)

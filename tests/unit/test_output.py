@@ -120,7 +120,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 )
 def test_an_empty_filter_is_an_error_and_not_no_filter(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main.parser().parse_args(options)
+        main.parse(options)
     assert "must not be empty" in capsys.readouterr().err
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import settings_example
-from services.cli.services import SETTINGS
+from services.cli.serving import SETTINGS
 from services.control.settings import ControlSettings
 from services.gateway.provider_settings import ProviderSettings
 from services.gateway.settings import GatewaySettings

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook
 
-from services.cli.main import parser
+from services.cli.main import parse
 from services.sinks.settings import SinkSettings
 from services.sinks.webhooks import messages, signing
 from services.sinks.webhooks.settings import WebhookSettings
@@ -178,20 +178,20 @@ def test_an_event_is_sent_on_as_it_is() -> None:
 
 
 def test_a_new_secret_is_one_that_webhooks_take(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parser().parse_args(["webhooks", "secret"]).run(None) == 0
+    assert parse(["webhooks", "secret"]).run(None) == 0
     [key] = webhook(secret=capsys.readouterr().out.strip()).keys
     assert len(key) == 32
 
 
 @pytest.mark.parametrize("arguments", [["resend", "mine"], ["resend", "mine", "evt_0", "--all"]])
 def test_it_is_said_which_letters_are_sent_again(arguments: list[str]) -> None:
-    given = parser().parse_args(["webhooks", *arguments])
+    given = parse(["webhooks", *arguments])
     with pytest.raises(SettingsError, match="needs ids, or --all"):
         given.run(given)
 
 
 def test_a_follower_alone_needs_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AROUTER_WEBHOOKS", raising=False)
-    given = parser().parse_args(["follow", "webhook"])
+    given = parse(["follow", "webhook"])
     with pytest.raises(SettingsError, match="AROUTER_WEBHOOKS: the follower webhook needs it"):
         given.run(given)

@@ -24,6 +24,7 @@ from shared.books import limit_changes, limit_records, limit_scopes, streams
 from shared.books.books import Books
 from shared.books.scripted import Call
 from shared.contract import limits, names, scripts
+from shared.contract.errors import BadRecord
 from shared.contract.limits import Limits, Period
 from shared.runtime.errors import Refused, StoreError, StoreUnavailable
 from shared.runtime.store import Store
@@ -80,6 +81,8 @@ class Limiter:
                 await self.load()
             except StoreError as exc:
                 log.debug("limits cannot be read: %s", exc)
+            except BadRecord:
+                log.exception("limits of teams and everything stay as they were")
             await asyncio.sleep(_REFRESH_SECONDS)
 
     async def load(self) -> None:

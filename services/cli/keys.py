@@ -1,4 +1,4 @@
-"""The commands that need Redis alone: keys and usage."""
+"""`arouter keys`: keys, made, listed, changed and revoked."""
 
 from __future__ import annotations
 
@@ -8,38 +8,53 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.cli import limits
-from services.cli.output import dollars, print_table
+from services.cli.output import print_table
 from services.cli.redis import with_redis
 from shared.access import keys, limit_form, pepper, teams
 from shared.access.key_format import Kind
-from shared.access.keys import KeyRecord, NoSuchKey
-from shared.books import summing, totals
+from shared.access.keys import KeyRecord
 from shared.books.books import Books
-from shared.books.totals import Row
-from shared.contract.booked import BOOKED
 from shared.contract.limits import key_scope
 from shared.runtime.errors import SettingsError
 from shared.runtime.settings import Settings
 
-_COST = ("cost_microusd", "cost_nanousd")
-_COLUMNS = ("name", "provider", "model", *(name for name in BOOKED if name not in _COST))
-_HEADINGS = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "cache_read_tokens": "cache read",
-    "cache_write_tokens": "cache write",
-    "reasoning_tokens": "reasoning",
-    "total_tokens": "total",
-    "estimated_requests": "estimated",
-    "partial_requests": "partial",
-    "unpriced_requests": "unpriced",
-}
+
+def add_commands(commands: Any) -> None:
+    found = commands.add_parser("keys", help="create, list, change and revoke keys").add_subparsers(required=True)
+    one = found.add_parser("create", help="make a key and print it, this once")
+    one.add_argument("--name", required=True)
+    one.add_argument("--management", action="store_true", help="a key that manages keys, and cannot call models")
+    one.add_argument("--team", metavar="NAME", help="the team it belongs to")
+    limits.add_flags(one)
+    one.add_argument("--json", action="store_true", help="print the whole record")
+    one.set_defaults(run=create)
+    one = found.add_parser("list", help="list all keys, oldest first")
+    one.add_argument("--json", action="store_true")
+    one.set_defaults(run=list_all)
+    one = found.add_parser(
+        "update", help="change a key, by its hash or the beginning of it; gateways act in two seconds"
+    )
+    one.add_argument("hash")
+    one.add_argument("--name")
+    one.add_argument("--disable", dest="disabled", action="store_const", const=True)
+    one.add_argument("--enable", dest="disabled", action="store_const", const=False)
+    one.add_argument("--expires-at", metavar="TIME", help="ISO 8601, UTC without a zone; 'never' clears it")
+    one.add_argument("--allow-providers", metavar="A,B", help="the only providers it may use; 'all' clears the list")
+    one.add_argument(
+        "--allow-models", metavar="A,B*", help="the only models it may use; a trailing * stands for any rest"
+    )
+    one.add_argument("--team", metavar="NAME", help="the team it belongs to from now on; '' takes it out of its team")
+    limits.add_flags(one)
+    one.set_defaults(run=update)
+    one = found.add_parser("revoke", help="revoke a key, by its hash or the beginning of it")
+    one.add_argument("hash")
+    one.set_defaults(run=revoke)
 
 
-def create_key(arguments: argparse.Namespace) -> int:
+def create(arguments: argparse.Namespace) -> int:
     """`keys create`: prints the key alone, or with --json its record too."""
 
-    async def create(books: Books) -> None:
+    async def make(books: Books) -> None:
         redis = books.store
         kind = Kind.MANAGEMENT if arguments.management else Kind.LIVE
         wanted = limits.given(arguments)
@@ -49,10 +64,10 @@ def create_key(arguments: argparse.Namespace) -> int:
             await limits.counted(books, key_scope(record.hash), record.limits)
         print(json.dumps({"key": key, **record.as_dict()}) if arguments.json else key)
 
-    return with_redis(create)
+    return with_redis(make)
 
 
-def list_keys(arguments: argparse.Namespace) -> int:
+def list_all(arguments: argparse.Namespace) -> int:
     """`keys list`."""
 
     async def show(books: Books) -> None:
@@ -70,7 +85,7 @@ def list_keys(arguments: argparse.Namespace) -> int:
     return with_redis(show)
 
 
-def update_key(arguments: argparse.Namespace) -> int:
+def update(arguments: argparse.Namespace) -> int:
     """`keys update HASH`."""
     changes: dict[str, Any] = {}
     if arguments.name is not None:
@@ -87,7 +102,7 @@ def update_key(arguments: argparse.Namespace) -> int:
             named = tuple(part.strip() for part in given.split(",") if part.strip())
             changes[field] = None if given == "all" else named
 
-    async def update(books: Books) -> None:
+    async def change(books: Books) -> None:
         redis = books.store
         if arguments.team is not None:
             changes["team"] = await _team(books, arguments.team)
@@ -100,53 +115,22 @@ def update_key(arguments: argparse.Namespace) -> int:
             await limits.counted(books, key_scope(record.hash), record.limits)
         print(f"{record.label} ({record.name}): {_state(record)}")
 
-    return with_redis(update)
+    return with_redis(change)
 
 
-def revoke_key(arguments: argparse.Namespace) -> int:
+def revoke(arguments: argparse.Namespace) -> int:
     """`keys revoke HASH`."""
 
-    async def revoke(books: Books) -> None:
+    async def end(books: Books) -> None:
         record = await keys.revoke(books.store, arguments.hash)
         print(f"revoked {record.label} ({record.name})")
 
-    return with_redis(revoke)
-
-
-def show_usage(arguments: argparse.Namespace) -> int:
-    """`usage`: rows as flat JSON objects, or as a table, where the cost of what has no price is no figure."""
-
-    async def show(books: Books) -> None:
-        rows = await usage_rows(books, arguments.key)
-        if arguments.json:
-            print(json.dumps(rows))
-        else:
-            shown = [(*(str(row[column]) for column in _COLUMNS), _dollars(row)) for row in rows]
-            print_table((*(_HEADINGS.get(column, column) for column in _COLUMNS), "usd"), shown)
-
-    return with_redis(show)
-
-
-async def usage_rows(books: Books, hash_prefix: str | None) -> list[Row]:
-    """Totals of one key or all, one row per key, provider and model. NoSuchKey where the prefix fits none."""
-    records = [r for r in await keys.find_all(books.store) if r.hash.startswith(hash_prefix or "")]
-    if hash_prefix and not records:
-        raise NoSuchKey(f"no key has a hash that starts with {hash_prefix!r}")
-    per_key = await totals.read(books, [record.hash for record in records])
-    return [_named(record, row) for record in records for row in per_key[record.hash]]
+    return with_redis(end)
 
 
 async def _team(books: Books, name: str | None) -> str | None:
     """A team as a key's record has it; None for none. NoSuchTeam where it does not exist."""
     return (await teams.find(books.store, name)).name if name else None
-
-
-def _dollars(row: Row) -> str:
-    return dollars(summing.cost_nanousd({name: int(row[name]) for name in BOOKED})) or "unpriced"
-
-
-def _named(record: KeyRecord, row: Row) -> Row:
-    return {"key": record.hash, "name": record.name, **row}
 
 
 def _state(record: KeyRecord) -> str:
