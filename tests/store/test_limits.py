@@ -216,6 +216,20 @@ async def test_what_was_served_without_a_reservation_counts_in_rates_too(redis: 
     assert said.left_rpd == 7
 
 
+async def test_a_request_that_costs_nothing_counts_once(redis: Store) -> None:
+    """Not when it is admitted and again when it is settled, nor where another scope refuses it."""
+    await start(redis)
+    given = ModelLimits(requests_per_day=10)
+    for _ in range(2):  # the first answer was lost
+        said = await admit(redis, f"{BOOT}.1", given, calls=False)
+    assert said.left_rpd == 9
+    await book(redis, id_of(0), permit=f"{BOOT}.1", total_tokens=0)
+    await admit(redis, f"{BOOT}.2", given, calls=False)
+    await limit_scopes.release(redis, "undo", {SCOPE: [f"{BOOT}.2"]})
+    await fed(redis)
+    assert (await admit(redis, f"{BOOT}.3", given, calls=False)).left_rpd == 8
+
+
 async def test_a_reserve_is_what_such_calls_usually_cost(redis: Store) -> None:
     """And never more than the request allows; agents ask for 32,000 tokens and use 300."""
     await start(redis)
