@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from services.gateway.limiting.answers import Verdict
+from services.gateway.limiting.limiter import Limiter
+from services.gateway.limiting.scopes import Scope, Size
 from shared.books import boots, followers, limit_scopes, limit_upkeep
 from shared.books.books import Books
 from shared.books.boots import BootState
@@ -12,6 +16,7 @@ from shared.contract import limits, names
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.limits import Limits, ModelLimits, Reset
 from shared.runtime import events
+from shared.runtime.errors import Refused
 from shared.runtime.store import Store
 from tests.support.limits import DAY_MS, SCOPE, admit, book, fed, fields, follower, now_ms, start
 from tests.support.tails import KEY, OPENED_MS
@@ -55,6 +60,19 @@ async def test_a_spent_budget_says_that_waiting_does_not_help(redis: Store) -> N
     await start(redis, now_ms=OPENED_MS)
     said = await ask(redis, "b.1", ModelLimits(limit_nanousd=100))
     assert (said.verdict, said.why, said.wait_ms, said.nanousd) == (0, 1, -1, 100)
+
+
+async def test_a_scope_that_has_refused_is_not_served_without_redis(redis: Store) -> None:
+    """What it had left when it last admitted is older than its refusal."""
+    limiter = Limiter(redis, lambda: BOOT, 1, 60)
+    spent = Scope(SCOPE, SCOPE, ModelLimits(limit_nanousd=100))
+    await limiter.reserve([spent], "g", Size(True, 0, 0))
+    await book(redis, id_of(0), cost_nanousd=100, cost_microusd=0)
+    await fed(redis)
+    with pytest.raises(Refused):
+        await limiter.reserve([spent], "g", Size(True, 0, 0))
+    with pytest.raises(Refused):
+        limiter.away.admit([spent], Size(True, 0, 0), 1)
 
 
 async def test_a_soft_limit_tells_and_admits(redis: Store) -> None:

@@ -185,6 +185,20 @@ def test_known_scopes_are_served_without_redis_from_what_they_had_left() -> None
     assert away.served == 2
 
 
+def test_a_redis_that_answers_with_errors_alone_is_not_served_from_for_ever() -> None:
+    clock = Clock()
+    away, budget = Away(60, clock), scope(limit_tokens=1000)
+    away.note(budget, Verdict(1, NOW_MS))
+    clock.seconds = 500.0  # nobody asked meanwhile
+    away.admit([budget], CALL, 0)
+    clock.seconds = 561.0
+    with pytest.raises(Refused) as refused:
+        away.admit([budget], CALL, 0)
+    assert refused.value.code == "limits_not_checked"
+    away.note(budget, Verdict(1, NOW_MS))
+    away.admit([budget], CALL, 0)
+
+
 def test_rates_flow_without_redis() -> None:
     clock = Clock()
     away, rate = Away(60, clock), scope(requests_per_minute=60)

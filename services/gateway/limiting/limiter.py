@@ -122,6 +122,8 @@ class Limiter:
         if refused:
             taken = [scope.name for scope, one in zip(scopes, verdicts, strict=True) if one.admitted]
             self.releases.add("undo", taken, permit)
+            for scope, verdict in refused:
+                self.away.note(scope, verdict)
             raise answers.refusal(*max(refused, key=lambda pair: (pair[1].wait_ms < 0, pair[1].wait_ms)))
         answered = list(zip(scopes, verdicts, strict=True))
         for scope, verdict in answered:
