@@ -18,6 +18,7 @@ from shared.contract.limits import ModelLimits, Period, Reset
 from shared.runtime.errors import StoreUnavailable
 from shared.runtime.store import Store, translated
 
+_PERMITS = 500  # in one call of a script, during which Redis does nothing else
 _TRIES = 20  # a follower that goes beyond a snapshot has it taken anew
 
 _LETTERS: Mapping[Reset, str] = {Reset.DAILY: "d", Reset.WEEKLY: "w", Reset.MONTHLY: "m", Reset.NEVER: "e"}
@@ -208,7 +209,11 @@ async def told(store: Store, scope: str, counter: str, period: str, percent: int
 
 async def release(store: Store, how: str, permits: Mapping[str, Sequence[str]]) -> None:
     """End reservations, by scope; `how` as the script takes it."""
-    calls = [(scripts.LIMIT_RELEASE, [names.limit(scope)], [how, *some]) for scope, some in permits.items()]
+    calls = [
+        (scripts.LIMIT_RELEASE, [names.limit(scope)], [how, *some[first : first + _PERMITS]])
+        for scope, some in permits.items()
+        for first in range(0, len(some), _PERMITS)
+    ]
     if calls:
         await scripted.evaluate(store, calls)
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from services.gateway.client.flags import most_output
-from services.gateway.limiting import scopes
+from services.gateway.limiting import releases, scopes
 from services.gateway.limiting.answers import Verdict, left, refusal
+from services.gateway.limiting.asking import Asking
 from services.gateway.limiting.away import Away
 from services.gateway.limiting.limiter import Limiter
+from services.gateway.limiting.releases import Releases
 from services.gateway.limiting.scopes import Scope, Size
 from shared.access import limit_form
 from shared.access.limit_form import BadLimits
+from shared.books.scripted import Call
 from shared.contract import limits
 from shared.contract.dialects import Dialect
 from shared.contract.limits import Limits, ModelLimits, Raise, Reset
 from shared.runtime import store
-from shared.runtime.errors import Refused
+from shared.runtime.errors import Refused, StoreUnavailable
 
 NOW_MS = 1_796_000_000_000
 CALL = Size(True, 400, 100)
@@ -223,16 +227,54 @@ def test_what_is_not_known_is_refused_without_redis(seconds: float | None, since
     assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
 
 
-async def test_a_redis_that_does_not_answer_is_asked_once_a_second() -> None:
+async def test_a_redis_that_does_not_answer_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nobody waits for it meanwhile."""
     away = store.connect("redis://127.0.0.1:9/0")
     limiter = Limiter(away, lambda: "BOOT", 1, None)
+    undone: list[str] = []
+    monkeypatch.setattr(limiter.releases, "add_late", lambda _, permit: undone.append(permit))
     for _ in range(3):
         with pytest.raises(Refused) as refused:
             await limiter.reserve([scope(limit_tokens=1)], "", CALL)
         assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
+    assert undone == ["BOOT.0"]  # the others were never asked
     known = scope(limit_tokens=1000)
     serving = Limiter(away, lambda: "BOOT", 1, 60)
     serving.away.note(known, Verdict(1, NOW_MS))
     assert (await serving.reserve([known], "", CALL)).permit == "BOOT.0"
+    await away.aclose()
+
+
+async def test_releases_that_wait_for_redis_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their number, and not by that of their scopes; those that were not heard still count."""
+    monkeypatch.setattr(releases, "_MOST", 5)
+    away = store.connect("redis://127.0.0.1:9/0")
+    waiting = Releases(away)
+    for n in range(4):
+        waiting.add("undo", ["key:a"], f"BOOT.{n}")
+    with pytest.raises(StoreUnavailable):
+        await waiting.flush()
+    for n in range(4, 9):
+        waiting.add("undo", ["key:a"], f"BOOT.{n}")
+    assert len(waiting) == 5
+    await away.aclose()
+
+
+async def test_a_question_that_nobody_waits_for_any_more_is_not_asked() -> None:
+    """Its release may come before it, and then nothing would release what it reserves."""
+    away = store.connect("redis://127.0.0.1:9/0")
+    asking, asked = Asking(away), []
+    asking.heard(0)
+
+    def question(until: int) -> list[Call]:
+        asked.append(until)
+        return []
+
+    task = asyncio.get_running_loop().create_task(asking.ask(question))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asking.ask(lambda _: [])
+    assert not asked
     await away.aclose()
