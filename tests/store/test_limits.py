@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -345,3 +346,14 @@ async def test_limits_that_are_taken_away_are_counted_no_longer(redis: Store) ->
     assert await limit_scopes.known(redis) == {}
     assert await fields(redis) == {}
     assert KEY in SCOPE
+
+
+async def test_patterns_that_are_started_at_once_are_all_counted(redis: Store) -> None:
+    """Gateways do so when Redis has lost its scopes. A pattern that started and is not counted would be no limit."""
+    patterns = ["", "claude*", "gpt*", 'a"/\\é*']
+    await asyncio.gather(*(start(redis, pattern) for pattern in patterns))
+    assert await limit_scopes.known(redis) == {SCOPE: sorted(patterns)}
+    await limit_scopes.stop(redis, SCOPE, ["gpt*", "", "claude*"])
+    assert await limit_scopes.known(redis) == {SCOPE: patterns[3:]}
+    await limit_scopes.stop(redis, SCOPE)
+    assert await limit_scopes.known(redis) == {}

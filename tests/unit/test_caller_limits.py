@@ -45,6 +45,8 @@ def scope(**amounts: Any) -> Scope:
     ("given", "says"),
     [
         ({"limit": -1}, "limit: must be from 0 to 9007199 US dollars"),
+        ({"limit": "1e999999"}, "limit: must be from 0 to 9007199 US dollars"),
+        ({"limit": "sNaN"}, "limit: must be an amount in US dollars"),
         ({"limit": "much"}, "limit: must be an amount in US dollars"),
         ({"limit": True}, "limit: must be an amount in US dollars"),
         ({"limit": float("inf")}, "limit: must be an amount in US dollars"),
