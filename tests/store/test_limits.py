@@ -357,3 +357,20 @@ async def test_patterns_that_are_started_at_once_are_all_counted(redis: Store) -
     assert await limit_scopes.known(redis) == {SCOPE: patterns[3:]}
     await limit_scopes.stop(redis, SCOPE)
     assert await limit_scopes.known(redis) == {}
+
+
+async def test_limits_that_nobody_can_read_are_not_checked(redis: Store) -> None:
+    await redis.hset(names.LIMITS, "all", "not JSON")  # type: ignore[misc]
+    with pytest.raises(Refused) as refused:
+        await Limiter(redis, lambda: BOOT, 1, None).ready()
+    assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
+
+
+async def test_a_scope_that_redis_refuses_to_count_is_not_checked(redis: Store) -> None:
+    """Whatever its reason, callers are told that they may come back."""
+    await redis.set(names.LIMITED, "no hash")
+    with pytest.raises(Refused) as refused:
+        await Limiter(redis, lambda: BOOT, 1, None).reserve(
+            [Scope(SCOPE, SCOPE, ModelLimits(limit_tokens=1))], "g", Size(True)
+        )
+    assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")

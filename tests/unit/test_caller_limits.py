@@ -152,6 +152,13 @@ def test_requests_that_cost_nothing_reserve_nothing(method: str, dialect: Dialec
         (b'{"generationConfig": []}', None),
         (b'{"max_tokens": "5"}', None),
         (b'{"max_tokens": 1e99, "n": -4}', None),
+        (b'{"max_tokens": 1, "max_completion_tokens": "32000"}', None),  # some providers read it all the same
+        (b'{"max_tokens": 1, "max_completion_tokens": 32000.0}', None),
+        (b'{"max_tokens": true}', None),
+        (b'{"max_tokens": 5, "n": 4.0}', None),
+        (b'{"max_tokens": 5, "best_of": 4}', 20),
+        (b'{"max_output_tokens": 5, "previous_response_id": "resp_1"}', None),  # its model reads more than the body
+        (b'{"cachedContent": "cachedContents/1", "generationConfig": {"maxOutputTokens": 4}}', None),
         (b"{}", None),
         (b"[]", None),
         (b"not JSON", None),

@@ -97,7 +97,7 @@ class Limiter:
         if self._version is None:
             try:
                 await self.load()
-            except StoreError as exc:
+            except (StoreError, BadRecord) as exc:
                 raise Refused(503, "the gateway cannot read limits now", code="limits_not_checked") from exc
 
     @property
@@ -115,7 +115,7 @@ class Limiter:
             return self._without_redis(permit, scopes, size)
         try:
             verdicts = await self._ask(permit, scopes, group, size, at)
-        except StoreUnavailable as exc:
+        except StoreError as exc:
             try:
                 return self._without_redis(permit, scopes, size)
             except Refused as unserved:
