@@ -122,10 +122,12 @@ def test_a_request_is_under_the_limits_of_its_key_team_everything_and_model() ->
         limit_tokens=1, models={"anthropic/*": ModelLimits(limit_tokens=2), "gpt*": ModelLimits(limit_tokens=3)}
     )
     others = {"team:red": Limits(limit_tokens=4), "team:blue": Limits(limit_tokens=5), "all": Limits(limit_tokens=6)}
-    found = scopes.asked("k", own, "red", others, "openai", "gpt-4o", 0)
+    found = scopes.asked("k", own, "red", others, [("openai", "gpt-4o")], 0)
     assert [one.name for one in found] == ["key:k", "key:k:gpt*", "team:red", "all"]
     assert [one.owner for one in found] == ["key:k", "key:k", "team:red", "all"]
-    assert scopes.asked("k", None, "", {"team:red": Limits(limit_tokens=4)}, "openai", "gpt-4o", 0) == []
+    assert scopes.asked("k", None, "", {"team:red": Limits(limit_tokens=4)}, [("openai", "gpt-4o")], 0) == []
+    found = scopes.asked("k", own, "", {}, [("openai", "o3"), ("openai", "gpt-4o"), ("openai", "gpt-5")], 0)
+    assert [one.name for one in found] == ["key:k", "key:k:gpt*"]
 
 
 @pytest.mark.parametrize(
