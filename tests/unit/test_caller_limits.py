@@ -130,6 +130,15 @@ def test_a_request_is_under_the_limits_of_its_key_team_everything_and_model() ->
     assert [one.name for one in found] == ["key:k", "key:k:gpt*"]
 
 
+def test_patterns_name_models_however_a_provider_takes_them() -> None:
+    """Azure takes GPT-4o for gpt-4o, and Google models/gemini for gemini: neither is a way around a limit."""
+    assert limits.matches("gemini-2*", "gemini", "models/gemini-2.5-pro")
+    assert limits.matches("gemini/gemini-2*", "gemini", "models/gemini-2.5-pro")
+    for pattern in ("gpt-4o", "GPT-4*", "azure/gpt*", "Azure/gpt-4O"):
+        assert limits.matches(pattern, "azure", "GPT-4o")
+    assert not limits.matches("gpt-4o", "azure", "gpt-4o-mini")
+
+
 @pytest.mark.parametrize(
     ("method", "dialect", "costs"),
     [
