@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from services.gateway.client.flags import most_output
-from services.gateway.limiting import releases, scopes
+from services.gateway.limiting import scopes
 from services.gateway.limiting.answers import Verdict, left, refusal
 from services.gateway.limiting.asking import Asking
 from services.gateway.limiting.away import Away
@@ -247,17 +248,26 @@ def test_what_is_not_known_is_refused_without_redis(seconds: float | None, since
     assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
 
 
-async def test_a_redis_that_does_not_answer_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+class Late(Releases):
+    """Notes the permits of questions that may yet be heard."""
+
+    def __init__(self) -> None:
+        self.permits: list[str] = []
+
+    def add_late(self, scopes: Collection[str], permit: str) -> None:
+        self.permits.append(permit)
+
+
+async def test_a_redis_that_does_not_answer_is_asked_once_a_second() -> None:
     """And nobody waits for it meanwhile."""
     away = store.connect("redis://127.0.0.1:9/0")
     limiter = Limiter(away, lambda: "BOOT", 1, None)
-    undone: list[str] = []
-    monkeypatch.setattr(limiter.releases, "add_late", lambda _, permit: undone.append(permit))
+    limiter.releases = late = Late()
     for _ in range(3):
         with pytest.raises(Refused) as refused:
             await limiter.reserve([scope(limit_tokens=1)], "", CALL)
         assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
-    assert undone == ["BOOT.0"]  # the others were never asked
+    assert late.permits == ["BOOT.0"]  # the others were never asked
     known = scope(limit_tokens=1000)
     serving = Limiter(away, lambda: "BOOT", 1, 60)
     serving.away.note(known, Verdict(1, NOW_MS))
@@ -265,11 +275,10 @@ async def test_a_redis_that_does_not_answer_is_asked_once_a_second(monkeypatch: 
     await away.aclose()
 
 
-async def test_releases_that_wait_for_redis_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_releases_that_wait_for_redis_are_bounded() -> None:
     """By their number, and not by that of their scopes; those that were not heard still count."""
-    monkeypatch.setattr(releases, "_MOST", 5)
     away = store.connect("redis://127.0.0.1:9/0")
-    waiting = Releases(away)
+    waiting = Releases(away, most=5)
     for n in range(4):
         waiting.add("undo", ["key:a"], f"BOOT.{n}")
     with pytest.raises(StoreUnavailable):

@@ -22,8 +22,10 @@ log = logging.getLogger(__name__)
 class Releases:
     """Releases of this process, in the order in which they are due."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, most: int = _MOST) -> None:
+        """`most`: that wait at once; what is beyond is not released."""
         self._store = store
+        self._most = most
         self._waiting: dict[tuple[str, str], list[str]] = {}  # how and scope to permits
         self._count = 0
         self._due = asyncio.Event()
@@ -33,7 +35,7 @@ class Releases:
 
     def add(self, how: str, scopes: Collection[str], permit: str) -> None:
         """Release a permit in these scopes soon; `how` as the script takes it."""
-        if self._count >= _MOST:
+        if self._count >= self._most:
             log.warning("releases of limits wait for Redis, and there are too many of them")
             return
         for scope in scopes:
