@@ -112,7 +112,8 @@ class Admission:
         await self.limiter.ready()
         key, route, dialect = permit.key, permit.routes[0], asked.matched.dialect
         provider, model = route.upstream.provider, route.model
-        found = scopes.asked(key.hash, key.limits, key.team or "", self.limiter.shared, provider, model, time.time())
+        models = limited_models(permit.routes)
+        found = scopes.asked(key.hash, key.limits, key.team or "", self.limiter.shared, models, time.time())
         if not found:
             return permit
         size = scopes.Size(False)
@@ -124,6 +125,13 @@ class Admission:
         """The request of a permit runs no longer; `begun`: it has become an exchange."""
         if permit.reserved is not None:
             (self.limiter.ended if begun else self.limiter.undo)(permit.reserved)
+
+
+def limited_models(routes: tuple[Route, ...]) -> list[tuple[str, str]]:
+    """Providers and models whose limits a request is under: the first candidate's, and of a list that it brings itself
+    all, since whoever writes it may put one first that fails."""
+    possible = routes if routes[0].unlisted else routes[:1]
+    return [(route.upstream.provider, route.model) for route in possible]
 
 
 def checks_model(key: KeyRecord, method: str, matched: Match) -> bool:

@@ -116,13 +116,14 @@ def _nanousd(value: Any, where: str) -> int | None:
     if value is None:
         return None
     try:
-        nano = Decimal(str(value)) * 10**9 if not isinstance(value, bool) else Decimal("NaN")
-        whole = int(nano)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise BadLimits(f"{where}: must be an amount in US dollars") from None
-    if not 0 <= nano <= limits.MOST_NANOUSD:
+        amount = Decimal(str(value)) if not isinstance(value, bool) else Decimal("NaN")
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite():
+        raise BadLimits(f"{where}: must be an amount in US dollars")
+    if not 0 <= amount <= Decimal(limits.MOST_NANOUSD) / 10**9:  # before it is multiplied: it may have any exponent
         raise BadLimits(f"{where}: must be from 0 to {limits.MOST_NANOUSD // 10**9} US dollars")
-    return whole
+    return int(amount * 10**9)
 
 
 def _whole(value: Any, name: str, where: str) -> int | None:

@@ -18,6 +18,7 @@ from shared.contract.limits import ModelLimits, Period, Reset
 from shared.runtime.errors import StoreUnavailable
 from shared.runtime.store import Store, translated
 
+_PERMITS = 500  # in one call of a script, during which Redis does nothing else
 _TRIES = 20  # a follower that goes beyond a snapshot has it taken anew
 
 _LETTERS: Mapping[Reset, str] = {Reset.DAILY: "d", Reset.WEEKLY: "w", Reset.MONTHLY: "m", Reset.NEVER: "e"}
@@ -80,10 +81,8 @@ async def start(books: Books, owner: str, patterns: Collection[str], now_ms: int
     """Have an owner's scopes counted, from what its totals say. `anew`: forget how far each shard was read, as after a
     change of the server. StoreUnavailable where its followers are always faster."""
     store = books.store
+    wanted = await _counted(store, owner, "add", patterns)
     with translated():
-        there = await store.hget(names.LIMITED, owner)  # type: ignore[misc]
-        wanted = sorted({*patterns, *(json.loads(there) if there else ())})
-        await store.hset(names.LIMITED, owner, json.dumps(wanted))  # type: ignore[misc]
         pipeline = store.pipeline(transaction=False)
         for scope in (limits.part(owner, pattern) for pattern in wanted):
             if anew:
@@ -113,17 +112,18 @@ async def _started(books: Books, owner: str, patterns: Sequence[str], now_ms: in
 
 async def stop(store: Store, owner: str, patterns: Collection[str] | None = None) -> None:
     """Count an owner's scopes no longer: those of these patterns, or all."""
+    counted = (await known_of(store, [owner])).get(owner, [])
+    gone = [pattern for pattern in counted if patterns is None or pattern in patterns]
+    await _counted(store, owner, "remove", gone)
     with translated():
-        there = await store.hget(names.LIMITED, owner)  # type: ignore[misc]
-        counted = json.loads(there) if there else []
-        left = [pattern for pattern in counted if patterns is not None and pattern not in patterns]
-        if left:
-            await store.hset(names.LIMITED, owner, json.dumps(left))  # type: ignore[misc]
-        else:
-            await store.hdel(names.LIMITED, owner)  # type: ignore[misc]
-        for pattern in counted:
-            if pattern not in left:
-                await store.delete(names.limit(limits.part(owner, pattern)))
+        for pattern in gone:
+            await store.delete(names.limit(limits.part(owner, pattern)))
+
+
+async def _counted(store: Store, owner: str, how: str, patterns: Collection[str]) -> list[str]:
+    """Add patterns to those that are counted of an owner, or remove them. Returns those that are counted now."""
+    [found] = await scripted.evaluate(store, [(scripts.LIMIT_PATTERNS, [names.LIMITED], [owner, how, *patterns])])
+    return [pattern.decode() for pattern in found]
 
 
 async def follow(books: Books, owner: str, wanted: Collection[str], now_ms: int) -> None:
@@ -208,7 +208,11 @@ async def told(store: Store, scope: str, counter: str, period: str, percent: int
 
 async def release(store: Store, how: str, permits: Mapping[str, Sequence[str]]) -> None:
     """End reservations, by scope; `how` as the script takes it."""
-    calls = [(scripts.LIMIT_RELEASE, [names.limit(scope)], [how, *some]) for scope, some in permits.items()]
+    calls = [
+        (scripts.LIMIT_RELEASE, [names.limit(scope)], [how, *some[first : first + _PERMITS]])
+        for scope, some in permits.items()
+        for first in range(0, len(some), _PERMITS)
+    ]
     if calls:
         await scripted.evaluate(store, calls)
 

@@ -120,8 +120,11 @@ def effective(limits: ModelLimits, now: float) -> ModelLimits:
 
 
 def matches(pattern: str, provider: str, model: str) -> bool:
-    """Whether a pattern names a model, with or without its provider; a trailing * stands for any rest."""
-    named = (model, f"{provider}/{model}")
+    """Whether a pattern names a model, with or without its provider; a trailing * stands for any rest. Letter case says
+    nothing: there are providers that take a name in any."""
+    pattern, model, provider = pattern.lower(), model.lower(), provider.lower()
+    bare = model.removeprefix("models/")  # Google takes a name with it, too
+    named = (model, f"{provider}/{model}", bare, f"{provider}/{bare}")
     if pattern.endswith("*"):
         return any(name.startswith(pattern[:-1]) for name in named)
     return not pattern or pattern in named

@@ -46,6 +46,7 @@ WEBHOOK_TAKE = _script("webhook_take")
 WEBHOOK_MOVE = _script("webhook_move")
 # Limits.
 SET_LIMITS = _script("set_limits")
+LIMIT_PATTERNS = _script("limit_patterns")
 LIMIT_ADMIT = _script("limit_admit")
 LIMIT_APPLY = _script("limit_apply")
 LIMIT_RELEASE = _script("limit_release")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
+
 from services.gateway.limiting.answers import Verdict
+from services.gateway.limiting.limiter import Limiter
+from services.gateway.limiting.scopes import Scope, Size
 from shared.books import boots, followers, limit_scopes, limit_upkeep
 from shared.books.books import Books
 from shared.books.boots import BootState
@@ -12,6 +17,7 @@ from shared.contract import limits, names
 from shared.contract.ids import ExchangeId, new_boot
 from shared.contract.limits import Limits, ModelLimits, Reset
 from shared.runtime import events
+from shared.runtime.errors import Refused
 from shared.runtime.store import Store
 from tests.support.limits import DAY_MS, SCOPE, admit, book, fed, fields, follower, now_ms, start
 from tests.support.tails import KEY, OPENED_MS
@@ -55,6 +61,19 @@ async def test_a_spent_budget_says_that_waiting_does_not_help(redis: Store) -> N
     await start(redis, now_ms=OPENED_MS)
     said = await ask(redis, "b.1", ModelLimits(limit_nanousd=100))
     assert (said.verdict, said.why, said.wait_ms, said.nanousd) == (0, 1, -1, 100)
+
+
+async def test_a_scope_that_has_refused_is_not_served_without_redis(redis: Store) -> None:
+    """What it had left when it last admitted is older than its refusal."""
+    limiter = Limiter(redis, lambda: BOOT, 1, 60)
+    spent = Scope(SCOPE, SCOPE, ModelLimits(limit_nanousd=100))
+    await limiter.reserve([spent], "g", Size(True, 0, 0))
+    await book(redis, id_of(0), cost_nanousd=100, cost_microusd=0)
+    await fed(redis)
+    with pytest.raises(Refused):
+        await limiter.reserve([spent], "g", Size(True, 0, 0))
+    with pytest.raises(Refused):
+        limiter.away.admit([spent], Size(True, 0, 0), 1)
 
 
 async def test_a_soft_limit_tells_and_admits(redis: Store) -> None:
@@ -216,6 +235,20 @@ async def test_what_was_served_without_a_reservation_counts_in_rates_too(redis: 
     assert said.left_rpd == 7
 
 
+async def test_a_request_that_costs_nothing_counts_once(redis: Store) -> None:
+    """Not when it is admitted and again when it is settled, nor where another scope refuses it."""
+    await start(redis)
+    given = ModelLimits(requests_per_day=10)
+    for _ in range(2):  # the first answer was lost
+        said = await admit(redis, f"{BOOT}.1", given, calls=False)
+    assert said.left_rpd == 9
+    await book(redis, id_of(0), permit=f"{BOOT}.1", total_tokens=0)
+    await admit(redis, f"{BOOT}.2", given, calls=False)
+    await limit_scopes.release(redis, "undo", {SCOPE: [f"{BOOT}.2"]})
+    await fed(redis)
+    assert (await admit(redis, f"{BOOT}.3", given, calls=False)).left_rpd == 8
+
+
 async def test_a_reserve_is_what_such_calls_usually_cost(redis: Store) -> None:
     """And never more than the request allows; agents ask for 32,000 tokens and use 300."""
     await start(redis)
@@ -313,3 +346,31 @@ async def test_limits_that_are_taken_away_are_counted_no_longer(redis: Store) ->
     assert await limit_scopes.known(redis) == {}
     assert await fields(redis) == {}
     assert KEY in SCOPE
+
+
+async def test_patterns_that_are_started_at_once_are_all_counted(redis: Store) -> None:
+    """Gateways do so when Redis has lost its scopes. A pattern that started and is not counted would be no limit."""
+    patterns = ["", "claude*", "gpt*", 'a"/\\é*']
+    await asyncio.gather(*(start(redis, pattern) for pattern in patterns))
+    assert await limit_scopes.known(redis) == {SCOPE: sorted(patterns)}
+    await limit_scopes.stop(redis, SCOPE, ["gpt*", "", "claude*"])
+    assert await limit_scopes.known(redis) == {SCOPE: patterns[3:]}
+    await limit_scopes.stop(redis, SCOPE)
+    assert await limit_scopes.known(redis) == {}
+
+
+async def test_limits_that_nobody_can_read_are_not_checked(redis: Store) -> None:
+    await redis.hset(names.LIMITS, "all", "not JSON")  # type: ignore[misc]
+    with pytest.raises(Refused) as refused:
+        await Limiter(redis, lambda: BOOT, 1, None).ready()
+    assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
+
+
+async def test_a_scope_that_redis_refuses_to_count_is_not_checked(redis: Store) -> None:
+    """Whatever its reason, callers are told that they may come back."""
+    await redis.set(names.LIMITED, "no hash")
+    with pytest.raises(Refused) as refused:
+        await Limiter(redis, lambda: BOOT, 1, None).reserve(
+            [Scope(SCOPE, SCOPE, ModelLimits(limit_tokens=1))], "g", Size(True)
+        )
+    assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")

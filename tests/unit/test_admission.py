@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from services.gateway.admission import Admission, Asked, Permit
+from services.gateway.admission import Admission, Asked, Permit, limited_models
 from services.gateway.capture.journal import Journal
 from services.gateway.capture.tap import Tap
+from services.gateway.client.flags import Flags
 from services.gateway.client.received import Received
 from services.gateway.limiting.limiter import Limiter
 from services.gateway.routing.configured import upstreams
@@ -229,3 +230,12 @@ def test_refusals_that_pass_say_when_to_come_back() -> None:
     assert [Refused(status, "x").headers for status in (429, 503)] == [[(b"retry-after", b"1")]] * 2
     assert Refused(429, "x", retry_after=30).headers == [(b"retry-after", b"30")]
     assert [Refused(status, "x").headers for status in (400, 401, 403, 404, 413, 502, 504)] == [[]] * 7
+
+
+def test_a_list_of_models_in_a_request_is_under_the_limits_of_all_of_them() -> None:
+    """Its writer may put one first that fails. The candidates of a named route are the operator's choice."""
+    matched = match("POST", CHAT, Family.OPENAI, UPSTREAMS)
+    listed = Flags(model="none", models=("gpt-4o", "groq/llama"))
+    found = limited_models(plan(matched, listed, UPSTREAMS, "k", lists=True))
+    assert found == [("openai", "none"), ("openai", "gpt-4o"), ("groq", "llama")]
+    assert limited_models(plan(matched, Flags(model="fast"), UPSTREAMS, "k", lists=True)) == [("openai", "gpt-4o")]

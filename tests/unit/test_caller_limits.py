@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,16 +12,19 @@ import pytest
 from services.gateway.client.flags import most_output
 from services.gateway.limiting import scopes
 from services.gateway.limiting.answers import Verdict, left, refusal
+from services.gateway.limiting.asking import Asking
 from services.gateway.limiting.away import Away
 from services.gateway.limiting.limiter import Limiter
+from services.gateway.limiting.releases import Releases
 from services.gateway.limiting.scopes import Scope, Size
 from shared.access import limit_form
 from shared.access.limit_form import BadLimits
+from shared.books.scripted import Call
 from shared.contract import limits
 from shared.contract.dialects import Dialect
 from shared.contract.limits import Limits, ModelLimits, Raise, Reset
 from shared.runtime import store
-from shared.runtime.errors import Refused
+from shared.runtime.errors import Refused, StoreUnavailable
 
 NOW_MS = 1_796_000_000_000
 CALL = Size(True, 400, 100)
@@ -41,6 +46,8 @@ def scope(**amounts: Any) -> Scope:
     ("given", "says"),
     [
         ({"limit": -1}, "limit: must be from 0 to 9007199 US dollars"),
+        ({"limit": "1e999999"}, "limit: must be from 0 to 9007199 US dollars"),
+        ({"limit": "sNaN"}, "limit: must be an amount in US dollars"),
         ({"limit": "much"}, "limit: must be an amount in US dollars"),
         ({"limit": True}, "limit: must be an amount in US dollars"),
         ({"limit": float("inf")}, "limit: must be an amount in US dollars"),
@@ -116,10 +123,21 @@ def test_a_request_is_under_the_limits_of_its_key_team_everything_and_model() ->
         limit_tokens=1, models={"anthropic/*": ModelLimits(limit_tokens=2), "gpt*": ModelLimits(limit_tokens=3)}
     )
     others = {"team:red": Limits(limit_tokens=4), "team:blue": Limits(limit_tokens=5), "all": Limits(limit_tokens=6)}
-    found = scopes.asked("k", own, "red", others, "openai", "gpt-4o", 0)
+    found = scopes.asked("k", own, "red", others, [("openai", "gpt-4o")], 0)
     assert [one.name for one in found] == ["key:k", "key:k:gpt*", "team:red", "all"]
     assert [one.owner for one in found] == ["key:k", "key:k", "team:red", "all"]
-    assert scopes.asked("k", None, "", {"team:red": Limits(limit_tokens=4)}, "openai", "gpt-4o", 0) == []
+    assert scopes.asked("k", None, "", {"team:red": Limits(limit_tokens=4)}, [("openai", "gpt-4o")], 0) == []
+    found = scopes.asked("k", own, "", {}, [("openai", "o3"), ("openai", "gpt-4o"), ("openai", "gpt-5")], 0)
+    assert [one.name for one in found] == ["key:k", "key:k:gpt*"]
+
+
+def test_patterns_name_models_however_a_provider_takes_them() -> None:
+    """Azure takes GPT-4o for gpt-4o, and Google models/gemini for gemini: neither is a way around a limit."""
+    assert limits.matches("gemini-2*", "gemini", "models/gemini-2.5-pro")
+    assert limits.matches("gemini/gemini-2*", "gemini", "models/gemini-2.5-pro")
+    for pattern in ("gpt-4o", "GPT-4*", "azure/gpt*", "Azure/gpt-4O"):
+        assert limits.matches(pattern, "azure", "GPT-4o")
+    assert not limits.matches("gpt-4o", "azure", "gpt-4o-mini")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +164,13 @@ def test_requests_that_cost_nothing_reserve_nothing(method: str, dialect: Dialec
         (b'{"generationConfig": []}', None),
         (b'{"max_tokens": "5"}', None),
         (b'{"max_tokens": 1e99, "n": -4}', None),
+        (b'{"max_tokens": 1, "max_completion_tokens": "32000"}', None),  # some providers read it all the same
+        (b'{"max_tokens": 1, "max_completion_tokens": 32000.0}', None),
+        (b'{"max_tokens": true}', None),
+        (b'{"max_tokens": 5, "n": 4.0}', None),
+        (b'{"max_tokens": 5, "best_of": 4}', 20),
+        (b'{"max_output_tokens": 5, "previous_response_id": "resp_1"}', None),  # its model reads more than the body
+        (b'{"cachedContent": "cachedContents/1", "generationConfig": {"maxOutputTokens": 4}}', None),
         (b"{}", None),
         (b"[]", None),
         (b"not JSON", None),
@@ -185,6 +210,20 @@ def test_known_scopes_are_served_without_redis_from_what_they_had_left() -> None
     assert away.served == 2
 
 
+def test_a_redis_that_answers_with_errors_alone_is_not_served_from_for_ever() -> None:
+    clock = Clock()
+    away, budget = Away(60, clock), scope(limit_tokens=1000)
+    away.note(budget, Verdict(1, NOW_MS))
+    clock.seconds = 500.0  # nobody asked meanwhile
+    away.admit([budget], CALL, 0)
+    clock.seconds = 561.0
+    with pytest.raises(Refused) as refused:
+        away.admit([budget], CALL, 0)
+    assert refused.value.code == "limits_not_checked"
+    away.note(budget, Verdict(1, NOW_MS))
+    away.admit([budget], CALL, 0)
+
+
 def test_rates_flow_without_redis() -> None:
     clock = Clock()
     away, rate = Away(60, clock), scope(requests_per_minute=60)
@@ -209,16 +248,62 @@ def test_what_is_not_known_is_refused_without_redis(seconds: float | None, since
     assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
 
 
+class Late(Releases):
+    """Notes the permits of questions that may yet be heard."""
+
+    def __init__(self) -> None:
+        self.permits: list[str] = []
+
+    def add_late(self, scopes: Collection[str], permit: str) -> None:
+        self.permits.append(permit)
+
+
 async def test_a_redis_that_does_not_answer_is_asked_once_a_second() -> None:
     """And nobody waits for it meanwhile."""
     away = store.connect("redis://127.0.0.1:9/0")
     limiter = Limiter(away, lambda: "BOOT", 1, None)
+    limiter.releases = late = Late()
     for _ in range(3):
         with pytest.raises(Refused) as refused:
             await limiter.reserve([scope(limit_tokens=1)], "", CALL)
         assert (refused.value.status, refused.value.code) == (503, "limits_not_checked")
+    assert late.permits == ["BOOT.0"]  # the others were never asked
     known = scope(limit_tokens=1000)
     serving = Limiter(away, lambda: "BOOT", 1, 60)
     serving.away.note(known, Verdict(1, NOW_MS))
     assert (await serving.reserve([known], "", CALL)).permit == "BOOT.0"
+    await away.aclose()
+
+
+async def test_releases_that_wait_for_redis_are_bounded() -> None:
+    """By their number, and not by that of their scopes; those that were not heard still count."""
+    away = store.connect("redis://127.0.0.1:9/0")
+    waiting = Releases(away, most=5)
+    for n in range(4):
+        waiting.add("undo", ["key:a"], f"BOOT.{n}")
+    with pytest.raises(StoreUnavailable):
+        await waiting.flush()
+    for n in range(4, 9):
+        waiting.add("undo", ["key:a"], f"BOOT.{n}")
+    assert len(waiting) == 5
+    await away.aclose()
+
+
+async def test_a_question_that_nobody_waits_for_any_more_is_not_asked() -> None:
+    """Its release may come before it, and then nothing would release what it reserves."""
+    away = store.connect("redis://127.0.0.1:9/0")
+    asking, asked = Asking(away), []
+    asking.heard(0)
+
+    def question(until: int) -> list[Call]:
+        asked.append(until)
+        return []
+
+    task = asyncio.get_running_loop().create_task(asking.ask(question))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asking.ask(lambda _: [])
+    assert not asked
     await away.aclose()

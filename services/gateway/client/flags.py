@@ -82,6 +82,12 @@ class _Most(msgspec.Struct, frozen=True):
     max_output_tokens: Any = None
     generation_config: Any = msgspec.field(default=None, name="generationConfig")
     n: Any = None
+    best_of: Any = None
+    # What a model reads beside the body's bytes.
+    previous_response_id: Any = None
+    conversation: Any = None
+    previous_interaction_id: Any = None
+    cached_content: Any = msgspec.field(default=None, name="cachedContent")
 
 
 _USUAL = msgspec.json.Decoder(_Usual)
@@ -114,16 +120,27 @@ def read_flags(body: bytes) -> Flags:
 
 
 def most_output(body: bytes) -> int | None:
-    """The most tokens that a request lets its model write, in all of its answers; None where it does not say."""
+    """The most tokens that a request lets its model write, in all of its answers. None where it does not say so in a
+    form that all providers read alike, or where its model reads more than the body."""
     try:
         given = _MOST.decode(body)
         config = msgspec.convert(given.generation_config or {}, _Config)
     except _UNREADABLE:
         return None
+    if given.previous_response_id or given.conversation or given.previous_interaction_id or given.cached_content:
+        return None
     limits = (given.max_tokens, given.max_completion_tokens, given.max_output_tokens, config.max_output_tokens)
-    stated = [limit for limit in limits if isinstance(limit, int) and 0 <= limit <= _MOST_STATED]
-    answers = next((n for n in (given.n, config.candidate_count) if isinstance(n, int) and 1 <= n <= _MOST_ANSWERS), 1)
-    return max(stated) * answers if stated else None
+    answers: list[int] = [n for n in (given.n, given.best_of, config.candidate_count) if n is not None]
+    stated: list[int] = [limit for limit in limits if limit is not None]
+    if not stated or not all(_within(limit, 0, _MOST_STATED) for limit in stated):
+        return None
+    if not all(_within(n, 1, _MOST_ANSWERS) for n in answers):
+        return None
+    return max(stated) * max(answers, default=1)
+
+
+def _within(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most  # true is an int, too
 
 
 def _read_leniently(body: bytes) -> Flags:

@@ -47,13 +47,17 @@ class Asking:
         """For how many seconds Redis has not answered; None where it does."""
         return None if self._away is None else self._clock() - self._away
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is asked now: Redis is away, and was tried a moment ago."""
+        return self._away is not None and (self._flying or self._clock() - self._tried < _PROBE)
+
     async def ask(self, question: Question) -> list[Any]:
         """The replies to the calls of a question, StoreErrors among them. StoreUnavailable where none came in time."""
-        now = self._clock()
+        if self.silent:
+            raise StoreUnavailable("Redis is away")
         if self._away is not None:
-            if self._flying or now - self._tried < _PROBE:
-                raise StoreUnavailable("Redis is away")
-            self._tried = now
+            self._tried = self._clock()
         loop = asyncio.get_running_loop()
         pending = _Pending(question, loop.create_future())
         if not self._pending and not self._flying:
@@ -85,6 +89,9 @@ class Asking:
             if self._offset is None:
                 self.heard(await streams.now_ms(self._store))
             until = int(self._clock() * 1000 + (self._offset or 0) + _PATIENCE * 1000)
+            batch = [pending for pending in batch if not pending.answer.done()]  # nobody releases what comes later
+            if not batch:
+                return
             calls = [pending.question(until) for pending in batch]
             replies = await scripted.try_each(self._store, [call for some in calls for call in some])
         except StoreError as exc:

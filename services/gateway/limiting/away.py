@@ -25,6 +25,7 @@ class _Last:
 
     at: float  # monotonic
     verdict: Verdict
+    since: float | None = None  # since when it is served from
     nanousd: int = 0
     tokens: int = 0
     requests: int = 0
@@ -51,11 +52,15 @@ class Away:
         they are not known, or it has been away for too long; as ever where nothing is left."""
         found = [self._known.get(scope.name) for scope in scopes]
         lasts = [last for last in found if last is not None]
-        if self._seconds is None or since > self._seconds or len(lasts) < len(scopes):
+        now = self._clock()
+        # A Redis that answers, and only with errors, as a full one does, is away for its scopes alone.
+        longest = max([since, *(now - last.since for last in lasts if last.since is not None)])
+        if self._seconds is None or longest > self._seconds or len(lasts) < len(scopes):
             raise Refused(503, "the gateway cannot check limits now", code="limits_not_checked")
         for scope, last in zip(scopes, lasts, strict=True):
             self._check(scope, last, size)
         for last in lasts:
+            last.since = now if last.since is None else last.since
             last.requests += 1
             if size.calls:
                 last.nanousd += last.verdict.reserve_nanousd or size.nanousd

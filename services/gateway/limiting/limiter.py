@@ -97,7 +97,7 @@ class Limiter:
         if self._version is None:
             try:
                 await self.load()
-            except StoreError as exc:
+            except (StoreError, BadRecord) as exc:
                 raise Refused(503, "the gateway cannot read limits now", code="limits_not_checked") from exc
 
     @property
@@ -111,10 +111,16 @@ class Limiter:
         """
         permit = f"{self._boot()}.{next(self._numbers)}"
         at = limits.period(int(self._clock() * 1000))
+        if self._asking.silent:
+            return self._without_redis(permit, scopes, size)
         try:
             verdicts = await self._ask(permit, scopes, group, size, at)
-        except StoreUnavailable as exc:
-            return self._without_redis(permit, scopes, size, exc)
+        except StoreError as exc:
+            try:
+                return self._without_redis(permit, scopes, size)
+            except Refused as unserved:
+                self.releases.add_late([scope.name for scope in scopes], permit)
+                raise unserved from exc
         except BaseException:
             self.releases.add_late([scope.name for scope in scopes], permit)
             raise
@@ -122,6 +128,8 @@ class Limiter:
         if refused:
             taken = [scope.name for scope, one in zip(scopes, verdicts, strict=True) if one.admitted]
             self.releases.add("undo", taken, permit)
+            for scope, verdict in refused:
+                self.away.note(scope, verdict)
             raise answers.refusal(*max(refused, key=lambda pair: (pair[1].wait_ms < 0, pair[1].wait_ms)))
         answered = list(zip(scopes, verdicts, strict=True))
         for scope, verdict in answered:
@@ -137,12 +145,8 @@ class Limiter:
         """A request has not become an exchange."""
         self.releases.add("undo", [scope.name for scope in reservation.scopes], reservation.permit)
 
-    def _without_redis(self, permit: str, scopes: Sequence[Scope], size: Size, error: StoreUnavailable) -> Reservation:
-        try:
-            self.away.admit(scopes, size, self._asking.away or 0.0)
-        except Refused as refused:
-            self.releases.add_late([scope.name for scope in scopes], permit)
-            raise refused from error
+    def _without_redis(self, permit: str, scopes: Sequence[Scope], size: Size) -> Reservation:
+        self.away.admit(scopes, size, self._asking.away or 0.0)
         return Reservation(permit, tuple(scopes), [])
 
     async def _ask(self, permit: str, scopes: Sequence[Scope], group: str, size: Size, at: Period) -> list[Verdict]:

@@ -22,21 +22,25 @@ log = logging.getLogger(__name__)
 class Releases:
     """Releases of this process, in the order in which they are due."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, most: int = _MOST) -> None:
+        """`most`: that wait at once; what is beyond is not released."""
         self._store = store
+        self._most = most
         self._waiting: dict[tuple[str, str], list[str]] = {}  # how and scope to permits
+        self._count = 0
         self._due = asyncio.Event()
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return self._count
 
     def add(self, how: str, scopes: Collection[str], permit: str) -> None:
         """Release a permit in these scopes soon; `how` as the script takes it."""
-        if len(self._waiting) >= _MOST:
+        if self._count >= self._most:
             log.warning("releases of limits wait for Redis, and there are too many of them")
             return
         for scope in scopes:
             self._waiting.setdefault((how, scope), []).append(permit)
+        self._count += len(scopes)
         self._due.set()
 
     def add_late(self, scopes: Collection[str], permit: str) -> None:
@@ -58,7 +62,7 @@ class Releases:
 
     async def flush(self) -> None:
         """Send what waits now. StoreError where it is not heard; then it waits again."""
-        sent, self._waiting = self._waiting, {}
+        sent, self._waiting, self._count = self._waiting, {}, 0
         try:
             for how in {how for how, _ in sent}:
                 permits = {scope: some for (kind, scope), some in sent.items() if kind == how}
@@ -66,4 +70,5 @@ class Releases:
         except StoreUnavailable:
             for place, some in sent.items():
                 self._waiting.setdefault(place, []).extend(some)
+                self._count += len(some)
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from shared.contract import limits
@@ -53,21 +53,26 @@ def calls(method: str, dialect: Dialect) -> bool:
 
 
 def asked(
-    key_hash: str, own: Limits | None, team: str, others: Mapping[str, Limits], provider: str, model: str, now: float
+    key_hash: str,
+    own: Limits | None,
+    team: str,
+    others: Mapping[str, Limits],
+    models: Sequence[tuple[str, str]],
+    now: float,
 ) -> list[Scope]:
     """The scopes of a request, the narrowest first. `own`: limits of its key; `others`: of teams and everything, by
-    scope; `now`: UTC seconds."""
+    scope; `models`: providers and models that it may call, of which patterns are asked; `now`: UTC seconds."""
     found: list[Scope] = []
     if own is not None:
-        found += _parts(limits.key_scope(key_hash), own, provider, model, now)
+        found += _parts(limits.key_scope(key_hash), own, models, now)
     if others:
         for owner in (limits.team_scope(team), limits.EVERYTHING) if team else (limits.EVERYTHING,):
             if owner in others:
-                found += _parts(owner, others[owner], provider, model, now)
+                found += _parts(owner, others[owner], models, now)
     return found
 
 
-def _parts(owner: str, given: Limits, provider: str, model: str, now: float) -> Iterable[Scope]:
+def _parts(owner: str, given: Limits, models: Sequence[tuple[str, str]], now: float) -> Iterable[Scope]:
     for pattern, some in given.parts():
-        if limits.matches(pattern, provider, model):
+        if any(limits.matches(pattern, provider, model) for provider, model in models):
             yield Scope(limits.part(owner, pattern), owner, limits.effective(some, now))

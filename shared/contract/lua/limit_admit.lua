@@ -85,7 +85,7 @@ if why ~= 0 and soft ~= '1' then return answer(0, why, wait, '0', '0') end
 
 -- What such calls usually cost: the mean and its spread, bounded by what the request allows.
 local reserve_usd, reserve_tok = '0', '0'
-local slot = '0'
+local slot = calls and most and '1' or '0'
 if calls then
   local learned = got[12] or got[13]
   local cost, count = tonumber(guess_usd), tonumber(guess_tok)
@@ -96,8 +96,6 @@ if calls then
   bound = tonumber(bound)
   if bound and bound < count then cost, count = math.floor(cost * (bound / count)), bound end
   reserve_usd, reserve_tok = whole(cost), whole(count)
-  slot = most and '1' or '0'
-  call('HSET', KEYS[1], permit, reserve_usd .. ' ' .. reserve_tok .. ' ' .. slot)
   call('HINCRBY', KEYS[1], 'r:usd', reserve_usd)
   call('HINCRBY', KEYS[1], 'r:tok', reserve_tok)
   if slot == '1' then
@@ -105,6 +103,8 @@ if calls then
     slots = slots + 1
   end
 end
+-- Where it can cost nothing, too: it has been counted as a request, which settling and undoing must know.
+call('HSET', KEYS[1], permit, reserve_usd .. ' ' .. reserve_tok .. ' ' .. slot)
 if got[11] ~= limits then -- what was used before limits change is no overshoot of theirs
   call('HSET', KEYS[1], 'limits', limits, 'base', period .. ' ' .. used_usd .. ' ' .. used_tok)
 end
