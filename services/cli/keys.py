@@ -123,6 +123,7 @@ def revoke(arguments: argparse.Namespace) -> int:
 
     async def end(books: Books) -> None:
         record = await keys.revoke(books.store, arguments.hash)
+        await limits.counted(books, key_scope(record.hash), None)
         print(f"revoked {record.label} ({record.name})")
 
     return with_redis(end)

@@ -175,6 +175,7 @@ async def delete(plane: Plane, _: Manager, hash: Hash) -> DeletedAnswer:
     """Delete a key; gateways refuse it within two seconds, and its usage stays."""
     await _managed(plane, hash)
     await keys.update(plane.store, hash, {"revoked_at": int(time.time())})
+    await limits.count(plane, key_scope(hash), None)
     return DeletedAnswer()
 
 

@@ -178,6 +178,18 @@ def test_a_team_and_everything_are_limited_too(controlled: Controlled) -> None:
     assert data["team"] == "poor"
 
 
+def test_keys_that_are_gone_are_counted_no_longer(controlled: Controlled) -> None:
+    """Followers would go through the limits of every key that there ever was."""
+    _, deleted = made(controlled, limit=1)
+    _, revoked = made(controlled, limit=1)
+    gone = [limits.key_scope(data["hash"]) for data in (deleted, revoked)]
+    assert all(controlled.redis.hmget(names.LIMITED, gone))  # type: ignore[arg-type]  # typed as sync or async
+    assert controlled.manager.delete(f"/api/v1/keys/{deleted['hash']}").status_code == 200
+    controlled.command("keys", "revoke", revoked["hash"])
+    assert controlled.redis.hmget(names.LIMITED, gone) == [None, None]
+    assert controlled.redis.exists(*map(names.limit, gone)) == 0
+
+
 def test_a_running_request_counts_until_it_has_ended(controlled: Controlled) -> None:
     key, _ = made(controlled, rate_limit={"concurrent_requests": 1})
     for _ in range(3):
