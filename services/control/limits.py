@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
-from pydantic.json_schema import SkipJsonSchema
 
 from services.control.access import ERRORS, Manager
 from services.control.fields import Time
@@ -66,7 +65,9 @@ class ModelLimits(Amounts):
     limit_reset: Literal["never", "daily", "weekly", "monthly"] | None = Field(
         default=None, description="When a period begins, in UTC; weeks begin on Mondays. null: never."
     )
-    soft: StrictBool | SkipJsonSchema[None] = Field(default=None, description="What exceeds is told, and not refused.")
+    soft: StrictBool | None = Field(
+        default=None, description="What exceeds is told, and not refused. null: it is refused."
+    )
     raised: Raised | None = Field(default=None, description="What is raised for a while. null: nothing.")
 
 
