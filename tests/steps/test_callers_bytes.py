@@ -266,4 +266,6 @@ def test_steps_grow_no_faster_than_the_bytes(name: str, data: st.DataObject) -> 
     parser = PARSERS[name]
     pieces = st.lists(st.sampled_from(parser.pieces), min_size=1, max_size=4).map(lambda some: "".join(some).encode())
     head, middle, tail = (data.draw(pieces, label=part) for part in ("head", "middle", "tail"))
-    assert_linear(parser.read, Pump(head, middle, tail), size=400, refusals=REFUSALS)
+    # The head of a long message is put together anew until it has 512 bytes, once: that is no growth.
+    size = 2000 if name == "guarded messages" else 400
+    assert_linear(parser.read, Pump(head, middle, tail), size=size, refusals=REFUSALS)
